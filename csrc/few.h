@@ -1,0 +1,18 @@
+/* Prediction of few images, with filters in the lanes. */
+#ifndef TC_FEW_H
+#define TC_FEW_H
+
+#include "program.h"
+
+/* The plan of these operations for one image at a time; NULL without memory.  Its
+ * rescaling is that of the program. */
+tc_few *tc_few_create(const tc_program *program, const tc_op *ops, ptrdiff_t count);
+void tc_few_destroy(tc_few *few);
+/* Packs the weights again, after they changed. */
+void tc_few_pack(const tc_program *program, tc_few *few);
+/* Whether n images are few: below, image lanes are mostly idle. */
+int tc_few_pays(const tc_program *program, ptrdiff_t n);
+/* As tc_predict. */
+int tc_few_predict(const tc_program *program, tc_few *few, const tc_batch *batch, float *output);
+
+#endif

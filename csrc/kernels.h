@@ -1,0 +1,155 @@
+/* What the executor asks of the kernels: one table of functions per instruction set.
+ *
+ * Image-lane arrays are [h][w][c][lane]: a "vector" is the value of one element for
+ * `lanes` images side by side.  All strides and sizes below count vectors unless
+ * they say floats.  Kernels hold no threads and allocate nothing. */
+#ifndef TC_KERNELS_H
+#define TC_KERNELS_H
+
+#include "tinyconv.h"
+
+/* One row or column of a kernel: where it reads, and which tap of the weights. */
+typedef struct tc_offset {
+    ptrdiff_t position; /* input row (column) that it reads for output row (column) 0 */
+    ptrdiff_t tap;      /* its first tap among the packed weights */
+} tc_offset;
+
+/* A stretch of vectors, contiguous in the input and in the packed weights. */
+typedef struct tc_run {
+    ptrdiff_t x, tap, length;
+} tc_run;
+
+/* A correlation of an image block with packed weights: the forward convolution, or
+ * one phase of backward-data (whose input is dz and whose output is dx).  Strides
+ * count vectors; in the path for few images, whose pixels are scalars, floats.
+ * y[a][b][f] = bias[f] + sum over kernel rows i, columns j, channels c of
+ *     x[a * row_step + rows[i].position][b * column_step + columns[j].position][c]
+ *     * w[rows[i].tap + columns[j].tap + c][f]
+ * Kernel rows outside the image are left out; columns outside it must be stored as
+ * zeros, as far as a column with any pixel inside the image reaches. */
+typedef struct tc_correlation {
+    ptrdiff_t y_rows, y_columns, y_channels;
+    ptrdiff_t y_start, y_row_stride, y_column_stride;
+    ptrdiff_t x_rows, x_columns, x_channels;
+    ptrdiff_t x_start, x_row_stride, x_column_stride; /* x_start: of pixel (0, 0) */
+    ptrdiff_t row_step, column_step;
+    ptrdiff_t taps; /* length of the packed weights per output channel */
+    ptrdiff_t kernel_rows, kernel_columns;
+    tc_offset *rows, *columns; /* both by ascending position */
+} tc_correlation;
+
+/* Max-pooling or average-pooling geometry. */
+typedef struct tc_pool {
+    ptrdiff_t x_rows, x_columns, channels, y_rows, y_columns;
+    ptrdiff_t window_height, window_width, stride_height, stride_width, pad_top, pad_left;
+} tc_pool;
+
+/* The gradient of a convolution's weights from rows of dz.
+ * dw[(kh, kw, c), f] += sum over lanes, rows a, columns b of
+ *     x[a * row_step + kh * row_dilation - pad_top][b * column_step + kw * column_dilation - pad_left][c] * dz[a][b][f] */
+typedef struct tc_weight_gradient {
+    ptrdiff_t x_rows, x_channels, x_start, x_row_stride; /* x_start: of pixel (0, -pad_left) */
+    ptrdiff_t dz_columns, dz_channels, dz_row_stride;
+    ptrdiff_t kernel_rows, kernel_columns, row_step, column_step, row_dilation, column_dilation, pad_top;
+} tc_weight_gradient;
+
+/* A loss of one block; see kernels/losses.h for the fields' meaning. */
+typedef struct tc_loss_request {
+    int kind, from_logits;
+    float label_smoothing;
+    ptrdiff_t positions, channels;
+    const float *output, *dense;
+    const int32_t *sparse;
+    const float *weight; /* one vector: sample weight / n, 0 in idle lanes */
+    float *gradient;     /* or NULL */
+    float *loss;         /* one vector, overwritten */
+} tc_loss_request;
+
+typedef struct tc_kernels {
+    const char *name;
+    int lanes;
+
+    /* Rows source[i] (i < count <= lanes) of `length` values, uint8 or float32, into
+     * lanes: y[k * y_stride ...] = scale * value + offset; idle lanes get zeros.
+     * Rows of `row` values each go to y row by row, y_row_stride apart. */
+    void (*gather)(const void *const *source, int count, int is_uint8, ptrdiff_t rows, ptrdiff_t row, float scale,
+                   float offset, float *y, ptrdiff_t y_row_stride);
+    /* The first count lanes of x (rows of `row` vectors, x_row_stride apart) to rows target[i]. */
+    void (*scatter)(const float *x, ptrdiff_t x_row_stride, ptrdiff_t rows, ptrdiff_t row, int count,
+                    float *const *target);
+
+    /* packed: taps * outputs floats.  Tap (kh, kw, c) of output f is kernel[((kh*KW + kw)*C + c)*F + f];
+     * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_row. */
+    void (*pack)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
+                 ptrdiff_t filters, int transposed, int one_pixel, float *packed);
+    /* Output row a of a correlation, overwritten; y points at that row, x at the block's
+     * input.  bias (floats) or NULL; relu: max(0, .) at the end.
+     * runs: room for kernel_rows * kernel_columns. */
+    void (*correlate_row)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
+                          const float *bias, int relu, float *y, tc_run *runs);
+    /* dw (floats): accumulated; dz points at row `first` of [first, last). */
+    void (*weight_gradient)(const tc_weight_gradient *geometry, ptrdiff_t first, ptrdiff_t last, const float *x,
+                            const float *dz, float *dw);
+    /* db (floats) += sum over lanes and pixels of dz rows. */
+    void (*bias_gradient)(const float *dz, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
+                          ptrdiff_t channels, float *db);
+
+    /* y[u] = bias[u] + sum_k x[k] w[k][u], overwritten; x [inputs], y [units]. */
+    void (*dense)(const float *x, ptrdiff_t inputs, ptrdiff_t units, const float *packed, const float *bias,
+                  int relu, float *y);
+    /* dw[k][u] (floats) += sum over lanes of x[k] dz[u]; scratch: units + 1 vectors. */
+    void (*dense_weight_gradient)(const float *x, const float *dz, ptrdiff_t inputs, ptrdiff_t units, float *dw,
+                                  float *scratch);
+
+    /* Output row a of a pool.  x rows are given one by one (x[i]: window row i, NULL where
+     * outside the image).  index: bytes a lane (1 or 4) and array, or NULL; position in the window. */
+    void (*max_pool_row)(const tc_pool *pool, const float *const *x, float *y, void *index, int index_bytes);
+    /* dx rows of output row a: dx[i] overwritten (accumulate == 0) or accumulated. */
+    void (*max_pool_row_backward)(const tc_pool *pool, const float *dy, const void *index, int index_bytes,
+                                  float *const *dx, int accumulate);
+    void (*average_pool_row)(const tc_pool *pool, const float *const *x, float *y);
+    void (*average_pool_row_backward)(const tc_pool *pool, const float *dy, float *const *dx);
+
+    /* Element-wise over n vectors. */
+    void (*activation)(int function, const float *parameters, const float *x, float *y, ptrdiff_t n);
+    void (*activation_backward)(int function, const float *parameters, const float *saved, const float *dy,
+                                float *dx, ptrdiff_t n);
+    void (*scale)(const float *x, float *y, ptrdiff_t n, float scale, float offset);
+    void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
+    void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
+                             int logarithm);
+    void (*dropout)(const float *x, float *y, ptrdiff_t n, float rate, const uint32_t *key0, const uint32_t *key1);
+    void (*loss)(const tc_loss_request *request);
+    void (*metric)(int kind, float parameter, ptrdiff_t positions, ptrdiff_t channels, const float *output,
+                   const float *dense, const int32_t *sparse, float *value);
+
+    /* Few images: plain [h][w][c] arrays, filters in the lanes, channels padded to whole
+     * vectors of `narrow` floats.  pack_filters: taps x padded filters floats, and the
+     * bias padded with zeros.  correlate_filters: as correlate_row, one row. */
+    int narrow;
+    void (*pack_filters)(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, float *packed,
+                         float *packed_bias);
+    void (*correlate_filters)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
+                              const float *packed_bias, int relu, float *y, tc_run *runs);
+    void (*max_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
+    void (*average_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
+    void (*softmax_rows)(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t stride,
+                         int logarithm);
+
+    /* The update of n floats. */
+    void (*sum_slots)(const float *slots, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, float *g);
+    void (*update)(int kind, const float *hyperparameters, ptrdiff_t n, float *w, const float *g, float *s0,
+                   float *s1);
+
+    /* Arrays, NHWC, one image. */
+    void (*max_pool_array)(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t kh, ptrdiff_t kw,
+                           ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t pad_top, ptrdiff_t pad_left, ptrdiff_t oh,
+                           ptrdiff_t ow, float *y, int32_t *index);
+    void (*max_pool_array_backward)(const float *dy, const int32_t *index, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
+                                    ptrdiff_t kh, ptrdiff_t kw, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t pad_top,
+                                    ptrdiff_t pad_left, ptrdiff_t oh, ptrdiff_t ow, float *dx);
+    float (*softmax_cross_entropy_row)(const float *logits, int32_t label, const float *dense, ptrdiff_t channels,
+                                       float scale, float *gradient);
+} tc_kernels;
+
+#endif

@@ -1,0 +1,276 @@
+/* Convolution with images in the lanes: forward, backward-data, backward-weights.
+ *
+ * The idea, on one screen.  Forward and backward-data are one loop, a correlation:
+ * for a tile of P pixels and F filters,
+ *
+ *     for each run of taps:                 runs are contiguous in x and in the weights
+ *         for t in run:
+ *             a[p][f] += x[p][t] * w[t][f]  x: a vector of images, w: a scalar
+ *
+ * with P * F accumulators in registers.  Backward-weights turns the accumulators
+ * round (taps x filters), runs over pixels, and adds the lanes up at the end:
+ *
+ *     for each pixel:
+ *         a[t][f] += x[pixel][t] * dz[pixel][f]
+ *
+ * What follows is edges: which taps a pixel has, and how tiles cover a row.
+ *
+ * Shapes: x [h][w][c][lane], y and dz [oh][ow][f][lane], packed weights
+ * [tile of filters][tap][filter]. */
+#ifndef TC_CONV2D_H
+#define TC_CONV2D_H
+
+#include "../kernels.h"
+#include "tiles.h"
+
+/* ---- weights ------------------------------------------------------------------ */
+
+static void pack(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
+                 ptrdiff_t filters, int transposed, int one_pixel, float *packed) {
+    int widest = one_pixel ? TILE_FILTERS_ONE_PIXEL : TILE_FILTERS;
+    ptrdiff_t outputs = transposed ? channels : filters, inputs = transposed ? filters : channels;
+    ptrdiff_t output_stride = transposed ? filters : 1, input_stride = transposed ? 1 : filters;
+    for (ptrdiff_t o = 0; o < outputs;) {
+        int width = tile_filters(outputs - o, widest);
+        for (ptrdiff_t i = 0; i < kernel_rows; i++)
+            for (ptrdiff_t j = 0; j < kernel_columns; j++) {
+                ptrdiff_t column = transposed ? kernel_columns - 1 - j : j;
+                const float *w = kernel + (i * kernel_columns + column) * channels * filters + o * output_stride;
+                for (ptrdiff_t t = 0; t < inputs; t++)
+                    for (int f = 0; f < width; f++) *packed++ = w[t * input_stride + f * output_stride];
+            }
+        o += width;
+    }
+}
+
+/* ---- forward and backward-data ------------------------------------------------- */
+
+typedef struct correlate_tile_args {
+    const tc_run *runs;
+    ptrdiff_t run_count;
+    const vfloat *x;      /* runs[].x is relative to this */
+    ptrdiff_t pixel;      /* vectors between two pixels of the tile */
+    const float *weights; /* [tap][F] */
+    const float *bias;    /* [F], or NULL */
+    int relu;
+    vfloat *y; /* [P][..F], y_pixel apart */
+    ptrdiff_t y_pixel;
+} correlate_tile_args;
+
+ALWAYS_INLINE void correlate_tile(const correlate_tile_args *args, const int P, const int F) {
+    vfloat a[8][16];
+    UNROLL for (int f = 0; f < F; f++) {
+        vfloat start = args->bias ? v_set1(args->bias[f]) : (vfloat){0};
+        UNROLL for (int p = 0; p < P; p++) a[p][f] = start;
+    }
+    const ptrdiff_t pixel = args->pixel;
+    for (ptrdiff_t r = 0; r < args->run_count; r++) {
+        const vfloat *x = args->x + args->runs[r].x;
+        const float *w = args->weights + args->runs[r].tap * F;
+        for (ptrdiff_t t = args->runs[r].length; t > 0; t--, x++, w += F) {
+            vfloat in[8];
+            UNROLL for (int p = 0; p < P; p++) in[p] = x[p * pixel];
+            UNROLL for (int f = 0; f < F; f++) {
+                vfloat weight = v_set1(w[f]);
+                UNROLL for (int p = 0; p < P; p++) a[p][f] += in[p] * weight;
+            }
+        }
+    }
+    if (args->relu) {
+        /* v_max(0, a) is a where a is NaN. */
+        UNROLL for (int p = 0; p < P; p++)
+            UNROLL for (int f = 0; f < F; f++) a[p][f] = v_max((vfloat){0}, a[p][f]);
+    }
+    vfloat *y = args->y;
+    UNROLL for (int p = 0; p < P; p++)
+        UNROLL for (int f = 0; f < F; f++) y[p * args->y_pixel + f] = a[p][f];
+}
+
+#define X(P, F) \
+    static void correlate_tile_##P##x##F(const correlate_tile_args *args) { correlate_tile(args, P, F); }
+TILES(X)
+#undef X
+
+typedef void correlate_tile_function(const correlate_tile_args *);
+#define X(P, F) [F][P] = correlate_tile_##P##x##F,
+static correlate_tile_function *const correlate_tiles[17][9] = {TILES(X)};
+#undef X
+
+/* The range [*first, *last) of kernel rows or columns that meet [0, size) when an
+ * output stretch of `count` starting at `start` steps by `step`. */
+ALWAYS_INLINE void meeting(const tc_offset *offsets, ptrdiff_t n, ptrdiff_t start, ptrdiff_t count, ptrdiff_t step,
+                           ptrdiff_t size, ptrdiff_t *first, ptrdiff_t *last) {
+    ptrdiff_t low = start * step, high = (start + count - 1) * step;
+    ptrdiff_t i = 0, j = n;
+    while (i < j && high + offsets[i].position < 0) i++;
+    while (j > i && low + offsets[j - 1].position >= size) j--;
+    *first = i, *last = j;
+}
+
+/* The runs of kernel rows [i0, i1) and columns [j0, j1): one a kernel row where its
+ * columns are neighbours in x and in the weights, else one a tap. */
+static ptrdiff_t make_runs(const tc_correlation *g, ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t j0, ptrdiff_t j1,
+                           tc_run *runs) {
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = i0; i < i1; i++) {
+        ptrdiff_t row = g->rows[i].position * g->x_row_stride;
+        for (ptrdiff_t j = j0; j < j1; j++) {
+            tc_run run = {row + g->columns[j].position * g->x_column_stride, g->rows[i].tap + g->columns[j].tap,
+                          g->x_channels};
+            if (j > j0 && runs[n - 1].x + runs[n - 1].length == run.x &&
+                runs[n - 1].tap + runs[n - 1].length == run.tap)
+                runs[n - 1].length += run.length;
+            else
+                runs[n++] = run;
+        }
+    }
+    return n;
+}
+
+static void correlate_row(const tc_correlation *g, ptrdiff_t a, const float *x, const float *packed,
+                          const float *bias, int relu, float *y, tc_run *runs) {
+    ptrdiff_t i0, i1, j0 = -1, j1 = -1;
+    meeting(g->rows, g->kernel_rows, a, 1, g->row_step, g->x_rows, &i0, &i1);
+    const vfloat *x_row = (const vfloat *)x + g->x_start + a * g->row_step * g->x_row_stride;
+    correlate_tile_args args = {.runs = runs, .pixel = g->column_step * g->x_column_stride, .relu = relu,
+                                .y_pixel = g->y_column_stride};
+    /* As few tiles as the widest tile allows, all of nearly the same width. */
+    int widest = tile_pixels[tile_filters(g->y_channels, TILE_FILTERS)];
+    ptrdiff_t tiles = (g->y_columns + widest - 1) / widest;
+    for (ptrdiff_t tile = 0, b = 0; tile < tiles; tile++) {
+        ptrdiff_t pixels = (g->y_columns - b + (tiles - tile) - 1) / (tiles - tile), first, last;
+        meeting(g->columns, g->kernel_columns, b, pixels, g->column_step, g->x_columns, &first, &last);
+        if (first != j0 || last != j1) {
+            j0 = first, j1 = last;
+            args.run_count = make_runs(g, i0, i1, j0, j1, runs);
+        }
+        args.x = x_row + b * args.pixel;
+        const float *weights = packed;
+        for (ptrdiff_t f = 0; f < g->y_channels;) {
+            int filters = tile_filters(g->y_channels - f, TILE_FILTERS);
+            args.weights = weights;
+            args.bias = bias ? bias + f : NULL;
+            args.y = (vfloat *)y + b * g->y_column_stride + f;
+            correlate_tiles[filters][pixels](&args);
+            weights += g->taps * filters;
+            f += filters;
+        }
+        b += pixels;
+    }
+}
+
+/* ---- backward-weights ------------------------------------------------------------ */
+
+typedef struct gradient_tile_args {
+    const vfloat *x, *dz;            /* first pixel: [T] taps, [F] filters */
+    ptrdiff_t x_row, x_pixel;        /* vectors from row to row, pixel to pixel */
+    ptrdiff_t dz_row, dz_pixel;
+    ptrdiff_t rows, columns;
+    float *dw;                       /* [T][..F], filters apart; accumulated */
+    ptrdiff_t filters;
+} gradient_tile_args;
+
+ALWAYS_INLINE void gradient_tile(const gradient_tile_args *args, const int T, const int F) {
+    vfloat a[8][16];
+    UNROLL for (int t = 0; t < T; t++)
+        UNROLL for (int f = 0; f < F; f++) a[t][f] = (vfloat){0};
+    const ptrdiff_t x_pixel = args->x_pixel, dz_pixel = args->dz_pixel;
+    for (ptrdiff_t i = 0; i < args->rows; i++) {
+        const vfloat *x = args->x + i * args->x_row, *dz = args->dz + i * args->dz_row;
+        for (ptrdiff_t j = args->columns; j > 0; j--, x += x_pixel, dz += dz_pixel) {
+            vfloat d[16];
+            UNROLL for (int f = 0; f < F; f++) d[f] = dz[f];
+            UNROLL for (int t = 0; t < T; t++) {
+                vfloat in = x[t];
+                UNROLL for (int f = 0; f < F; f++) a[t][f] += in * d[f];
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < T; t++) {
+        float *dw = args->dw + t * args->filters;
+        if (F % 4 == 0) {
+            UNROLL for (int f = 0; f + 4 <= F; f += 4) {
+                float sums[4];
+                v_sum4(a[t][f], a[t][f + 1], a[t][f + 2], a[t][f + 3], sums);
+                for (int k = 0; k < 4; k++) dw[f + k] += sums[k];
+            }
+        } else {
+            UNROLL for (int f = 0; f < F; f++) dw[f] += v_sum(a[t][f]);
+        }
+    }
+}
+
+#define X(P, F) \
+    static void gradient_tile_##P##x##F(const gradient_tile_args *args) { gradient_tile(args, P, F); }
+TILES(X)
+#undef X
+
+typedef void gradient_tile_function(const gradient_tile_args *);
+#define X(P, F) [F][P] = gradient_tile_##P##x##F,
+static gradient_tile_function *const gradient_tiles[17][9] = {TILES(X)};
+#undef X
+
+/* The widest filter tile whose tap tile still covers `taps` well: few taps (3 of a
+ * one-channel 3 x 3 kernel) take more filters, many take the tile with fewest loads. */
+ALWAYS_INLINE int gradient_filters(ptrdiff_t taps, ptrdiff_t left) {
+    int filters = tile_filters(left, TILE_FILTERS);
+    if (filters == TILE_FILTERS && TILE_FILTERS == 8 && taps > 3) filters = 4;
+    return filters;
+}
+
+static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const float *x,
+                            const float *dz, float *dw) {
+    /* With no dilation along the row a kernel row's taps are one stretch of memory. */
+    int joined = g->column_dilation == 1 || g->kernel_columns == 1;
+    ptrdiff_t stretches = joined ? 1 : g->kernel_columns;
+    ptrdiff_t taps = joined ? g->kernel_columns * g->x_channels : g->x_channels;
+    gradient_tile_args args = {.x_row = g->row_step * g->x_row_stride,
+                               .x_pixel = g->column_step * g->x_channels,
+                               .dz_row = g->dz_row_stride,
+                               .dz_pixel = g->dz_channels,
+                               .columns = g->dz_columns,
+                               .filters = g->dz_channels};
+    /* Filters outermost: their columns of dz stay in L1 while the taps pass. */
+    for (ptrdiff_t f = 0; f < g->dz_channels;) {
+        int filters = gradient_filters(taps, g->dz_channels - f);
+        for (ptrdiff_t i = 0; i < g->kernel_rows; i++) {
+            /* Rows of dz for which this kernel row lies in the image. */
+            ptrdiff_t shift = i * g->row_dilation - g->pad_top, a0 = first, a1 = last;
+            while (a0 < a1 && a0 * g->row_step + shift < 0) a0++;
+            while (a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
+            if (a0 == a1) continue;
+            args.rows = a1 - a0;
+            args.dz = (const vfloat *)dz + (a0 - first) * g->dz_row_stride + f;
+            const vfloat *x_row = (const vfloat *)x + g->x_start + (a0 * g->row_step + shift) * g->x_row_stride;
+            for (ptrdiff_t j = 0; j < stretches; j++) {
+                int widest = tile_pixels[filters];
+                ptrdiff_t tiles = (taps + widest - 1) / widest;
+                for (ptrdiff_t tile = 0, t = 0; tile < tiles; tile++) {
+                    ptrdiff_t count = (taps - t + (tiles - tile) - 1) / (tiles - tile);
+                    args.x = x_row + j * g->column_dilation * g->x_channels + t;
+                    args.dw = dw + ((i * stretches + j) * taps + t) * g->dz_channels + f;
+                    gradient_tiles[filters][count](&args);
+                    t += count;
+                }
+            }
+        }
+        f += filters;
+    }
+}
+
+static void bias_gradient(const float *dz, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
+                          ptrdiff_t channels, float *db) {
+    for (ptrdiff_t f = 0; f < channels;) {
+        int filters = tile_filters(channels - f, TILE_FILTERS);
+        vfloat a[8] = {{0}};
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const vfloat *d = (const vfloat *)dz + i * row_stride + f;
+            for (ptrdiff_t j = 0; j < columns; j++, d += channels)
+                for (int k = 0; k < filters; k++) a[k] += d[k];
+        }
+        for (int k = 0; k < filters; k++) db[f + k] += v_sum(a[k]);
+        f += filters;
+    }
+}
+
+#endif

@@ -1,0 +1,448 @@
+/* From operations to a plan: fuses, lays out tensors, finds every offset once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "activation_kind.h"
+#include "few.h"
+#include "program.h"
+
+/* Rows of dz that a weight-gradient pass takes at a time: four filters' worth of
+ * them should stay in a 32 KB L1 beside the input rows. */
+#define STRIP_BYTES (20 * 1024)
+
+static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) { return a / b - (a % b < 0); }
+
+static ptrdiff_t max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+static int is_elementwise(const tc_op *op) {
+    return op->kind == TC_OP_ACTIVATION && op->function != TC_SOFTMAX && op->function != TC_LOG_SOFTMAX;
+}
+
+/* An activation that a step before it can take over: backward needs only its output. */
+static int is_fusible(const tc_op *op) {
+    return is_elementwise(op) && !activation_saves_input(op->function, op->parameters);
+}
+
+/* A pool that a convolution can feed row by row: no row belongs to two windows. */
+static int is_fusible_pool(const tc_op *op) {
+    return op->kind == TC_OP_MAX_POOL2D && op->pad_top == 0 && op->pad_left == 0 &&
+           op->window_height <= op->stride_height && op->window_width <= op->stride_width &&
+           op->window_height * op->window_width <= 256;
+}
+
+static void plan_pool(const tc_op *op, tc_step *step) {
+    step->pooled = 1;
+    step->pool = (tc_pool){.x_rows = op->in_height, .x_columns = op->in_width, .channels = op->in_channels,
+                           .y_rows = op->out_height, .y_columns = op->out_width,
+                           .window_height = op->window_height, .window_width = op->window_width,
+                           .stride_height = op->stride_height, .stride_width = op->stride_width,
+                           .pad_top = op->pad_top, .pad_left = op->pad_left};
+    step->index_bytes = op->window_height * op->window_width <= 256 ? 1 : 4;
+}
+
+/* ---- convolution geometry ------------------------------------------------------- */
+
+/* Vectors from row to row of the tensor that a convolution reads. */
+static ptrdiff_t input_row_stride(const tc_op *op, const tc_tensor *x) {
+    return (x->left + op->in_width + x->right) * op->in_channels;
+}
+
+static int plan_forward(const tc_op *op, tc_step *step, const tc_tensor *x) {
+    tc_correlation *g = &step->forward;
+    ptrdiff_t taps_row = op->window_width * op->in_channels;
+    *g = (tc_correlation){.y_rows = step->z_rows, .y_columns = step->z_columns, .y_channels = op->out_channels,
+                          .y_column_stride = op->out_channels, .x_rows = op->in_height, .x_columns = op->in_width,
+                          .x_channels = op->in_channels, .x_start = x->left * op->in_channels,
+                          .x_row_stride = input_row_stride(op, x), .x_column_stride = op->in_channels, .row_step = op->stride_height,
+                          .column_step = op->stride_width, .taps = op->window_height * taps_row,
+                          .kernel_rows = op->window_height, .kernel_columns = op->window_width};
+    g->rows = malloc(sizeof *g->rows * (size_t)(op->window_height + op->window_width));
+    if (!g->rows) return TC_ERROR_MEMORY;
+    g->columns = g->rows + op->window_height;
+    for (ptrdiff_t i = 0; i < op->window_height; i++)
+        g->rows[i] = (tc_offset){i * op->dilation_height - op->pad_top, i * taps_row};
+    for (ptrdiff_t j = 0; j < op->window_width; j++)
+        g->columns[j] = (tc_offset){j * op->dilation_width - op->pad_left, j * op->in_channels};
+    return TC_OK;
+}
+
+/* Kernel positions k of `count` that reach input pixels of one phase: input pixel
+ * phase + step * b reads dz at b + position.  Ascending, so from the last k down. */
+static ptrdiff_t phase_offsets(ptrdiff_t count, ptrdiff_t dilation, ptrdiff_t step, ptrdiff_t pad, ptrdiff_t phase,
+                               ptrdiff_t tap, int reversed, tc_offset *offsets) {
+    ptrdiff_t n = 0;
+    for (ptrdiff_t k = count - 1; k >= 0; k--) {
+        ptrdiff_t at = phase + pad - k * dilation;
+        if (at - floor_div(at, step) * step != 0) continue;
+        offsets[n++] = (tc_offset){floor_div(at, step), (reversed ? count - 1 - k : k) * tap};
+    }
+    return n;
+}
+
+/* Backward-data is a correlation of dz with the transposed kernel, one for each phase
+ * of the stride: the pixels of a phase all meet the same taps. */
+static int plan_backward(const tc_op *op, tc_step *step) {
+    ptrdiff_t sh = op->stride_height, sw = op->stride_width, kh = op->window_height, kw = op->window_width;
+    step->phases = sh * sw;
+    step->backward = calloc((size_t)step->phases, sizeof *step->backward);
+    if (!step->backward) return TC_ERROR_MEMORY;
+    ptrdiff_t left = 0, right = 0, taps_row = kw * op->out_channels;
+    for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
+        ptrdiff_t top = phase / sw, start = phase % sw;
+        tc_correlation *g = &step->backward[phase];
+        *g = (tc_correlation){
+            .y_rows = max(0, (op->in_height - top + sh - 1) / sh),
+            .y_columns = max(0, (op->in_width - start + sw - 1) / sw), .y_channels = op->in_channels,
+            .y_start = (top * op->in_width + start) * op->in_channels,
+            .y_row_stride = sh * op->in_width * op->in_channels, .y_column_stride = sw * op->in_channels,
+            .x_rows = step->z_rows, .x_columns = step->z_columns, .x_channels = op->out_channels,
+            .x_column_stride = op->out_channels, .row_step = 1,
+            .column_step = 1, .taps = kh * taps_row};
+        g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
+        if (!g->rows) return TC_ERROR_MEMORY;
+        g->columns = g->rows + kh;
+        g->kernel_rows = phase_offsets(kh, op->dilation_height, sh, op->pad_top, top, taps_row, 0, g->rows);
+        g->kernel_columns = phase_offsets(kw, op->dilation_width, sw, op->pad_left, start, op->out_channels, 1,
+                                          g->columns);
+        if (g->kernel_columns > 0 && g->y_columns > 0) {
+            left = max(left, -g->columns[0].position);
+            right = max(right, g->y_columns - 1 + g->columns[g->kernel_columns - 1].position -
+                                   (step->z_columns - 1));
+        }
+    }
+    step->dz_left = left;
+    step->dz_row_stride = (left + step->z_columns + right) * op->out_channels;
+    for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
+        step->backward[phase].x_start = left * op->out_channels;
+        step->backward[phase].x_row_stride = step->dz_row_stride;
+    }
+    return TC_OK;
+}
+
+static void plan_weight_gradient(const tc_op *op, tc_step *step, const tc_tensor *x, ptrdiff_t vector_bytes) {
+    step->gradient = (tc_weight_gradient){
+        .x_rows = op->in_height, .x_channels = op->in_channels, .x_start = (x->left - op->pad_left) * op->in_channels,
+        .x_row_stride = input_row_stride(op, x), .dz_columns = step->z_columns, .dz_channels = op->out_channels,
+        .dz_row_stride = step->dz_row_stride, .kernel_rows = op->window_height, .kernel_columns = op->window_width,
+        .row_step = op->stride_height, .column_step = op->stride_width, .row_dilation = op->dilation_height,
+        .column_dilation = op->dilation_width, .pad_top = op->pad_top};
+    ptrdiff_t period = step->pooled ? step->pool.stride_height : 1;
+    ptrdiff_t rows = STRIP_BYTES / (step->z_columns * 4 * vector_bytes);
+    step->strip = max(period, rows / period * period);
+}
+
+/* ---- the plan -------------------------------------------------------------------- */
+
+/* The operations of step `at`; returns how many it takes. */
+static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
+    const tc_op *op = ops;
+    ptrdiff_t taken = 1;
+    memset(step, 0, sizeof *step);
+    step->kernel = op->kernel, step->bias = op->bias, step->stream = op->stream;
+    step->function = TC_LINEAR;
+    memcpy(step->parameters, op->parameters, sizeof step->parameters);
+    step->inputs = op->in_channels, step->outputs = op->out_channels;
+    step->kernel_rows = step->kernel_columns = 1;
+    switch (op->kind) {
+    case TC_OP_CONV2D:
+    case TC_OP_DENSE:
+        step->kind = op->kind == TC_OP_CONV2D ? TC_STEP_CONV2D : TC_STEP_DENSE;
+        step->z_rows = op->out_height, step->z_columns = op->out_width;
+        if (op->kind == TC_OP_CONV2D)
+            step->kernel_rows = op->window_height, step->kernel_columns = op->window_width;
+        /* A sigmoid that ends the program stays alone: binary cross-entropy wants its input. */
+        if (taken < count && is_fusible(&ops[taken]) &&
+            !(taken + 1 == count && ops[taken].function == TC_SIGMOID)) {
+            step->function = ops[taken].function;
+            memcpy(step->parameters, ops[taken].parameters, sizeof step->parameters);
+            taken++;
+        }
+        if (op->kind == TC_OP_CONV2D && taken < count && is_fusible_pool(&ops[taken])) {
+            plan_pool(&ops[taken], step);
+            tc_pool *pool = &step->pool;
+            ptrdiff_t rows = (pool->y_rows - 1) * pool->stride_height + pool->window_height;
+            ptrdiff_t columns = (pool->y_columns - 1) * pool->stride_width + pool->window_width;
+            if (rows < step->z_rows) step->z_rows = rows;
+            if (columns < step->z_columns) step->z_columns = columns;
+            pool->x_rows = step->z_rows, pool->x_columns = step->z_columns;
+            taken++;
+        }
+        break;
+    case TC_OP_MAX_POOL2D:
+    case TC_OP_AVERAGE_POOL2D:
+        step->kind = op->kind == TC_OP_MAX_POOL2D ? TC_STEP_MAX_POOL2D : TC_STEP_AVERAGE_POOL2D;
+        plan_pool(op, step);
+        break;
+    case TC_OP_ACTIVATION:
+        step->kind = is_elementwise(op) ? TC_STEP_ACTIVATION : TC_STEP_SOFTMAX;
+        step->function = op->function;
+        break;
+    case TC_OP_DROPOUT: step->kind = TC_STEP_DROPOUT; break;
+    default: step->kind = TC_STEP_RESCALE; break;
+    }
+    return taken;
+}
+
+static tc_tensor tensor_of(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels, ptrdiff_t left, ptrdiff_t right) {
+    tc_tensor t = {height, width, channels, left, right, 0, 0, 0};
+    t.row_stride = (left + width + right) * channels;
+    t.size = height * t.row_stride;
+    return t;
+}
+
+/* The tensor that `op` reads: a convolution wants zero columns at both sides. */
+static tc_tensor tensor_for(const tc_op *op) {
+    ptrdiff_t left = 0, right = 0;
+    if (op->kind == TC_OP_CONV2D) {
+        left = op->pad_left;
+        right = max(0, (op->out_width - 1) * op->stride_width + (op->window_width - 1) * op->dilation_width -
+                           op->pad_left - (op->in_width - 1));
+    }
+    return tensor_of(op->in_height, op->in_width, op->in_channels, left, right);
+}
+
+static int same_shape(const tc_tensor *t, const tc_op *op) {
+    return t->height == op->out_height && t->width == op->out_width && t->channels == op->out_channels;
+}
+
+/* Fuses ops into steps and tensors.  Reshapes vanish; where a convolution that pads
+ * reads a reshaped tensor, a linear activation copies it into the padded layout. */
+static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, ptrdiff_t vector_bytes) {
+    const tc_op *end = &ops[count - 1];
+    tc_op *kept = malloc(sizeof *kept * (size_t)(count + 1));
+    p->steps = calloc((size_t)(2 * count + 1), sizeof *p->steps);
+    p->tensors = calloc((size_t)(2 * count + 2), sizeof *p->tensors);
+    if (!kept || !p->steps || !p->tensors) {
+        free(kept);
+        return TC_ERROR_MEMORY;
+    }
+    ptrdiff_t n = 0;
+    p->load_scale = 1.0f;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        if (ops[i].kind == TC_OP_RESHAPE) continue;
+        if (ops[i].kind == TC_OP_RESCALE && n == 0) {
+            p->load_scale = ops[i].parameters[0] * p->load_scale;
+            p->load_offset = ops[i].parameters[0] * p->load_offset + ops[i].parameters[1];
+            continue;
+        }
+        kept[n++] = ops[i];
+    }
+    int status = TC_OK;
+    p->tensors[0] = n ? tensor_for(&kept[0]) : tensor_of(end->out_height, end->out_width, end->out_channels, 0, 0);
+    p->output_positions = end->out_height * end->out_width, p->output_channels = end->out_channels;
+    for (ptrdiff_t i = 0; i < n && status == TC_OK;) {
+        const tc_op *op = &kept[i];
+        tc_step *step = &p->steps[p->step_count];
+        tc_tensor *x = &p->tensors[p->step_count++], *y = x + 1;
+        i += plan_step(op, n - i, step);
+        const tc_op *last = &kept[i - 1];
+        *y = tensor_of(last->out_height, last->out_width, last->out_channels, 0, 0);
+        if (i < n) {
+            tc_tensor wanted = tensor_for(&kept[i]);
+            if (wanted.left || wanted.right) {
+                if (!same_shape(&wanted, last)) {
+                    p->steps[p->step_count] = (tc_step){.kind = TC_STEP_ACTIVATION, .function = TC_LINEAR,
+                                                        .kernel = -1, .bias = -1};
+                    y = &p->tensors[++p->step_count];
+                }
+                *y = wanted;
+            }
+        }
+        if (step->kind == TC_STEP_CONV2D) {
+            status = plan_forward(op, step, x);
+            if (status == TC_OK) status = plan_backward(op, step);
+            plan_weight_gradient(op, step, x, vector_bytes);
+        }
+        if (op->kind == TC_OP_CONV2D)
+            p->flops += (double)step->z_rows * step->z_columns * step->forward.taps * op->out_channels;
+        if (op->kind == TC_OP_DENSE) p->flops += (double)op->in_channels * op->out_channels;
+    }
+    free(kept);
+    return status;
+}
+
+static ptrdiff_t place(ptrdiff_t *end, ptrdiff_t size) {
+    ptrdiff_t at = *end;
+    *end += size;
+    return at;
+}
+
+static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
+    ptrdiff_t end = 0, rows = 0, runs = 1, scratch = 1, largest = 1;
+    for (ptrdiff_t i = 0; i <= p->step_count; i++) {
+        p->tensors[i].offset = place(&end, p->tensors[i].size);
+        largest = max(largest, p->tensors[i].height * p->tensors[i].width * p->tensors[i].channels);
+    }
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        const tc_step *step = &p->steps[i];
+        if (step->kind == TC_STEP_CONV2D) {
+            runs = max(runs, step->kernel_rows * step->kernel_columns);
+            if (step->pooled) rows = max(rows, step->pool.window_height * step->z_columns * step->outputs);
+        }
+        if (step->kind == TC_STEP_DENSE) scratch = max(scratch, step->outputs + p->kernels->lanes);
+        if (step->pooled)
+            scratch = max(scratch, step->pool.window_height * (ptrdiff_t)sizeof(float *) / vector_bytes + 1);
+    }
+    p->row_offset = place(&end, rows);
+    p->runs_offset = place(&end, (ptrdiff_t)(((size_t)runs * sizeof(tc_run) + (size_t)vector_bytes - 1) /
+                                             (size_t)vector_bytes));
+    p->scratch_offset = place(&end, scratch);
+    p->label_offset = place(&end, p->tensors[p->step_count].size + 4);
+    p->forward_size = end;
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        tc_step *step = &p->steps[i];
+        if (step->kind == TC_STEP_CONV2D) {
+            /* Without an input gradient only a strip of dz is ever alive. */
+            ptrdiff_t alive = step->strip < step->z_rows ? step->strip : step->z_rows;
+            step->dz_offset = place(&end, step->dz_row_stride * (i > p->lowest ? step->z_rows : alive));
+        }
+        if (step->pooled && (step->kind == TC_STEP_CONV2D || step->kind == TC_STEP_MAX_POOL2D)) {
+            ptrdiff_t count = step->pool.y_rows * step->pool.y_columns * step->pool.channels;
+            step->index_offset = place(&end, (count * step->index_bytes + 3) / 4);
+        }
+    }
+    p->gradient_a = place(&end, largest);
+    p->gradient_b = place(&end, largest);
+    p->training_size = end;
+    /* Only a caller of tc_gradients who asks for the input's gradient needs all of dz
+     * where training itself stops. */
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        tc_step *step = &p->steps[i];
+        step->dz_whole_offset = step->dz_offset;
+        if (step->kind == TC_STEP_CONV2D && i <= p->lowest)
+            step->dz_whole_offset = place(&end, step->dz_row_stride * step->z_rows);
+    }
+    p->input_gradient_size = end;
+}
+
+static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count) {
+    p->weights = calloc((size_t)count + 1, sizeof *p->weights);
+    p->gradient_offset = calloc((size_t)count + 1, sizeof *p->gradient_offset);
+    if (!p->weights || !p->gradient_offset) return TC_ERROR_MEMORY;
+    if (count) memcpy(p->weights, weights, sizeof *weights * (size_t)count);
+    p->weight_count = count;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        p->gradient_offset[i] = weights[i].trainable ? p->gradient_size : -1;
+        /* Whole cache lines, so that two weights never share one. */
+        if (weights[i].trainable) p->gradient_size += (weights[i].count + 15) / 16 * 16;
+    }
+    p->lowest = p->step_count;
+    for (ptrdiff_t i = p->step_count - 1; i >= 0; i--) {
+        const tc_step *step = &p->steps[i];
+        if ((step->kernel >= 0 && weights[step->kernel].trainable) ||
+            (step->bias >= 0 && weights[step->bias].trainable))
+            p->lowest = i;
+    }
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        tc_step *step = &p->steps[i];
+        if (step->kernel < 0) continue;
+        size_t bytes = sizeof(float) * (size_t)weights[step->kernel].count;
+        step->packed = malloc(bytes);
+        step->packed_transposed = malloc(bytes);
+        if (!step->packed || !step->packed_transposed) return TC_ERROR_MEMORY;
+    }
+    return TC_OK;
+}
+
+/* The numbers an executor relies on; the Python side has told the user more kindly. */
+static int check(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
+    if (count < 1) return TC_ERROR_ARGUMENT;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const tc_op *op = &ops[i];
+        if (op->kind < 0 || op->kind >= TC_OP_COUNT || op->in_height < 1 || op->in_width < 1 ||
+            op->in_channels < 1 || op->out_height < 1 || op->out_width < 1 || op->out_channels < 1)
+            return TC_ERROR_ARGUMENT;
+        ptrdiff_t in = op->in_height * op->in_width * op->in_channels;
+        ptrdiff_t out = op->out_height * op->out_width * op->out_channels;
+        if (i && in != ops[i - 1].out_height * ops[i - 1].out_width * ops[i - 1].out_channels)
+            return TC_ERROR_ARGUMENT;
+        int windowed = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
+        if (windowed) {
+            if (op->window_height < 1 || op->window_width < 1 || op->stride_height < 1 || op->stride_width < 1 ||
+                op->dilation_height < 1 || op->dilation_width < 1 || op->pad_top < 0 || op->pad_left < 0)
+                return TC_ERROR_ARGUMENT;
+            /* Every window must meet the image. */
+            ptrdiff_t reach_h = (op->window_height - 1) * op->dilation_height;
+            ptrdiff_t reach_w = (op->window_width - 1) * op->dilation_width;
+            if (op->kind != TC_OP_CONV2D &&
+                (op->in_channels != op->out_channels || op->pad_top > reach_h || op->pad_left > reach_w ||
+                 (op->out_height - 1) * op->stride_height - op->pad_top >= op->in_height ||
+                 (op->out_width - 1) * op->stride_width - op->pad_left >= op->in_width))
+                return TC_ERROR_ARGUMENT;
+        } else if (op->kind != TC_OP_DENSE && in != out) {
+            return TC_ERROR_ARGUMENT;
+        }
+        if (op->kind == TC_OP_CONV2D || op->kind == TC_OP_DENSE) {
+            ptrdiff_t taps = op->in_channels;
+            if (op->kind == TC_OP_CONV2D) taps *= op->window_height * op->window_width;
+            else if (in != op->in_channels || out != op->out_channels) return TC_ERROR_ARGUMENT;
+            if (op->kernel < 0 || op->kernel >= weight_count || weights[op->kernel].count != taps * op->out_channels)
+                return TC_ERROR_ARGUMENT;
+            if (op->bias >= weight_count || (op->bias >= 0 && weights[op->bias].count != op->out_channels))
+                return TC_ERROR_ARGUMENT;
+        } else if (op->kernel >= 0 || op->bias >= 0) {
+            return TC_ERROR_ARGUMENT;
+        }
+        if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
+            return TC_ERROR_ARGUMENT;
+    }
+    return TC_OK;
+}
+
+int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
+                      uint64_t seed, tc_program **program) {
+    *program = NULL;
+    int status = check(ops, op_count, weights, weight_count);
+    if (status != TC_OK) return status;
+    tc_program *p = calloc(1, sizeof *p);
+    if (!p) return TC_ERROR_MEMORY;
+    p->kernels = tc_selected_kernels();
+    p->seed = seed;
+    ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * p->kernels->lanes;
+    status = plan_steps(p, ops, op_count, vector_bytes);
+    if (status == TC_OK) status = plan_weights(p, weights, weight_count);
+    if (status == TC_OK && !(p->few = tc_few_create(p, ops, op_count))) status = TC_ERROR_MEMORY;
+    if (status != TC_OK) {
+        tc_program_destroy(p);
+        return status;
+    }
+    plan_workspace(p, vector_bytes);
+    tc_program_weights_changed(p);
+    atomic_flag_clear(&p->packing);
+    *program = p;
+    return TC_OK;
+}
+
+void tc_program_destroy(tc_program *p) {
+    if (!p) return;
+    for (ptrdiff_t i = 0; p->steps && i < p->step_count; i++) {
+        tc_step *step = &p->steps[i];
+        free(step->forward.rows);
+        for (ptrdiff_t phase = 0; step->backward && phase < step->phases; phase++) free(step->backward[phase].rows);
+        free(step->backward);
+        free(step->packed);
+        free(step->packed_transposed);
+    }
+    tc_few_destroy(p->few);
+    tc_workspace_destroy(atomic_load(&p->workspace));
+    free(p->steps);
+    free(p->tensors);
+    free(p->weights);
+    free(p->gradient_offset);
+    free(p);
+}
+
+void tc_program_weights_changed(tc_program *program) {
+    atomic_store(&program->stale, TC_STALE_FORWARD | TC_STALE_BACKWARD | TC_STALE_FEW);
+}
+
+void tc_pack_step(tc_program *p, ptrdiff_t i, int which) {
+    tc_step *step = &p->steps[i];
+    if (step->kernel < 0) return;
+    const float *kernel = p->weights[step->kernel].values;
+    int dense = step->kind == TC_STEP_DENSE;
+    for (int transposed = 0; transposed < 2; transposed++)
+        if (which & (transposed ? TC_STALE_BACKWARD : TC_STALE_FORWARD))
+            p->kernels->pack(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, transposed,
+                             dense, transposed ? step->packed_transposed : step->packed);
+}

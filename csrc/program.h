@@ -1,0 +1,96 @@
+/* A planned program: what program.c makes of the operations and execute.c runs. */
+#ifndef TC_PROGRAM_H
+#define TC_PROGRAM_H
+
+#include <stdatomic.h>
+
+#include "kernels.h"
+
+/* The activations of one block: [height][left + width + right][channels][lane].  The
+ * columns left and right are zeros, for the convolution that reads the tensor. */
+typedef struct tc_tensor {
+    ptrdiff_t height, width, channels, left, right;
+    ptrdiff_t row_stride, size, offset; /* in vectors; offset into the workspace */
+} tc_tensor;
+
+/* What one trip through the network does; several operations may fuse into one. */
+enum tc_step_kind {
+    TC_STEP_CONV2D, /* + activation + max-pool */
+    TC_STEP_DENSE,  /* + activation */
+    TC_STEP_MAX_POOL2D,
+    TC_STEP_AVERAGE_POOL2D,
+    TC_STEP_ACTIVATION, /* linear: a copy into the next convolution's layout */
+    TC_STEP_SOFTMAX,
+    TC_STEP_DROPOUT,
+    TC_STEP_RESCALE,
+};
+
+typedef struct tc_step {
+    int kind;
+    int function; /* activation, also the one fused behind a convolution or dense layer */
+    float parameters[TC_MAX_PARAMETERS];
+    uint64_t stream;
+    int kernel, bias; /* weights, or -1 */
+    ptrdiff_t kernel_rows, kernel_columns, inputs, outputs;
+
+    /* Convolution: z is its output before the pool, cut to what the pool reads. */
+    tc_correlation forward;
+    tc_correlation *backward; /* one a phase of the stride */
+    ptrdiff_t phases;
+    tc_weight_gradient gradient;
+    ptrdiff_t z_rows, z_columns;
+    ptrdiff_t dz_left, dz_row_stride;       /* dz: [rows][left + columns + right][filters] */
+    ptrdiff_t dz_offset, dz_whole_offset;        /* as training needs it; all rows */
+    ptrdiff_t strip;                             /* rows of dz made and used at a time */
+    float *packed, *packed_transposed;
+
+    int pooled;
+    tc_pool pool;
+    int index_bytes;
+    ptrdiff_t index_offset; /* the maxima's positions, index_bytes a lane */
+} tc_step;
+
+typedef struct tc_workspace tc_workspace;
+typedef struct tc_few tc_few;
+
+struct tc_program {
+    const tc_kernels *kernels;
+    tc_step *steps;
+    tc_tensor *tensors; /* step i reads tensors[i] and writes tensors[i + 1] */
+    ptrdiff_t step_count;
+    ptrdiff_t output_positions, output_channels;
+    float load_scale, load_offset; /* rescaling of the input, fused into the load */
+    uint64_t seed;
+
+    tc_weight *weights;
+    ptrdiff_t weight_count;
+    ptrdiff_t *gradient_offset; /* floats into a slot; -1 for weights that are not trained */
+    ptrdiff_t gradient_size;
+    ptrdiff_t lowest; /* first step with a trainable weight; step_count if none */
+
+    /* The workspace of one thread, in vectors from its start. */
+    ptrdiff_t forward_size, training_size, input_gradient_size;
+    ptrdiff_t row_offset;                           /* rows of z on their way to the pool */
+    ptrdiff_t gradient_a, gradient_b;               /* dy and dx change places */
+    ptrdiff_t label_offset, runs_offset, scratch_offset;
+    double flops; /* multiply-adds an image, forward */
+
+    atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
+    atomic_flag packing;
+    tc_few *few;                         /* the plan for few images */
+    _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
+};
+
+enum { TC_STALE_FORWARD = 1, TC_STALE_BACKWARD = 2, TC_STALE_FEW = 4 };
+
+/* max(0, x), which the kernels apply while the result is in registers. */
+static inline int tc_is_plain_relu(int function, const float *parameters) {
+    return function == TC_RELU && parameters[0] == 0.0f && parameters[1] == __builtin_inff() && parameters[2] == 0.0f;
+}
+
+/* Packs the weights of step i for the directions in `which` (TC_STALE_* bits). */
+void tc_pack_step(tc_program *program, ptrdiff_t i, int which);
+void tc_workspace_destroy(tc_workspace *workspace);
+const tc_kernels *tc_selected_kernels(void);
+
+#endif

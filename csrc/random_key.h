@@ -1,0 +1,22 @@
+/* Keys of the counter-based random numbers; see random_key in tinyconv/engine/program.py. */
+#ifndef TC_RANDOM_KEY_H
+#define TC_RANDOM_KEY_H
+
+#include <stdint.h>
+
+static inline uint64_t tc_splitmix64(uint64_t x) {
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+/* The low half is the first key, the high half the second. */
+static inline uint64_t tc_random_key(uint64_t seed, uint64_t step, uint64_t stream, uint64_t image) {
+    uint64_t z = tc_splitmix64(seed);
+    z = tc_splitmix64(z ^ step);
+    z = tc_splitmix64(z ^ stream);
+    return tc_splitmix64(z ^ image);
+}
+
+#endif

@@ -1,0 +1,205 @@
+/* tinyconv: training and running small convolutional networks on a CPU.
+ *
+ * A network is a flat list of operations (tc_op) over images of float32 values,
+ * (H, W, C) each; a vector of F features is (1, 1, F).  Every array a caller passes
+ * is row-major and stays the caller's: the library reads x, y and weights, and
+ * writes only what a function below says that it writes.
+ *
+ * Functions return TC_OK or the reason why not; they never print, abort or keep a
+ * pointer other than the weights given to tc_program_create.  One program may be
+ * used by several threads at once for tc_predict and tc_evaluate; a caller must not
+ * train or change weights at the same time. */
+#ifndef TINYCONV_H
+#define TINYCONV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum tc_status {
+    TC_OK,
+    TC_ERROR_MEMORY,      /* an allocation failed */
+    TC_ERROR_ARGUMENT,    /* shapes or numbers that contradict each other */
+    TC_ERROR_UNAVAILABLE, /* an instruction set that this processor or build lacks */
+};
+
+/* The numbering is that of tinyconv/engine/program.py. */
+enum tc_op_kind {
+    TC_OP_CONV2D,
+    TC_OP_DENSE,
+    TC_OP_MAX_POOL2D,
+    TC_OP_AVERAGE_POOL2D,
+    TC_OP_ACTIVATION,
+    TC_OP_DROPOUT,
+    TC_OP_RESCALE,
+    TC_OP_RESHAPE,
+    TC_OP_COUNT,
+};
+
+enum tc_activation {
+    TC_LINEAR,
+    TC_RELU,
+    TC_SIGMOID,
+    TC_TANH,
+    TC_SOFTMAX,
+    TC_LEAKY_RELU,
+    TC_ELU,
+    TC_SELU,
+    TC_SOFTPLUS,
+    TC_SOFTSIGN,
+    TC_EXPONENTIAL,
+    TC_HARD_SIGMOID,
+    TC_SILU,
+    TC_HARD_SILU,
+    TC_GELU,
+    TC_GELU_TANH,
+    TC_MISH,
+    TC_LOG_SOFTMAX,
+    TC_ACTIVATION_COUNT,
+};
+
+enum tc_loss {
+    TC_LOSS_CATEGORICAL_CROSSENTROPY,
+    TC_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY,
+    TC_LOSS_BINARY_CROSSENTROPY,
+    TC_LOSS_MEAN_SQUARED_ERROR,
+    TC_LOSS_INNER_PRODUCT,
+    TC_LOSS_COUNT,
+};
+
+enum tc_metric {
+    TC_METRIC_CATEGORICAL_ACCURACY,
+    TC_METRIC_SPARSE_CATEGORICAL_ACCURACY,
+    TC_METRIC_BINARY_ACCURACY,
+    TC_METRIC_TOP_K_CATEGORICAL_ACCURACY,
+    TC_METRIC_SPARSE_TOP_K_CATEGORICAL_ACCURACY,
+    TC_METRIC_COUNT,
+};
+
+enum tc_optimizer {
+    TC_OPTIMIZER_SGD,      /* hyperparameters: learning_rate */
+    TC_OPTIMIZER_MOMENTUM, /* learning_rate, momentum, nesterov; 1 state array a weight */
+    TC_OPTIMIZER_ADAM,     /* alpha, beta_1, beta_2, epsilon; 2 state arrays a weight */
+    TC_OPTIMIZER_COUNT,
+};
+
+#define TC_MAX_METRICS 16
+#define TC_MAX_PARAMETERS 4
+#define TC_MAX_STATES 2
+
+/* One operation; what it means is told in tinyconv/engine/program.py. */
+typedef struct tc_op {
+    int kind;
+    ptrdiff_t in_height, in_width, in_channels;
+    ptrdiff_t out_height, out_width, out_channels;
+    ptrdiff_t window_height, window_width; /* kernel or pool */
+    ptrdiff_t stride_height, stride_width;
+    ptrdiff_t dilation_height, dilation_width;
+    ptrdiff_t pad_top, pad_left; /* bottom and right follow from the output's size */
+    int function;                /* of an activation */
+    float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: rate */
+    uint64_t stream;             /* dropout: the key of its random numbers */
+    int kernel, bias;            /* weights, -1 for none */
+} tc_op;
+
+/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F). */
+typedef struct tc_weight {
+    float *values;
+    ptrdiff_t count;
+    int trainable;
+} tc_weight;
+
+/* n samples: rows indices[0..n) of x (N, H*W*C), y and sample_weight; rows 0..n
+ * where indices is NULL. */
+typedef struct tc_batch {
+    const void *x;
+    int x_is_uint8;              /* uint8, else float32 */
+    const void *y;               /* float32 (N, outputs), or int32 (N, positions) where y_is_sparse */
+    int y_is_sparse;
+    const float *sample_weight;  /* (N), or NULL for ones */
+    const int64_t *indices;
+    ptrdiff_t n;
+} tc_batch;
+
+typedef struct tc_objective {
+    int loss;
+    int from_logits;
+    float label_smoothing;
+    int metric_count;
+    int metrics[TC_MAX_METRICS];
+    float metric_parameters[TC_MAX_METRICS]; /* threshold or k */
+} tc_objective;
+
+typedef struct tc_update {
+    int optimizer;
+    float hyperparameters[TC_MAX_PARAMETERS];
+    float *const *states;        /* TC_MAX_STATES pointers a weight, updated in place */
+} tc_update;
+
+typedef struct tc_program tc_program;
+
+/* The program of these operations; weights[i].values must live as long as it does.
+ * Returns TC_OK and *program, or a reason and NULL. */
+int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights,
+                      ptrdiff_t weight_count, uint64_t seed, tc_program **program);
+void tc_program_destroy(tc_program *program);
+/* To be called after anything but tc_train_step wrote the weights' values. */
+void tc_program_weights_changed(tc_program *program);
+/* Bytes of working memory for a batch of n with the threads set now. */
+size_t tc_program_workspace(const tc_program *program, ptrdiff_t n, int training);
+
+/* output (n, outputs): overwritten. */
+int tc_predict(tc_program *program, const tc_batch *batch, float *output);
+
+/* sums[0]: sum of weight * loss; sums[1 + i]: sum of metric i; overwritten.
+ * predictions (n, outputs): overwritten, or NULL. */
+int tc_evaluate(tc_program *program, const tc_batch *batch, const tc_objective *objective,
+                double *sums, float *predictions);
+
+/* One step: as tc_evaluate in training mode, then the trainable weights are updated
+ * in place by the gradient of sums[0] / n.  step keys the random numbers. */
+int tc_train_step(tc_program *program, const tc_batch *batch, const tc_objective *objective,
+                  const tc_update *update, uint64_t step, double *sums, float *predictions);
+
+/* gradients[i] (count of weight i) for trainable weights, overwritten; input_gradient
+ * (n, inputs) or NULL, overwritten.  Of sums[0] / n, or of sums[0] for
+ * TC_LOSS_INNER_PRODUCT.  training: whether dropout is active. */
+int tc_gradients(tc_program *program, const tc_batch *batch, const tc_objective *objective,
+                 int training, uint64_t step, double *sums, float *const *gradients,
+                 float *input_gradient);
+
+/* Array functions, NHWC.  index: position in the window, row-major, or NULL.
+ * y (n, oh, ow, c) and index: overwritten. */
+int tc_max_pool2d(const float *x, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t window_height,
+                  ptrdiff_t window_width, ptrdiff_t stride_height, ptrdiff_t stride_width, ptrdiff_t pad_top,
+                  ptrdiff_t pad_left, ptrdiff_t oh, ptrdiff_t ow, float *y, int32_t *index);
+/* dx (n, h, w, c): overwritten.  index values must lie in the window and in the image. */
+int tc_max_pool2d_backward(const float *dy, const int32_t *index, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w,
+                           ptrdiff_t c, ptrdiff_t window_height, ptrdiff_t window_width, ptrdiff_t stride_height,
+                           ptrdiff_t stride_width, ptrdiff_t pad_top, ptrdiff_t pad_left, ptrdiff_t oh,
+                           ptrdiff_t ow, float *dx);
+/* logits (n, c); labels int32 (n) or dense float32 (n, c), the other NULL.
+ * *loss: the mean; gradient (n, c): of the mean, overwritten. */
+int tc_softmax_cross_entropy(const float *logits, const int32_t *labels, const float *dense, ptrdiff_t n,
+                             ptrdiff_t c, double *loss, float *gradient);
+
+/* Threads: 0 or less restores the default (OMP_NUM_THREADS, affinity, cgroup quota). */
+void tc_set_threads(int threads);
+int tc_threads(void);
+int tc_has_openmp(void);
+
+/* Instruction sets by name, best first; tc_isa_name(i) is NULL past the last built. */
+const char *tc_isa_name(int i);
+int tc_isa_supported(int i); /* by this processor */
+/* Chooses one by name, or the best for NULL.  To be called before any program is created. */
+int tc_select_isa(const char *name);
+const char *tc_selected_isa(void);
+int tc_lanes(void); /* images side by side in a vector */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,287 @@
+"""Callbacks: hooks, their order and their figures."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from tinyconv import Sequential, layers
+from tinyconv.callbacks import (
+    Callback,
+    CallbackList,
+    CSVLogger,
+    EarlyStopping,
+    History,
+    LambdaCallback,
+    ModelCheckpoint,
+)
+
+
+class FakeModel:
+    """What callbacks see of a model."""
+
+    def __init__(self) -> None:
+        self.stop_training = False
+        self.weights = [np.zeros(2)]
+        self.saved: list[str] = []
+
+    def get_weights(self):
+        return [w.copy() for w in self.weights]
+
+    def set_weights(self, weights):
+        self.weights = [w.copy() for w in weights]
+
+    def save(self, path):
+        self.saved.append(str(path))
+
+
+def run(callback: Callback, values: list[dict[str, float]]) -> FakeModel:
+    """Plays epochs with given figures; the weights count the epochs."""
+    model = FakeModel()
+    callbacks = CallbackList([callback], model, {"epochs": len(values)})
+    callbacks.call("on_train_begin", {})
+    for epoch, logs in enumerate(values):
+        callbacks.call("on_epoch_begin", epoch, {})
+        model.weights = [np.full(2, float(epoch))]
+        callbacks.call("on_epoch_end", epoch, dict(logs))
+        if model.stop_training:
+            break
+    callbacks.call("on_train_end", {})
+    return model
+
+
+def losses(*values: float) -> list[dict[str, float]]:
+    return [{"val_loss": value} for value in values]
+
+
+@pytest.fixture(scope="module")
+def small_data():
+    rng = np.random.default_rng(0)
+    return rng.random((20, 6), np.float32), rng.integers(0, 3, 20)
+
+
+@pytest.fixture
+def small_model():
+    model = Sequential([layers.Dense(3, activation="softmax", input_shape=(6,))], seed=1)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+
+
+def _record(hook):
+    def called(self, *args, **kwargs):
+        number = args[0] if args and isinstance(args[0], int) else None
+        self.calls.append((hook, number))
+    return called
+
+
+for _hook in CallbackList.HOOKS:
+    if _hook not in ("on_batch_begin", "on_batch_end"):
+        setattr(Recorder, _hook, _record(_hook))
+
+
+def test_callback_hooks_are_called_in_keras_order(small_model, small_data):
+    x, y = small_data
+    recorder = Recorder()
+    small_model.fit(x, y, batch_size=10, epochs=1, validation_data=(x, y), validation_batch_size=20,
+                    verbose=0, callbacks=recorder)
+    assert recorder.calls == [
+        ("on_train_begin", None), ("on_epoch_begin", 0),
+        ("on_train_batch_begin", 0), ("on_train_batch_end", 0),
+        ("on_train_batch_begin", 1), ("on_train_batch_end", 1),
+        ("on_test_begin", None), ("on_test_batch_begin", 0), ("on_test_batch_end", 0), ("on_test_end", None),
+        ("on_epoch_end", 0), ("on_train_end", None),
+    ]
+    assert recorder.model is small_model
+    assert recorder.params["epochs"] == 1
+    assert recorder.params["steps"] == 2
+
+
+def test_callback_hooks_of_predict(small_model, small_data):
+    x, _ = small_data
+    outputs = []
+    recorder = Recorder()
+    small_model.predict(x, batch_size=15, callbacks=[recorder, LambdaCallback(
+        on_predict_batch_end=lambda batch, logs: outputs.append(logs["outputs"].copy()))])
+    assert [call[0] for call in recorder.calls] == [
+        "on_predict_begin", "on_predict_batch_begin", "on_predict_batch_end",
+        "on_predict_batch_begin", "on_predict_batch_end", "on_predict_end"]
+    np.testing.assert_array_equal(np.concatenate(outputs), small_model.predict(x, batch_size=15))
+
+
+def test_callback_batch_aliases_are_called(small_model, small_data):
+    batches = []
+
+    class Old(Callback):
+        def on_batch_end(self, batch, logs=None):
+            batches.append(batch)
+
+    small_model.fit(*small_data, batch_size=7, verbose=0, callbacks=[Old()])
+    assert batches == [0, 1, 2]
+
+
+def test_callback_batch_logs_are_means_so_far(small_model, small_data):
+    seen = []
+    history = small_model.fit(*small_data, batch_size=6, verbose=0, callbacks=LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(logs)))
+    assert len(seen) == 4
+    assert set(seen[0]) == {"loss", "accuracy"}
+    assert seen[-1]["loss"] == history.history["loss"][0]
+
+
+def test_callback_list_skips_hooks_that_nobody_overrides():
+    callbacks = CallbackList([History(), EarlyStopping()])
+    assert callbacks.listens("on_epoch_end")
+    assert not callbacks.listens("on_train_batch_begin", "on_train_batch_end", "on_test_batch_end")
+
+
+def test_callback_list_refuses_other_objects():
+    with pytest.raises(TypeError, match="instance of tinyconv.callbacks.Callback"):
+        CallbackList([print])
+
+
+def test_callback_stops_training_after_the_batch(small_model, small_data):
+    def stop(batch, logs):
+        small_model.stop_training = batch == 1
+
+    small_model.fit(*small_data, batch_size=5, epochs=3, verbose=0,
+                    callbacks=LambdaCallback(on_train_batch_end=stop))
+    assert small_model.optimizer.iterations == 2
+
+
+def test_callback_changes_learning_rate(small_model, small_data):
+    def freeze(epoch, logs):
+        small_model.optimizer.learning_rate = 0.0
+
+    before = small_model.get_weights()
+    small_model.fit(*small_data, verbose=0, callbacks=LambdaCallback(on_epoch_begin=freeze))
+    for a, b in zip(before, small_model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_lambda_callback_refuses_unknown_hooks():
+    with pytest.raises(TypeError, match="on_epoch_ende"):
+        LambdaCallback(on_epoch_ende=print)
+    with pytest.raises(TypeError, match="callable"):
+        LambdaCallback(on_epoch_end=3)
+
+
+@pytest.mark.parametrize(("values", "arguments", "stopped"), [
+    ((3, 2, 2.5, 1), {}, 2),
+    ((3, 2, 2.5, 1, 1, 1), {"patience": 2}, 5),
+    ((3, 2.9, 2.8, 2.7), {"min_delta": 0.5}, 1),
+    ((3, 2, 1), {}, 0),
+    ((3, 4, 5), {"start_from_epoch": 2}, 0),
+    ((3, 2, 1), {"baseline": 0.5, "patience": 2}, 0),  # improvements do not count as waits that end
+    ((3, 2, 2, 2), {"baseline": 0.5, "patience": 2}, 2),
+    ((math.nan, math.nan), {}, 1),
+], ids=["plain", "patience", "min_delta", "never", "start", "baseline", "baseline-wait", "nan"])
+def test_early_stopping_stops_when_keras_does(values, arguments, stopped):
+    callback = EarlyStopping(**arguments)
+    model = run(callback, losses(*values))
+    assert callback.stopped_epoch == stopped
+    assert model.stop_training == (stopped > 0)
+
+
+def test_early_stopping_restores_best_weights(capsys):
+    callback = EarlyStopping(patience=2, restore_best_weights=True, verbose=1)
+    model = run(callback, losses(3, 1, 2, 2, 2))
+    assert callback.best_epoch == 1
+    np.testing.assert_array_equal(model.weights[0], [1.0, 1.0])
+    assert capsys.readouterr().out.splitlines() == [
+        "Epoch 4: early stopping", "Restoring model weights from the end of the best epoch: 2."]
+
+
+def test_early_stopping_mode_follows_the_name():
+    assert EarlyStopping(monitor="val_accuracy").mode == "max"
+    assert EarlyStopping(monitor="loss").mode == "min"
+    assert EarlyStopping(monitor="my_score", mode="max").mode == "max"
+    with pytest.raises(ValueError, match="mode='max'"):
+        EarlyStopping(monitor="my_score")
+    with pytest.raises(ValueError, match="Received: mode='up'"):
+        EarlyStopping(mode="up")
+
+
+def test_early_stopping_warns_of_a_missing_figure():
+    with pytest.warns(UserWarning, match="'val_loss', which is not available"):
+        run(EarlyStopping(), [{"loss": 1.0}])
+
+
+def test_checkpoint_fills_the_file_name():
+    model = run(ModelCheckpoint("m-{epoch:02d}-{val_loss:.2f}"), losses(1.5, 0.25))
+    assert model.saved == ["m-01-1.50", "m-02-0.25"]
+
+
+def test_checkpoint_saves_the_best_only(capsys):
+    model = run(ModelCheckpoint("m{epoch}", save_best_only=True, verbose=1), losses(3, 4, 2))
+    assert model.saved == ["m1", "m3"]
+    assert "did not improve from 3.00000" in capsys.readouterr().out
+
+
+def test_checkpoint_starts_from_a_threshold():
+    model = run(ModelCheckpoint("m{epoch}", save_best_only=True, initial_value_threshold=2.5), losses(3, 4, 2))
+    assert model.saved == ["m3"]
+
+
+def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):
+    saved = []
+    monkeypatch.setattr(Sequential, "save", lambda self, path: saved.append(path))
+    small_model.fit(*small_data, batch_size=5, epochs=2, verbose=0,
+                    callbacks=[ModelCheckpoint("e{epoch}", save_freq=3)])
+    assert saved == ["e1", "e2"]
+
+
+@pytest.mark.parametrize("template", ["{epoch.__class__}", "{epoch[0]}", "{0}", "{}", "{epoch:{val_loss}}", "{epoch"])
+def test_checkpoint_refuses_fields_that_are_no_names(template):
+    with pytest.raises(ValueError, match="filepath"):
+        ModelCheckpoint(template)
+
+
+def test_checkpoint_names_a_missing_field():
+    with pytest.raises(ValueError, match="no figure for the field 'accuracy'"):
+        run(ModelCheckpoint("m-{accuracy:.2f}"), losses(1.0))
+
+
+@pytest.mark.parametrize("arguments", [{"save_weights_only": True}, {"save_freq": 0}, {"save_freq": "batch"}])
+def test_checkpoint_refuses_what_it_cannot_do(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        ModelCheckpoint("m", **arguments)
+
+
+def test_csv_logger_writes_a_row_an_epoch(tmp_path, small_model, small_data):
+    path = tmp_path / "log.csv"
+    history = small_model.fit(*small_data, epochs=2, verbose=0, validation_split=0.2, validation_freq=2,
+                              callbacks=[CSVLogger(path)])
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"]
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert rows[0]["val_loss"] == "NA"
+    assert [float(row["loss"]) for row in rows] == history.history["loss"]
+    assert float(rows[1]["val_loss"]) == history.history["val_loss"][0]
+
+
+def test_csv_logger_appends_and_replaces(tmp_path):
+    path = tmp_path / "log.csv"
+    run(CSVLogger(path, separator=";"), losses(1, 2))
+    run(CSVLogger(path, separator=";", append=True), losses(3))
+    assert path.read_text().splitlines() == ["epoch;val_loss", "0;1", "1;2", "0;3"]
+    run(CSVLogger(path), losses(4))
+    assert path.read_text().splitlines() == ["epoch,val_loss", "0,4"]
+
+
+def test_history_keeps_every_epoch(small_model, small_data):
+    history = small_model.fit(*small_data, epochs=3, initial_epoch=1, verbose=0, validation_split=0.25)
+    assert history is small_model.history
+    assert history.epoch == [1, 2]
+    assert list(history.history) == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert all(isinstance(value, float) for values in history.history.values() for value in values)
+    assert history.params["epochs"] == 3

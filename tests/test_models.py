@@ -1,0 +1,431 @@
+"""Sequential: the stack, its shapes, weights, configuration and program."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import tinyconv
+from tinyconv import Sequential, layers, utils
+
+
+def seed_network(seed: int = 0) -> Sequential:
+    return Sequential([
+        layers.Conv2D(8, 5, activation="relu", input_shape=(28, 28, 1)),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(16, 5, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ], seed=seed)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, 28, 28, 1), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def fresh_names():
+    utils.clear_session()
+
+
+# --- the stack ---
+
+def test_sequential_builds_as_layers_are_added():
+    model = seed_network()
+    assert model.built
+    assert model.count_params() == 5994
+    assert model.input_shape == (None, 28, 28, 1)
+    assert model.output_shape == (None, 10)
+    assert [layer.output_shape for layer in model.layers] == [
+        (24, 24, 8), (12, 12, 8), (8, 8, 16), (4, 4, 16), (256,), (10,)]
+    assert [layer.name for layer in model.layers] == [
+        "conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense"]
+
+
+def test_sequential_input_layer_is_not_among_the_layers():
+    model = Sequential([layers.Input(shape=(4,)), layers.Dense(2)])
+    assert model.built
+    assert [type(layer) for layer in model.layers] == [layers.Dense]
+    assert model.get_layer(index=0) is model.get_layer("dense")
+
+
+def test_sequential_builds_for_its_first_data():
+    model = Sequential([layers.Dense(3), layers.Dense(2)])
+    assert not model.built
+    assert model(np.zeros((5, 4), np.float32)).shape == (5, 2)
+    assert model.input_shape == (None, 4)
+    assert model.count_params() == 4 * 3 + 3 + 3 * 2 + 2
+
+
+def test_sequential_builds_for_a_shape():
+    model = Sequential([layers.Dense(3)])
+    model.build((None, 7))
+    assert model.output_shape == (None, 3)
+    with pytest.raises(ValueError, match="Expected inputs of shape"):
+        model.build((None, 8))
+
+
+def test_sequential_without_shape_says_so():
+    model = Sequential([layers.Dense(3)])
+    with pytest.raises(ValueError, match="Expected an input_shape"):
+        model.build()
+    with pytest.raises(AttributeError, match="never built"):
+        model.input_shape  # noqa: B018
+    with pytest.raises(AttributeError, match="never built"):
+        model.output_shape  # noqa: B018
+    with pytest.raises(ValueError, match="no weights yet"):
+        model.count_params()
+    with pytest.raises(ValueError, match="no program yet"):
+        model.program  # noqa: B018
+
+
+def test_sequential_without_layers_says_so():
+    with pytest.raises(ValueError, match="at least one layer"):
+        Sequential().predict(np.zeros((1, 2), np.float32))
+    with pytest.raises(ValueError, match="to pop"):
+        Sequential().pop()
+
+
+def test_sequential_adds_after_building():
+    model = Sequential([layers.Dense(3, input_shape=(4,))], seed=1)
+    before = model.get_weights()
+    assert model(np.ones((2, 4), np.float32)).shape == (2, 3)
+    model.add(layers.Dense(5))
+    assert model.output_shape == (None, 5)
+    assert model(np.ones((2, 4), np.float32)).shape == (2, 5)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequential_pops():
+    model = Sequential([layers.Dense(3, input_shape=(4,)), layers.Dense(5)])
+    popped = model.pop()
+    assert popped.units == 5
+    assert model.output_shape == (None, 3)
+    assert model(np.ones((2, 4), np.float32)).shape == (2, 3)
+    model.pop()
+    assert model.layers == []
+    assert not model.built
+
+
+def test_sequential_refuses_what_does_not_fit():
+    with pytest.raises(TypeError, match="instance of tinyconv.layers.Layer"):
+        Sequential().add("dense")
+    with pytest.raises(TypeError, match="list of layers"):
+        Sequential(layers.Dense(1))
+    with pytest.raises(ValueError, match="only in the first place"):
+        Sequential([layers.Dense(1), layers.Input(shape=(2,))])
+    with pytest.raises(ValueError, match="unique names"):
+        Sequential([layers.Dense(1, name="a"), layers.Dense(1, name="a")])
+    with pytest.raises(ValueError, match="seed"):
+        Sequential(seed=-1)
+    dense = layers.Dense(1)
+    with pytest.raises(ValueError, match="unique names"):
+        Sequential([dense, dense])
+
+
+def test_sequential_add_that_fails_leaves_the_model_whole():
+    model = Sequential([layers.MaxPooling2D(2, input_shape=(4, 4, 1))])
+    with pytest.raises(ValueError, match="Received: "):
+        model.add(layers.Conv2D(1, 5))
+    assert len(model.layers) == 1
+    assert model(np.ones((1, 4, 4, 1), np.float32)).shape == (1, 2, 2, 1)
+
+
+def test_sequential_automatic_names_make_way():
+    first = Sequential([layers.Dense(2, input_shape=(2,))])
+    utils.clear_session()
+    first.add(layers.Dense(2))  # would be "dense" again
+    assert [layer.name for layer in first.layers] == ["dense", "dense_1"]
+
+
+def test_sequential_finds_layers():
+    model = seed_network()
+    assert model.get_layer("flatten") is model.layers[4]
+    assert model.get_layer(index=-1) is model.layers[5]
+    for arguments in ({}, {"name": "no"}, {"index": 6}, {"name": "flatten", "index": 1}):
+        with pytest.raises(ValueError, match="Received: "):
+            model.get_layer(**arguments)
+
+
+# --- weights ---
+
+def test_sequential_weights_follow_from_the_seed():
+    first, second, other = seed_network(1), seed_network(1), seed_network(2)
+    for a, b in zip(first.get_weights(), second.get_weights()):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first.get_weights()[0], other.get_weights()[0])
+    kernels = [w.ravel()[:16] for w in first.get_weights() if w.ndim > 1]
+    scaled = [kernel / np.abs(kernel).max() for kernel in kernels]
+    assert not np.allclose(scaled[0], scaled[1])
+
+
+def test_sequential_weights_do_not_depend_on_when_it_is_built():
+    deferred = Sequential([layers.Dense(3), layers.Dropout(0.5), layers.Dense(2)], seed=3)
+    deferred.build((None, 4))
+    declared = Sequential([layers.Dense(3, input_shape=(4,)), layers.Dense(2)], seed=3)
+    for a, b in zip(deferred.get_weights(), declared.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequential_seed_comes_from_set_random_seed():
+    utils.set_random_seed(5)
+    first, second = Sequential(), Sequential()
+    utils.set_random_seed(5)
+    assert Sequential().seed == first.seed
+    assert first.seed != second.seed
+
+
+def test_sequential_sets_weights():
+    source, target = seed_network(1), seed_network(2)
+    x = images(3)
+    target.predict(x)  # so that packed copies exist
+    target.set_weights(source.get_weights())
+    np.testing.assert_array_equal(source.predict(x), target.predict(x))
+
+
+def test_sequential_set_weights_changes_nothing_where_one_does_not_fit():
+    model = seed_network()
+    before = model.get_weights()
+    wrong = [np.zeros_like(w) for w in before]
+    wrong[-1] = np.zeros(11, np.float32)
+    with pytest.raises(ValueError, match=r"Received: shape=\(11,\)"):
+        model.set_weights(wrong)
+    with pytest.raises(ValueError, match="Received: 5 arrays"):
+        model.set_weights(wrong[:5])
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequential_sees_weights_that_layers_set():
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    x = np.ones((1, 3), np.float32)
+    model.predict(x)
+    model.layers[0].set_weights([np.zeros((3, 2)), np.array([1.0, 2.0])])
+    np.testing.assert_array_equal(model.predict(x), [[1, 2]])
+    model.layers[0].bias.assign([3.0, 4.0])
+    np.testing.assert_array_equal(model.predict(x), [[3, 4]])
+
+
+def test_sequential_shares_layers():
+    dense = layers.Dense(2, input_shape=(3,))
+    one, two = Sequential([dense]), Sequential([dense, layers.Activation("softmax")])
+    x = np.ones((4, 3), np.float32)
+    one.predict(x), two.predict(x)
+    two.compile("sgd", "sparse_categorical_crossentropy")
+    two.train_on_batch(x, np.zeros(4, np.int32))
+    fresh = Sequential([layers.Dense(2, input_shape=(3,))])
+    fresh.set_weights(dense.get_weights())
+    np.testing.assert_array_equal(one.predict(x), fresh.predict(x))
+
+
+def test_sequential_trainable_splits_the_weights():
+    model = seed_network()
+    model.layers[0].trainable = False
+    assert len(model.trainable_weights) == 4
+    assert len(model.non_trainable_weights) == 2
+    assert len(model.weights) == 6
+    model.trainable = False
+    assert model.trainable_weights == []
+    assert not model.trainable
+
+
+# --- running ---
+
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_sequential_call_and_predict_agree(count):
+    model, x = seed_network(), images(count)
+    np.testing.assert_allclose(model(x), model.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model(x), model.predict_on_batch(x))
+    np.testing.assert_allclose(model.predict(x).sum(axis=1), np.ones(count), rtol=1e-5)
+
+
+def test_sequential_predict_in_batches():
+    model, x = seed_network(), images(21)
+    np.testing.assert_allclose(model.predict(x, batch_size=4), model.predict(x), rtol=1e-5, atol=1e-6)
+    assert model.predict(x, batch_size=4, steps=2).shape == (8, 10)
+
+
+def test_sequential_takes_integers_and_doubles():
+    model = seed_network()
+    x = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
+    expected = model.predict(x.astype(np.float32))
+    for dtype in (np.uint8, np.int64, np.float64, np.float16):
+        np.testing.assert_allclose(model.predict(x.astype(dtype)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sequential_takes_a_missing_channel_and_odd_strides():
+    model, x = seed_network(), images(6)
+    expected = model.predict(x)
+    np.testing.assert_array_equal(model.predict(x[..., 0]), expected)
+    np.testing.assert_array_equal(model.predict(np.asfortranarray(x)), expected)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    np.testing.assert_array_equal(model.predict(read_only), expected)
+    np.testing.assert_array_equal(model.predict(x.tolist()), expected)
+
+
+@pytest.mark.parametrize(("x", "error"), [
+    (np.zeros((2, 28, 28, 3), np.float32), ValueError),
+    (np.zeros((28, 28, 1), np.float32), ValueError),
+    (np.zeros((2, 784), np.float32), ValueError),
+    (np.zeros((0, 28, 28, 1), np.float32), ValueError),
+    (np.float32(1), ValueError),
+    ([[1, 2], [3]], ValueError),
+    (np.zeros((2, 28, 28, 1), np.complex64), TypeError),
+    (np.zeros((2, 28, 28, 1), object), TypeError),
+    ("image", TypeError),
+    (None, TypeError),
+], ids=["channels", "rank", "flat", "empty", "scalar", "ragged", "complex", "object", "string", "none"])
+def test_sequential_refuses_bad_inputs(x, error):
+    with pytest.raises(error, match="Received: ") as caught:
+        seed_network().predict(x)
+    assert "\n" not in str(caught.value)
+
+
+def test_sequential_call_of_an_empty_batch():
+    assert seed_network()(np.zeros((0, 28, 28, 1), np.float32)).shape == (0, 10)
+
+
+def test_sequential_call_with_training_drops():
+    model = Sequential([layers.Dropout(0.5, input_shape=(1000,))], seed=1)
+    x = np.ones((2, 1000), np.float32)
+    np.testing.assert_array_equal(model(x), x)
+    first, second = model(x, training=True), model(x, training=True)
+    assert set(np.unique(first)) == {0.0, 2.0}
+    assert not np.array_equal(first, second)
+    again = Sequential([layers.Dropout(0.5, input_shape=(1000,))], seed=1)
+    np.testing.assert_array_equal(again(x, training=True), first)
+
+
+def test_sequential_call_with_training_changes_no_weights():
+    model = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dropout(0.5)], seed=1)
+    before = model.get_weights()
+    model(np.ones((2, 3), np.float32), training=True)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sequential_image_outputs_keep_their_shape():
+    model = Sequential([layers.Conv2D(3, 3, padding="same", input_shape=(6, 5, 2))])
+    assert model.predict(np.ones((4, 6, 5, 2), np.float32)).shape == (4, 6, 5, 3)
+
+
+def test_sequential_predicts_from_four_threads():
+    model = seed_network()
+    inputs = [images(7, seed) for seed in range(4)]
+    expected = [model.predict(x) for x in inputs]
+    results: list = [None] * 4
+
+    def work(i):
+        results[i] = [model.predict(inputs[i]) for _ in range(5)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(4):
+        for y in results[i]:
+            np.testing.assert_array_equal(y, expected[i])
+
+
+# --- configuration ---
+
+def test_sequential_config_round_trip():
+    model = seed_network()
+    config = model.get_config()
+    again = Sequential.from_config(config)
+    assert again.get_config() == config
+    assert again.built
+    again.set_weights(model.get_weights())
+    x = images(2)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+def test_sequential_config_of_models_without_shape_or_layers():
+    deferred = Sequential([layers.Dense(2)])
+    assert deferred.get_config()["build_input_shape"] is None
+    assert not Sequential.from_config(deferred.get_config()).built
+    named = Sequential([layers.Input(shape=(3,))], name="mine")
+    again = Sequential.from_config(named.get_config())
+    assert again.input_shape == (None, 3)
+    assert again.name == "mine"
+    with pytest.raises(ValueError, match="list of layers"):
+        Sequential.from_config({"name": "x"})
+
+
+def test_sequential_program_holds_the_layers_arrays():
+    model = seed_network()
+    assert len(model.program.weights) == len(model.weights)
+    for array, weight in zip(model.program.weights, model.weights):
+        assert np.shares_memory(array, weight.value)
+    assert model.program.seed == model.seed
+
+
+# --- summary ---
+
+def summary_of(model: Sequential, **arguments) -> list[str]:
+    lines: list[str] = []
+    model.summary(print_fn=lines.append, **arguments)
+    return lines
+
+
+def test_summary_shows_shapes_and_totals():
+    lines = summary_of(seed_network())
+    assert lines[0] == 'Model: "sequential"'
+    assert lines[2].split() == ["Layer", "(type)", "Output", "Shape", "Param", "#"]
+    assert lines[4].split() == ["conv2d", "(Conv2D)", "(None,", "24,", "24,", "8)", "208"]
+    assert "Total params: 5,994 (23.41 KB)" in lines
+    assert "Trainable params: 5,994 (23.41 KB)" in lines
+    assert "Non-trainable params: 0 (0.00 B)" in lines
+    assert len(lines) == 4 + 6 + 5
+
+
+def test_summary_counts_frozen_layers():
+    model = seed_network()
+    model.layers[0].trainable = False
+    assert "Non-trainable params: 208 (832.00 B)" in summary_of(model)
+
+
+def test_summary_before_building():
+    lines = summary_of(Sequential([layers.Dense(3)]))
+    assert lines[4].split() == ["dense", "(Dense)", "?", "?"]
+    assert "Total params: ?" in "\n".join(lines)
+
+
+def test_summary_line_length_and_print(capsys):
+    model = seed_network()
+    assert {len(line) for line in summary_of(model, line_length=90) if line.startswith(("_", "="))} == {90}
+    assert all(len(line) <= 40 for line in summary_of(model, line_length=40))
+    model.summary()
+    assert capsys.readouterr().out.splitlines() == summary_of(model)
+
+
+# --- the package ---
+
+def test_package_names_are_keras_names():
+    keras = tinyconv
+    model = keras.Sequential([keras.Input(shape=(2,)), keras.layers.Dense(1)])
+    assert isinstance(model, keras.models.Sequential)
+    assert keras.models.load_model is keras.load_model
+    assert keras.callbacks.EarlyStopping and keras.optimizers.Adam and keras.losses.MeanSquaredError
+    assert set(tinyconv.__all__) <= set(dir(tinyconv))
+    assert tinyconv.ops.conv2d is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tinyconv.nothing  # noqa: B018
+
+
+def test_show_config_prints_every_entry(capsys):
+    from tinyconv.config import config
+
+    tinyconv.show_config()
+    printed = capsys.readouterr().out
+    for name, value in config().items():
+        assert name.replace("_", " ") in printed
+        if isinstance(value, str):
+            assert value in printed
+    assert config()["tinyconv"] == tinyconv.__version__

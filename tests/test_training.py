@@ -1,0 +1,569 @@
+"""compile, fit, evaluate, predict: data, figures, repeatability."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+import tinyconv
+from tinyconv import Sequential, data, layers, losses, metrics, optimizers
+from tinyconv.callbacks import LambdaCallback
+from tinyconv.progress import Progress, verbosity
+
+CLASSES = 4
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Easy classes: 150 points in 6 dimensions around 4 centres."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, CLASSES, 150)
+    centres = 3 * rng.standard_normal((CLASSES, 6))
+    x = (centres[ids] + rng.standard_normal((150, 6))).astype(np.float32)
+    return x, ids, np.eye(CLASSES, dtype=np.float32)[ids]
+
+
+def dense_model(seed=1, dropout=0.0, optimizer="adam", loss="categorical_crossentropy", metrics=("accuracy",),
+                **compile_arguments):
+    model = Sequential([
+        layers.Dense(8, activation="tanh", input_shape=(6,)),
+        *([layers.Dropout(dropout)] if dropout else []),
+        layers.Dense(CLASSES, activation="softmax"),
+    ], seed=seed)
+    model.compile(optimizer, loss, metrics=list(metrics), **compile_arguments)
+    return model
+
+
+def image_model(seed=1):
+    model = Sequential([
+        layers.Rescaling(1 / 255, input_shape=(8, 8, 1)),
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dropout(0.25),
+        layers.Dense(CLASSES, activation="softmax"),
+    ], seed=seed)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def weights_differ(a, b):
+    return any(not np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+
+
+# --- figures ---
+
+def test_fit_learns(blobs):
+    x, _, y = blobs
+    model = dense_model(optimizer=optimizers.Adam(0.02))
+    history = model.fit(x, y, epochs=12, verbose=0)
+    assert history.history["accuracy"][-1] > 0.95
+    assert history.history["loss"][-1] < history.history["loss"][0] / 2
+    loss, accuracy = model.evaluate(x, y, verbose=0)
+    assert accuracy > 0.95
+    assert accuracy == np.mean(model.predict(x).argmax(axis=1) == y.argmax(axis=1))
+    assert loss == pytest.approx(losses.CategoricalCrossentropy()(y, model.predict(x)), rel=1e-4)
+
+
+def test_fit_of_one_batch_is_the_formula(blobs):
+    x, _, y = blobs
+    model = Sequential([layers.Dense(CLASSES, activation="softmax", input_shape=(6,))], seed=1)
+    model.compile(optimizers.SGD(0.1), "categorical_crossentropy")
+    kernel, bias = model.get_weights()
+    history = model.fit(x, y, batch_size=150, verbose=0)
+    logits = x.astype(np.float64) @ kernel + bias
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    g = (p - y) / len(x)
+    expected_loss = -(y * np.log(p)).sum() / len(x)
+    assert history.history["loss"][0] == pytest.approx(expected_loss, rel=1e-5)
+    np.testing.assert_allclose(model.get_weights()[0], kernel - 0.1 * x.T @ g, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(model.get_weights()[1], bias - 0.1 * g.sum(axis=0), rtol=0, atol=2e-6)
+
+
+def test_fit_figures_are_means_over_samples(blobs):
+    x, _, y = blobs
+    frozen = dense_model(optimizer=optimizers.SGD(0.0))
+    history = frozen.fit(x, y, batch_size=64, verbose=0)  # 64 + 64 + 22
+    loss, accuracy = frozen.evaluate(x, y, verbose=0)
+    assert history.history["loss"][0] == pytest.approx(loss, rel=1e-6)
+    assert history.history["accuracy"][0] == pytest.approx(accuracy, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_evaluate_does_not_depend_on_the_batch_size(blobs, size):
+    x, _, y = blobs
+    model = dense_model()
+    expected = model.evaluate(x, y, verbose=0)
+    assert model.evaluate(x, y, batch_size=size, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluate_returns_what_keras_returns(blobs):
+    x, _, y = blobs
+    assert isinstance(dense_model(metrics=()).evaluate(x, y, verbose=0), float)
+    results = dense_model().evaluate(x, y, verbose=0, return_dict=True)
+    assert list(results) == ["loss", "accuracy"]
+    part = dense_model().evaluate(x[:20], y[:20], verbose=0)
+    assert dense_model().evaluate(x, y, batch_size=10, steps=2, verbose=0) == pytest.approx(part, rel=1e-6)
+
+
+def test_single_batch_methods_agree_with_fit(blobs):
+    x, _, y = blobs
+    by_fit, by_batch = dense_model(), dense_model()
+    by_fit.fit(x, y, batch_size=50, epochs=2, shuffle=False, verbose=0)
+    for _ in range(2):
+        for start in (0, 50, 100):
+            before = by_batch.test_on_batch(x[start:start + 50], y[start:start + 50])
+            during = by_batch.train_on_batch(x[start:start + 50], y[start:start + 50])
+            assert during == pytest.approx(before, rel=1e-5)
+    assert_same_weights(by_fit, by_batch)
+    assert by_batch.optimizer.iterations == 6
+    assert set(by_batch.train_on_batch(x, y, return_dict=True)) == {"loss", "accuracy"}
+
+
+def test_sparse_and_one_hot_labels_train_alike(blobs):
+    x, ids, y = blobs
+    dense, sparse = dense_model(), dense_model(loss="sparse_categorical_crossentropy")
+    dense_history = dense.fit(x, y, epochs=2, verbose=0)
+    sparse_history = sparse.fit(x, ids, epochs=2, verbose=0)
+    assert dense_history.history["loss"] == pytest.approx(sparse_history.history["loss"], rel=1e-6)
+    assert dense_history.history["accuracy"] == sparse_history.history["accuracy"]
+
+
+def test_metric_names_are_kept(blobs):
+    x, _, y = blobs
+    model = dense_model(metrics=["acc", metrics.TopKCategoricalAccuracy(2, name="top2"), "mse", "mse"])
+    history = model.fit(x, y, verbose=0, validation_split=0.1)
+    assert set(history.history) == {name for key in ("loss", "acc", "top2", "mse", "mse_1")
+                                    for name in (key, f"val_{key}")}
+    assert model.metrics_names == ["loss", "acc", "top2", "mse", "mse_1"]
+
+
+def test_python_metrics_see_labels_and_predictions(blobs):
+    x, ids, y = blobs
+
+    def hits(y_true, y_pred):
+        return (y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)).astype(float)
+
+    def sparse_hits(y_true, y_pred):
+        assert y_true.shape == y_pred.shape[:1]
+        return y_true == y_pred.argmax(axis=-1)
+
+    for labels, loss, metric in ((y, "categorical_crossentropy", hits),
+                                 (ids, "sparse_categorical_crossentropy", sparse_hits)):
+        model = dense_model(loss=loss, metrics=["accuracy", metric])
+        history = model.fit(x, labels, epochs=2, validation_split=0.2, verbose=0).history
+        name = metric.__name__
+        assert history[name] == pytest.approx(history["accuracy"])
+        assert history[f"val_{name}"] == pytest.approx(history["val_accuracy"])
+        results = model.evaluate(x, labels, verbose=0, return_dict=True)
+        assert results[name] == pytest.approx(results["accuracy"])
+        results = model.train_on_batch(x, labels, return_dict=True)
+        assert results[name] == pytest.approx(results["accuracy"])
+
+
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "mse"])
+def test_binary_labels_may_lack_the_last_dimension(loss):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((40, 3)).astype(np.float32)
+    y = x[:, 0] > 0
+    model = Sequential([layers.Dense(1, activation="sigmoid", input_shape=(3,))], seed=1)
+    model.compile(optimizers.SGD(0.5), loss, metrics=["accuracy"])
+    history = model.fit(x, y, epochs=20, batch_size=8, verbose=0)
+    assert history.history["accuracy"][-1] > 0.9
+    flat = model.evaluate(x, y, verbose=0)
+    assert flat == model.evaluate(x, y.reshape(-1, 1).astype(np.uint8), verbose=0)
+    assert flat[1] == np.mean((model.predict(x)[:, 0] > 0.5) == y)
+
+
+def test_frozen_layers_keep_their_weights(blobs):
+    x, _, y = blobs
+    model = dense_model()
+    model.fit(x, y, verbose=0)
+    model.layers[0].trainable = False
+    before = model.get_weights()
+    model.fit(x, y, verbose=0)
+    after = model.get_weights()
+    np.testing.assert_array_equal(before[0], after[0])
+    np.testing.assert_array_equal(before[1], after[1])
+    assert not np.array_equal(before[2], after[2])
+    model.layers[0].trainable = True
+    model.train_on_batch(x, y)
+    assert not np.array_equal(before[0], model.get_weights()[0])
+
+
+# --- validation ---
+
+def test_validation_split_takes_the_last_samples(blobs):
+    x, _, y = blobs
+    split, given = dense_model(), dense_model()
+    a = split.fit(x, y, validation_split=0.2, epochs=2, verbose=0)
+    b = given.fit(x[:120], y[:120], validation_data=(x[120:], y[120:]), epochs=2, verbose=0)
+    assert a.history == b.history
+    assert_same_weights(split, given)
+
+
+@pytest.mark.parametrize(("frequency", "count"), [(1, 6), (2, 3), (5, 1), ([1, 6], 2), (range(2, 5), 3)])
+def test_validation_frequency(blobs, frequency, count):
+    x, _, y = blobs
+    history = dense_model().fit(x, y, epochs=6, validation_split=0.1, validation_freq=frequency, verbose=0)
+    assert len(history.history["val_loss"]) == count
+    assert len(history.history["loss"]) == 6
+
+
+def test_validation_with_sample_weight(blobs):
+    x, _, y = blobs
+    weight = np.linspace(0, 2, 30)
+    model = dense_model()
+    history = model.fit(x, y, validation_data=(x[:30], y[:30], weight), verbose=0)
+    expected = model.evaluate(x[:30], y[:30], sample_weight=weight, verbose=0)[0]
+    assert history.history["val_loss"][0] == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="validation_data"):
+        model.fit(x, y, validation_data=x)
+
+
+# --- weights of samples ---
+
+def test_sample_weight_scales_the_loss(blobs):
+    x, _, y = blobs
+    model = dense_model()
+    weight = np.random.default_rng(2).random(150).astype(np.float32)
+    p = model.predict(x).astype(np.float64)
+    expected = (weight * -(y * np.log(p)).sum(axis=1)).mean()
+    assert model.evaluate(x, y, sample_weight=weight, verbose=0)[0] == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(x, y, sample_weight=weight.reshape(-1, 1), verbose=0)[0] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["one-hot", "ids"])
+def test_class_weight_is_sample_weight_by_class(blobs, sparse):
+    x, ids, y = blobs
+    loss = "sparse_categorical_crossentropy" if sparse else "categorical_crossentropy"
+    labels = ids if sparse else y
+    by_class, by_sample = dense_model(loss=loss), dense_model(loss=loss)
+    by_class.fit(x, labels, class_weight={0: 3.0, 2: 0.5}, verbose=0)
+    by_sample.fit(x, labels, sample_weight=np.array([3.0, 1.0, 0.5, 1.0])[ids], verbose=0)
+    assert_same_weights(by_class, by_sample)
+
+
+# --- repeatability ---
+
+def test_fit_repeats_bit_for_bit(blobs):
+    x, _, y = blobs
+    first, second, other = dense_model(3, 0.5), dense_model(3, 0.5), dense_model(4, 0.5)
+    a = first.fit(x, y, epochs=3, verbose=0)
+    b = second.fit(x, y, epochs=3, verbose=0)
+    other.fit(x, y, epochs=3, verbose=0)
+    assert a.history == b.history
+    assert_same_weights(first, second)
+    assert weights_differ(first, other)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 33, 512])
+def test_fit_has_the_same_bits_for_any_number_of_threads(batch_size):
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 256, (70, 8, 8, 1), np.uint8), rng.integers(0, CLASSES, 70)
+    threads = tinyconv.get_num_threads()
+    trained = []
+    try:
+        for count in (1, 2, 3, 7):
+            tinyconv.set_num_threads(count)
+            trained.append(image_model())
+            trained[-1].fit(x, y, batch_size=batch_size, verbose=0)
+    finally:
+        tinyconv.set_num_threads(threads)
+    for model in trained[1:]:
+        assert_same_weights(trained[0], model)
+
+
+def test_fit_in_parts_is_fit_in_one(blobs):
+    x, _, y = blobs
+    whole, parts = dense_model(5, 0.3), dense_model(5, 0.3)
+    whole.fit(x, y, epochs=4, verbose=0)
+    parts.fit(x, y, epochs=1, verbose=0)
+    parts.fit(x, y, epochs=4, initial_epoch=1, verbose=0)
+    assert_same_weights(whole, parts)
+
+
+def test_training_state_continues_in_another_model(blobs):
+    x, _, y = blobs
+    whole, first = dense_model(5, 0.3), dense_model(5, 0.3)
+    whole.fit(x, y, epochs=3, verbose=0)
+    first.fit(x, y, epochs=2, verbose=0)
+    second = Sequential.from_config(first.get_config())
+    second.compile_from_config(first.get_compile_config())
+    second.set_weights(first.get_weights())
+    second.optimizer.set_weights(first.optimizer.get_weights())
+    second.set_training_state(first.get_training_state())
+    assert second.get_training_state() == {"seed": 5, "epochs_seen": 2}
+    second.fit(x, y, epochs=3, initial_epoch=2, verbose=0)
+    assert_same_weights(whole, second)
+
+
+@pytest.mark.parametrize("state", [{"seed": -1}, {"seed": "x"}, {"epochs_seen": -1}, {"epochs_seen": 1.5}])
+def test_training_state_refuses_nonsense(state):
+    model = dense_model()
+    before = model.get_training_state()
+    with pytest.raises(ValueError, match="Received: "):
+        model.set_training_state(state)
+    assert model.get_training_state() == before
+    with pytest.raises(TypeError):
+        model.set_training_state([1])
+
+
+def test_save_and_load_go_on_bit_for_bit(blobs, tmp_path):
+    x, _, y = blobs
+    whole, first = dense_model(5, 0.3), dense_model(5, 0.3)
+    whole.fit(x, y, epochs=3, verbose=0)
+    first.fit(x, y, epochs=2, verbose=0)
+    first.save(tmp_path / "model")
+    second = Sequential.load(tmp_path / "model")
+    assert second.evaluate(x, y, verbose=0) == first.evaluate(x, y, verbose=0)
+    second.fit(x, y, epochs=3, initial_epoch=2, verbose=0)
+    assert_same_weights(whole, second)
+    with pytest.raises(FileExistsError):
+        first.save(tmp_path / "model", overwrite=False)
+    first.save(tmp_path / "model")
+    assert_same_weights(first, tinyconv.load_model(tmp_path / "model"))
+
+
+def test_epoch_order_is_a_permutation_by_seed_and_epoch():
+    order = data.epoch_order(100, True, 1, 0)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(100))
+    np.testing.assert_array_equal(order, data.epoch_order(100, True, 1, 0))
+    assert not np.array_equal(order, data.epoch_order(100, True, 1, 1))
+    assert not np.array_equal(order, data.epoch_order(100, True, 2, 0))
+    np.testing.assert_array_equal(data.epoch_order(5, False, 1, 0), range(5))
+    assert [len(part) for part in data.batches(order, 30, None)] == [30, 30, 30, 10]
+    assert [len(part) for part in data.batches(order, 30, 2)] == [30, 30]
+
+
+def test_steps_per_epoch_limits_the_batches(blobs):
+    x, _, y = blobs
+    model = dense_model()
+    model.fit(x, y, batch_size=10, epochs=2, steps_per_epoch=3, verbose=0)
+    assert model.optimizer.iterations == 6
+
+
+# --- data ---
+
+def test_data_is_used_as_it_is_where_it_can():
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    assert data.as_inputs(images, (4, 4, 1)) is images
+    floats = np.zeros((3, 4), np.float32)
+    assert data.as_inputs(floats, (4,)) is floats
+    assert np.shares_memory(data.as_inputs(images[..., 0], (4, 4, 1)), images)
+    one_hot = np.eye(3, dtype=np.float32)
+    lowered = losses.CategoricalCrossentropy().lower()
+    assert np.shares_memory(data.as_labels(one_hot, lowered, (3,)), one_hot)
+
+
+def test_fit_leaves_its_arguments_alone(blobs):
+    x, _, y = blobs
+    x, y, weight = x.astype(np.float64), y.astype(np.uint8), np.ones(150)
+    copies = x.copy(), y.copy(), weight.copy()
+    for array in (x, y, weight):
+        array.flags.writeable = False
+    dense_model().fit(x, y, sample_weight=weight, verbose=0)
+    for array, copy in zip((x, y, weight), copies):
+        np.testing.assert_array_equal(array, copy)
+
+
+X, IDS, Y = np.zeros((8, 6), np.float32), np.zeros(8, int), np.eye(CLASSES, dtype=np.float32)[[0] * 8]
+NAN = np.where(np.arange(CLASSES) == 1, np.nan, Y)
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ((X[:, :5], Y), ValueError, r"x to have the shape \(N, 6\)"),
+    ((X, Y[:7]), ValueError, "as many labels"),
+    ((X, None), TypeError, "y to be an array"),
+    ((None, Y), TypeError, "x to be an array"),
+    ((iter([X]), Y), TypeError, "x to be an array"),
+    ((X, IDS), ValueError, "sparse_categorical_crossentropy"),
+    ((X, Y[:, :3]), ValueError, r"\(N, 4\)"),
+    ((X, NAN), ValueError, "without NaN"),
+    ((X[:0], Y[:0]), ValueError, "at least one sample"),
+    ((X, Y.astype(str)), TypeError, "real numbers"),
+    ((X.astype(complex), Y), TypeError, "real numbers"),
+])
+def test_fit_refuses_bad_data(arguments, error, message):
+    model = dense_model()
+    for call in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch):
+        with pytest.raises(error, match=message) as caught:
+            call(*arguments)
+        assert "Received: " in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("y", "message"), [
+    (IDS + CLASSES, "from 0 to 3"),
+    (IDS - 1, "from 0 to 3"),
+    (IDS + 0.5, "whole class ids"),
+    (np.where(np.arange(8) == 3, np.nan, 0.0), "without NaN"),
+    (Y, "categorical_crossentropy"),
+])
+def test_fit_refuses_bad_class_ids(y, message):
+    with pytest.raises(ValueError, match=message):
+        dense_model(loss="sparse_categorical_crossentropy").fit(X, y, verbose=0)
+
+
+@pytest.mark.parametrize("arguments", [
+    {"batch_size": 0}, {"batch_size": 2.5}, {"epochs": -1}, {"initial_epoch": -1}, {"validation_freq": 0},
+    {"validation_split": 1.0}, {"validation_split": -0.1}, {"validation_split": 0.95}, {"verbose": 3},
+    {"verbose": "loud"}, {"sample_weight": np.ones(7)}, {"sample_weight": np.full(8, np.nan)},
+    {"class_weight": {0: np.inf}}, {"class_weight": {"a": 1}}, {"sample_weight": np.ones(8), "class_weight": {0: 1}},
+    {"steps_per_epoch": 0}, {"validation_data": (X,)}, {"validation_data": (X, Y[:3])},
+], ids=lambda arguments: "-".join(arguments))
+def test_fit_refuses_bad_arguments(arguments):
+    model = dense_model()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="Received: ") as caught:
+        model.fit(X, Y, **{"verbose": 0, **arguments})
+    assert "\n" not in str(caught.value)
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_class_weight_must_be_a_mapping():
+    with pytest.raises(TypeError, match="class_weight"):
+        dense_model().fit(X, Y, class_weight=[1.0, 2.0], verbose=0)
+
+
+# --- compile ---
+
+def test_fit_without_compile_says_so():
+    model = Sequential([layers.Dense(2, input_shape=(6,))])
+    for call in (model.fit, model.evaluate, model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="must be compiled first"):
+            call(X, Y)
+    assert model.get_compile_config() is None
+    assert not model.compiled
+
+
+@pytest.mark.parametrize("arguments", [
+    {"loss": None}, {"loss": "nothing"}, {"optimizer": "nothing"}, {"metrics": ["nothing"]},
+    {"loss_weights": [1.0]}, {"weighted_metrics": ["accuracy"]}, {"metrics": ["sparse_categorical_accuracy"]},
+])
+def test_compile_refuses_what_it_does_not_know(arguments):
+    model = Sequential([layers.Dense(CLASSES, input_shape=(6,))])
+    with pytest.raises(ValueError, match="Received: "):
+        model.compile(**{"optimizer": "sgd", "loss": "categorical_crossentropy", **arguments})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD, optimizers.SGD()], ids=["string", "class", "instance"])
+@pytest.mark.parametrize("loss", ["mse", losses.MeanSquaredError, losses.MeanSquaredError(),
+                                  losses.mean_squared_error], ids=["string", "class", "instance", "function"])
+def test_compile_takes_every_form(optimizer, loss):
+    model = Sequential([layers.Dense(CLASSES, input_shape=(6,))], seed=1)
+    model.compile(optimizer, loss, metrics="mae", jit_compile=False, run_eagerly=False)
+    assert isinstance(model.optimizer, optimizers.SGD)
+    assert len(model.train_on_batch(X, Y)) == 2
+
+
+def test_compile_config_round_trip(blobs):
+    model = dense_model(metrics=["acc", metrics.TopKCategoricalAccuracy(3)],
+                        loss=losses.CategoricalCrossentropy(label_smoothing=0.1),
+                        optimizer=optimizers.SGD(0.1, momentum=0.9, nesterov=True))
+    again = Sequential.from_config(model.get_config())
+    again.compile_from_config(model.get_compile_config())
+    assert again.get_compile_config() == model.get_compile_config()
+    again.set_weights(model.get_weights())
+    x, _, y = blobs
+    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+    assert_same_weights(model, again)
+
+
+def test_compile_config_leaves_functions_out():
+    model = dense_model(metrics=["accuracy", lambda y_true, y_pred: y_pred[:, 0]])
+    with pytest.warns(UserWarning, match="Python function"):
+        assert model.get_compile_config()["metrics"] == ["accuracy"]
+
+
+def test_models_built_by_their_first_data_train(blobs):
+    x, _, y = blobs
+    model = Sequential([layers.Dense(CLASSES, activation="softmax")], seed=1)
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    with pytest.raises(ValueError, match="must be built first"):
+        model.metrics_names  # noqa: B018
+    assert set(model.fit(x, y, verbose=0).history) == {"loss", "accuracy"}
+
+
+def test_exception_in_a_callback_leaves_a_usable_model(blobs):
+    x, _, y = blobs
+    model = dense_model()
+
+    def interrupt(batch, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, verbose=1, callbacks=LambdaCallback(on_train_batch_end=interrupt))
+    assert model.optimizer.iterations == 1
+    assert np.isfinite(model.evaluate(x, y, verbose=0)).all()
+    model.fit(x, y, verbose=0)
+
+
+# --- what is printed ---
+
+def test_verbose_2_prints_a_line_an_epoch(blobs, capsys):
+    x, _, y = blobs
+    dense_model().fit(x, y, epochs=2, validation_split=0.2, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Epoch 1/2"
+    assert lines[2] == "Epoch 2/2"
+    assert lines[1].startswith("4/4 - 0s - ")
+    names = [part.split(":")[0] for part in lines[1].split(" - ")[3:]]
+    assert names == ["accuracy", "loss", "val_accuracy", "val_loss"]
+
+
+def test_verbose_0_prints_nothing(blobs, capsys):
+    x, _, y = blobs
+    model = dense_model()
+    model.fit(x, y, verbose=0)
+    model.evaluate(x, y, verbose=0)
+    model.predict(x)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_evaluate_prints_one_line(blobs, capsys):
+    x, _, y = blobs
+    dense_model().evaluate(x, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert "accuracy: " in lines[0]
+    assert "loss: " in lines[0]
+
+
+def test_verbose_1_shows_a_bar_with_tqdm(blobs, capsys):
+    pytest.importorskip("tqdm", reason="tqdm is not installed")
+    x, _, y = blobs
+    dense_model().fit(x, y, epochs=2, verbose=1)
+    out = capsys.readouterr().out
+    assert "Epoch 2/2: 100%" in out
+    assert "5/5" in out
+    assert "accuracy: " in out
+
+
+def test_verbose_1_prints_lines_without_tqdm(blobs, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    x, _, y = blobs
+    dense_model().fit(x, y, epochs=1, verbose="auto")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Epoch 1/1"
+    assert lines[1].startswith("5/5 - ")
+
+
+def test_progress_formats_small_numbers(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    Progress(2, "", 1).end({"loss": 1e-5, "zero": 0.0, "nan": float("nan")})
+    assert out.getvalue().endswith("loss: 1.0000e-05 - zero: 0.0000 - nan: nan\n")
+    assert [verbosity(value) for value in ("auto", 0, 1, 2, True)] == [1, 0, 1, 2, 1]

@@ -1,0 +1,67 @@
+"""tinyconv: trains and runs small convolutional networks on ordinary CPUs, fast.
+
+The names, arguments and defaults are those of Keras:
+
+    from tinyconv import Sequential, layers
+
+    model = Sequential([
+        layers.Input(shape=(28, 28, 1)),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(8, 5, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(images, labels, epochs=10)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tinyconv import (
+    activations,
+    callbacks,
+    engine,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    utils,
+)
+from tinyconv.engine import get_num_threads, set_num_threads
+from tinyconv.layers import Input
+from tinyconv.models import Sequential, load_model
+
+if TYPE_CHECKING:
+    from tinyconv import datasets, formats, ops
+    from tinyconv.config import show_config
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Input", "Sequential", "__version__", "activations", "callbacks", "datasets", "engine", "formats",
+    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers",
+    "set_num_threads", "show_config", "utils",
+]
+
+# Loaded when they are first asked for.
+_LAZY = ("config", "datasets", "formats", "ops")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return import_module(f"tinyconv.{name}")
+    if name == "show_config":
+        from tinyconv.config import show_config
+
+        return show_config
+    raise AttributeError(f"module 'tinyconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAZY})

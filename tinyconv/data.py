@@ -1,0 +1,217 @@
+"""From what users pass to `fit` to the arrays that an executor takes.
+
+Every array is converted at most once; uint8 and float32 images, int32 class ids
+and float32 targets that lie in memory in C order are used as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinyconv.engine.program import Loss
+
+__all__ = ["Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights", "epoch_order",
+           "output_labels", "split_validation", "unpack"]
+
+Shape = tuple[int, ...]
+
+
+class Data(NamedTuple):
+    """Samples in the form of the executor.
+
+    x: uint8 or float32 (N, ...); y: float32 or int32 (N, ...); sample_weight: float32 (N,) or None.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray | None
+
+    def slice(self, start: int, stop: int) -> Data:
+        weight = self.sample_weight
+        return Data(self.x[start:stop], self.y[start:stop], None if weight is None else weight[start:stop])
+
+
+def as_array(value: Any, name: str) -> np.ndarray:
+    """An array of numbers; lists and the like are converted."""
+    if not isinstance(value, np.ndarray):
+        if value is None or callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes)):
+            raise TypeError(f"Expected {name} to be an array. Received: {name}={_short(value)}")
+        try:
+            value = np.asarray(value)
+        except (ValueError, TypeError):
+            raise ValueError(f"Expected {name} to be an array whose samples all have one shape. "
+                             f"Received: {name}={_short(value)}") from None
+    if value.dtype.kind not in "buif":
+        raise TypeError(f"Expected {name} to hold real numbers. Received: {name}.dtype={value.dtype}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
+    """Checks a batch of inputs and converts it where it must be.
+
+    Args:
+        x: Array (N, *input_shape). As in Keras a last dimension of 1 may be missing or
+            be there once too often.
+        input_shape: Shape of one sample.
+        name: What to call the argument in messages.
+
+    Returns:
+        C-contiguous array (N, ...), uint8 or float32.
+    """
+    if type(x) is np.ndarray and x.dtype in _INPUT_DTYPES and x.shape[1:] == input_shape and x.flags.c_contiguous:
+        return x
+    x = as_array(x, name)
+    if x.ndim == 0 or _fit_rank(x.shape[1:], input_shape) != input_shape:
+        raise ValueError(f"Expected {name} to have the shape {_batched(input_shape)}. "
+                         f"Received: {name}.shape={x.shape}")
+    dtype = x.dtype if x.dtype in _INPUT_DTYPES else np.dtype(np.float32)
+    return np.ascontiguousarray(x, dtype=dtype)
+
+
+_INPUT_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
+
+
+def _fit_rank(shape: Shape, expected: Shape) -> Shape:
+    """The shape with a last dimension of 1 added or removed where only that differs in rank."""
+    if len(shape) == len(expected) - 1 and expected[-1] == 1:
+        return (*shape, 1)
+    if len(shape) == len(expected) + 1 and shape[-1] == 1:
+        return shape[:-1]
+    return shape
+
+
+def _batched(shape: Shape) -> str:
+    return "(" + ", ".join(["N", *map(str, shape)]) + ")"
+
+
+def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.ndarray:
+    """Checks labels against the loss and the output of the model and converts them.
+
+    Args:
+        y: For a sparse loss class ids (N, *output_shape[:-1]), with or without a last
+            dimension of 1; otherwise targets (N, *output_shape), with the same freedom.
+        loss: The loss, lowered.
+        output_shape: Shape of the output for one sample.
+        name: What to call the argument in messages.
+
+    Returns:
+        C-contiguous array: int32 (N, positions) or float32 (N, *output_shape).
+    """
+    sparse = loss.kind.startswith("sparse")
+    expected = output_shape[:-1] if sparse else output_shape
+    y = as_array(y, name)
+    if y.ndim == 0 or _fit_rank(y.shape[1:], expected) != expected:
+        form = "class ids of the shape" if sparse else "the shape"
+        hint = ""
+        if sparse and y.shape[1:] == output_shape:
+            hint = " (for one-hot labels use loss='categorical_crossentropy')"
+        elif loss.kind == "categorical_crossentropy" and y.ndim == len(output_shape):
+            hint = " (for class ids use loss='sparse_categorical_crossentropy' or utils.to_categorical)"
+        raise ValueError(f"Expected {name} to have {form} {_batched(expected)} for loss={loss.kind!r}{hint}. "
+                         f"Received: {name}.shape={y.shape}")
+    if y.dtype.kind == "f" and np.isnan(y).any():
+        raise ValueError(f"Expected {name} without NaN. Received: NaN in {np.isnan(y).sum()} of {y.size} values")
+    if not sparse:
+        return np.ascontiguousarray(y, dtype=np.float32).reshape(len(y), *expected)
+    classes = output_shape[-1]
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        raise ValueError(f"Expected {name} to hold class ids from 0 to {classes - 1}. "
+                         f"Received: values from {y.min()} to {y.max()}")
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        raise ValueError(f"Expected {name} to hold whole class ids. Received: {y[y != np.floor(y)].flat[0]}")
+    return np.ascontiguousarray(y, dtype=np.int32).reshape(len(y), math.prod(expected))
+
+
+def output_labels(y: np.ndarray, output_shape: Shape) -> np.ndarray:
+    """Labels of `as_labels` in the form that Python metrics expect, beside (N, *output_shape)."""
+    return y.reshape(len(y), *output_shape[:-1]) if y.dtype == np.int32 else y
+
+
+def as_sample_weight(sample_weight: Any, samples: int, name: str = "sample_weight") -> np.ndarray | None:
+    """Checks one weight a sample; returns float32 (N,), or None for None."""
+    if sample_weight is None:
+        return None
+    weight = as_array(sample_weight, name)
+    if weight.shape not in ((samples,), (samples, 1)):
+        raise ValueError(f"Expected {name} to have the shape ({samples},): one weight a sample. "
+                         f"Received: {name}.shape={weight.shape}")
+    if not np.isfinite(weight).all():
+        raise ValueError(f"Expected {name} to be finite. Received: NaN or infinite values")
+    return np.ascontiguousarray(weight, dtype=np.float32).reshape(samples)
+
+
+def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.ndarray:
+    """The weight of every sample by its class; classes that are not named weigh 1.
+
+    Args:
+        class_weight: dict from class id to weight.
+        y: Labels of `as_labels`.
+        output_shape: Shape of the output for one sample.
+
+    Returns:
+        float32 (N,).
+    """
+    if not isinstance(class_weight, Mapping):
+        raise TypeError("Expected class_weight to be a dict from class id to weight. "
+                        f"Received: class_weight={_short(class_weight)}")
+    if math.prod(output_shape[:-1]) != 1:
+        raise ValueError("Expected a model with one label a sample for class_weight. "
+                         f"Received: output shape {_batched(output_shape)}")
+    for key, value in class_weight.items():
+        valid = isinstance(value, (int, float, np.number)) and math.isfinite(value)
+        if not isinstance(key, (int, np.integer)) or not valid:
+            raise ValueError(f"Expected class_weight to map whole class ids to finite numbers. "
+                             f"Received: {key!r}: {value!r}")
+    labels = y.reshape(len(y), -1)
+    if y.dtype != np.int32 and output_shape[-1] > 1:
+        labels = labels.argmax(axis=1)
+    weight = np.ones(len(y), np.float32)
+    ids = np.rint(labels).reshape(len(y))
+    for key, value in class_weight.items():
+        weight[ids == key] = value
+    return weight
+
+
+def unpack(validation_data: Any) -> tuple[Any, Any, Any]:
+    """x, y, sample_weight from (x, y) or (x, y, sample_weight)."""
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        size = f" of {len(validation_data)} items" if isinstance(validation_data, (tuple, list)) else ""
+        raise ValueError("Expected validation_data to be (x, y) or (x, y, sample_weight). "
+                         f"Received: {type(validation_data).__name__}{size}")
+    x, y, *rest = validation_data
+    return x, y, rest[0] if rest else None
+
+
+def split_validation(data: Data, validation_split: float) -> tuple[Data, Data]:
+    """Training and validation data; the latter are the last samples."""
+    if not 0 < validation_split < 1:
+        raise ValueError(f"Expected validation_split to be in [0, 1). Received: validation_split={validation_split}")
+    samples = len(data.x)
+    cut = math.floor(samples * (1.0 - validation_split))
+    if cut in (0, samples):
+        raise ValueError(f"Expected enough samples to set a part aside for validation. Received: {samples} "
+                         f"samples, validation_split={validation_split}")
+    return data.slice(0, cut), data.slice(cut, samples)
+
+
+def epoch_order(samples: int, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits the samples: int64 (N,), by seed and epoch alone."""
+    if not shuffle:
+        return np.arange(samples, dtype=np.int64)
+    keys = np.random.SeedSequence((seed & (1 << 64) - 1, epoch))
+    return np.random.Generator(np.random.PCG64(keys)).permutation(samples).astype(np.int64, copy=False)
+
+
+def batches(order: np.ndarray, batch_size: int, steps: int | None) -> list[np.ndarray]:
+    """An epoch's order cut into batches; the last may be smaller."""
+    cut = [order[start:start + batch_size] for start in range(0, len(order), batch_size)]
+    return cut if steps is None else cut[:steps]

@@ -1,0 +1,119 @@
+"""The engine: a `Program` and the executors that run it.
+
+TINYCONV_BACKEND chooses "native" (the C engine) or "numpy" (the reference);
+without it the C engine is used where it was built.  TINYCONV_ISA forces an
+instruction set, TINYCONV_NUM_THREADS sets the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from tinyconv.engine.program import Program
+
+__all__ = ["Executor", "Program", "backend", "config", "get_num_threads", "set_num_threads"]
+
+_reason = ""  # why the fallback is in use
+_native: Any = None
+
+
+def _load_native() -> Any:
+    """The compiled extension, or None with `_reason` set."""
+    global _reason
+    wanted = os.environ.get("TINYCONV_BACKEND") or None
+    if wanted not in (None, "native", "numpy"):
+        raise ValueError(f"TINYCONV_BACKEND must be 'native' or 'numpy'. Received: {wanted!r}")
+    if wanted == "numpy":
+        _reason = "TINYCONV_BACKEND=numpy"
+        return None
+    try:
+        from tinyconv.engine import native
+    except ImportError as error:
+        if wanted == "native":
+            raise ImportError(f"TINYCONV_BACKEND=native, but the compiled engine is not there: {error}") from error
+        _reason = f"the compiled engine is not there ({error})"
+        warnings.warn(
+            f"tinyconv runs on its NumPy reference, many times slower: {_reason}. Install a C compiler and "
+            "reinstall, or set TINYCONV_BACKEND=numpy to silence this.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        return None
+    _configure(native)
+    return native
+
+
+def _configure(native: Any) -> None:
+    """Applies TINYCONV_ISA and TINYCONV_NUM_THREADS; both fail loudly."""
+    isa = os.environ.get("TINYCONV_ISA") or None
+    if not native.select_instruction_set(isa):
+        built = native.instruction_sets()
+        raise RuntimeError(
+            f"TINYCONV_ISA={isa} is not available. This processor and build offer "
+            f"{', '.join(name for name, supported in built if supported)}."
+        )
+    threads = os.environ.get("TINYCONV_NUM_THREADS")
+    if threads:
+        if not threads.isdigit() or int(threads) < 1:
+            raise ValueError(f"TINYCONV_NUM_THREADS must be a positive integer. Received: {threads!r}")
+        native.set_num_threads(int(threads))
+
+
+def backend() -> str:
+    """The backend in use: "native" or "numpy"."""
+    return "native" if _native is not None else "numpy"
+
+
+def Executor(program: Program) -> Any:  # noqa: N802 (it stands for the class of the backend in use)
+    """An executor of the program on the backend in use."""
+    if _native is not None:
+        return _native.Executor(program)
+    from tinyconv.engine import reference
+
+    return reference.Executor(program)
+
+
+def set_num_threads(threads: int) -> None:
+    """Sets how many threads the engine uses.
+
+    Args:
+        threads: a positive integer.  Results do not depend on it.
+
+    Raises:
+        ValueError: threads is less than 1.
+    """
+    if isinstance(threads, bool) or not hasattr(threads, "__index__"):
+        raise TypeError(f"threads must be a positive integer. Received: threads={threads!r}")
+    threads = threads.__index__()
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"threads must be from 1 to 1024. Received: threads={threads}")
+    if _native is not None:
+        _native.set_num_threads(threads)
+
+
+def get_num_threads() -> int:
+    """How many threads the engine uses; 1 on the NumPy backend, whose BLAS has its own setting."""
+    return _native.get_num_threads() if _native is not None else 1
+
+
+def config() -> dict[str, Any]:
+    """What runs and why: backend, instruction sets, OpenMP, threads, the reason for a fallback."""
+    if _native is None:
+        return {"backend": "numpy", "reason": _reason, "instruction_set": None,
+                "instruction_sets_available": [], "instruction_sets_built": [], "openmp": False,
+                "threads": get_num_threads()}
+    built = _native.instruction_sets()
+    return {
+        "backend": "native",
+        "reason": "",
+        "instruction_set": _native.selected_instruction_set(),
+        "instruction_sets_available": [name for name, supported in built if supported],
+        "instruction_sets_built": [name for name, _ in built],
+        "openmp": _native.has_openmp(),
+        "threads": get_num_threads(),
+    }
+
+
+_native = _load_native()

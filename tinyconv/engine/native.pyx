@@ -1,0 +1,338 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Runs a `Program` in the C engine: validate, allocate, release the GIL, call."""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyObject_GetBuffer, PyBuffer_Release
+from libc.stdlib cimport calloc, free
+
+import numpy as np
+
+from tinyconv.engine import program as _program
+from tinyconv.engine.validate import check_batch
+
+cdef dict _KINDS = {kind: i for i, kind in enumerate(_program.OP_KINDS)}
+cdef dict _FUNCTIONS = {name: i for i, name in enumerate(_program.ACTIVATIONS)}
+cdef dict _LOSSES = {name: i for i, name in enumerate(_program.LOSSES)}
+cdef dict _METRICS = {name: i for i, name in enumerate(_program.METRICS)}
+cdef dict _OPTIMIZERS = {name: i for i, name in enumerate(_program.OPTIMIZERS)}
+
+
+cdef void *_address(object array, bint writable=False) except? NULL:
+    """The first byte of a C-contiguous array; the caller keeps the array alive."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    cdef void *address = view.buf
+    PyBuffer_Release(&view)
+    return address
+
+
+cdef int _check(int status) except -1:
+    if status == TC_ERROR_MEMORY:
+        raise MemoryError("The engine could not allocate its workspace. Use a smaller batch.")
+    if status != TC_OK:
+        raise ValueError("The engine refused the program: its shapes contradict each other.")
+    return 0
+
+
+cdef _fill_op(tc_op *to, op):
+    attributes = op.attributes
+    to.kind = _KINDS[op.kind]
+    to.in_height, to.in_width, to.in_channels = op.input_shape
+    to.out_height, to.out_width, to.out_channels = op.output_shape
+    to.window_height, to.window_width = attributes.get("kernel_size") or attributes.get("pool_size") or (1, 1)
+    to.stride_height, to.stride_width = attributes.get("strides", (1, 1))
+    to.dilation_height, to.dilation_width = attributes.get("dilation_rate", (1, 1))
+    if "padding" in attributes:
+        (to.pad_top, _), (to.pad_left, _) = attributes["padding"]
+    if op.kind == "activation":
+        to.function = _FUNCTIONS[attributes["function"]]
+        defaults = _program.ACTIVATIONS[attributes["function"]]
+        parameters = tuple(attributes.get("parameters") or ())
+        parameters += defaults[len(parameters):]
+    elif op.kind == "rescale":
+        parameters = (attributes["scale"], attributes["offset"])
+    elif op.kind == "dropout":
+        parameters = (attributes["rate"],)
+        to.stream = attributes["stream"]
+    else:
+        parameters = ()
+    for i, value in enumerate(parameters):
+        to.parameters[i] = value
+    to.kernel = op.weights[0] if len(op.weights) > 0 else -1
+    to.bias = op.weights[1] if len(op.weights) > 1 else -1
+
+
+cdef class Executor:
+    """Executes a program in C; `tinyconv.engine.reference.Executor` says what each method does."""
+
+    cdef tc_program *_handle
+    cdef readonly object program
+    cdef float **_pointers   # state arrays, TC_MAX_STATES a weight
+    cdef object _state       # the list whose arrays _pointers names
+    cdef object _loss
+    cdef object _metrics
+    cdef tc_objective _objective
+
+    backend = "native"
+
+    def __cinit__(self, program):
+        cdef Py_ssize_t i, count = len(program.ops), weight_count = len(program.weights)
+        self.program = program
+        cdef tc_op *ops = <tc_op *>calloc(count + 1, sizeof(tc_op))
+        cdef tc_weight *weights = <tc_weight *>calloc(weight_count + 1, sizeof(tc_weight))
+        self._pointers = <float **>calloc(weight_count * TC_MAX_STATES + 1, sizeof(float *))
+        if not ops or not weights or not self._pointers:
+            free(ops)
+            free(weights)
+            raise MemoryError()
+        try:
+            for i in range(count):
+                _fill_op(&ops[i], program.ops[i])
+            if count == 0:
+                # The identity, so that a program without operations runs as any other.
+                identity = _program.Op("reshape", program.input_shape, program.output_shape)
+                _fill_op(&ops[0], identity)
+            for i in range(weight_count):
+                weights[i].values = <float *>_address(program.weights[i], True)
+                weights[i].count = program.weights[i].size
+                weights[i].trainable = bool(program.trainable[i])
+            _check(tc_program_create(ops, max(count, 1), weights, weight_count,
+                                     <uint64_t>(program.seed & 0xFFFFFFFFFFFFFFFF), &self._handle))
+        finally:
+            free(ops)
+            free(weights)
+
+    def __dealloc__(self):
+        tc_program_destroy(self._handle)
+        free(self._pointers)
+
+    cdef _fill_batch(self, tc_batch *batch, x, y, indices, sample_weight, Py_ssize_t n):
+        batch.x = _address(x)
+        batch.x_is_uint8 = x.dtype.kind == "u"
+        batch.y = _address(y)
+        batch.y_is_sparse = y is not None and y.dtype.kind == "i"
+        batch.sample_weight = <const float *>_address(sample_weight)
+        batch.indices = <const int64_t *>_address(indices)
+        batch.n = n
+
+    cdef _fill_objective(self, loss, metrics):
+        """Kept from call to call: a training loop passes the same objects every step."""
+        if loss is self._loss and metrics is self._metrics:
+            return
+        if len(metrics) > TC_MAX_METRICS:
+            raise ValueError(f"At most {TC_MAX_METRICS} metrics are counted at once. Received: {len(metrics)}")
+        self._loss = self._metrics = None
+        self._objective.loss = _LOSSES[loss.kind]
+        self._objective.from_logits = loss.from_logits
+        self._objective.label_smoothing = loss.label_smoothing
+        self._objective.metric_count = len(metrics)
+        for i, metric in enumerate(metrics):
+            self._objective.metrics[i] = _METRICS[metric.kind]
+            self._objective.metric_parameters[i] = metric.parameter
+        self._loss, self._metrics = loss, metrics
+
+    cdef _fill_states(self, state):
+        if state is self._state:
+            return
+        cdef Py_ssize_t i, k
+        for i in range(len(self.program.weights)):
+            arrays = state[i] if i < len(state) else []
+            for k in range(TC_MAX_STATES):
+                self._pointers[i * TC_MAX_STATES + k] = NULL
+            for k, array in enumerate(arrays):
+                if array.dtype != np.float32 or array.size != self.program.weights[i].size:
+                    raise ValueError(
+                        f"Optimizer state must be float32 of the weight's shape {self.program.weights[i].shape}. "
+                        f"Received: dtype={array.dtype}, shape={array.shape}"
+                    )
+                self._pointers[i * TC_MAX_STATES + k] = <float *>_address(array, True)
+        self._state = state
+
+    def predict(self, x, indices=None):
+        x, _, indices, _, _, n = check_batch(self.program, x, None, indices)
+        output = np.empty((n, *self.program.output_shape), np.float32)
+        cdef tc_batch batch
+        self._fill_batch(&batch, x, None, indices, None, n)
+        cdef float *to = <float *>_address(output, True)
+        cdef int status = TC_OK
+        if n:
+            with nogil:
+                status = tc_predict(self._handle, &batch, to)
+        _check(status)
+        return output
+
+    def evaluate(self, x, y, loss, metrics=(), indices=None, sample_weight=None, predictions=None):
+        x, y, indices, sample_weight, predictions, n = check_batch(
+            self.program, x, y, indices, sample_weight, loss, metrics, predictions)
+        sums = np.zeros(1 + len(metrics))
+        cdef tc_batch batch
+        self._fill_batch(&batch, x, y, indices, sample_weight, n)
+        self._fill_objective(loss, metrics)
+        cdef tc_objective objective = self._objective
+        cdef double *to = <double *>_address(sums, True)
+        cdef float *outputs = <float *>_address(predictions, True)
+        cdef int status = TC_OK
+        if n:
+            with nogil:
+                status = tc_evaluate(self._handle, &batch, &objective, to, outputs)
+        _check(status)
+        return sums
+
+    def train_step(self, x, y, loss, optimizer, hyperparameters, state, step, metrics=(), indices=None,
+                   sample_weight=None, predictions=None):
+        x, y, indices, sample_weight, predictions, n = check_batch(
+            self.program, x, y, indices, sample_weight, loss, metrics, predictions)
+        sums = np.zeros(1 + len(metrics))
+        cdef tc_batch batch
+        cdef tc_update update
+        self._fill_batch(&batch, x, y, indices, sample_weight, n)
+        self._fill_objective(loss, metrics)
+        self._fill_states(state)
+        names, states = _program.OPTIMIZERS[optimizer]
+        if len(hyperparameters) != len(names):
+            raise ValueError(f"{optimizer} expects the hyperparameters {names}. Received: {hyperparameters}")
+        for i, trainable in enumerate(self.program.trainable):
+            if trainable and states and self._pointers[i * TC_MAX_STATES + states - 1] == NULL:
+                raise ValueError(f"{optimizer} expects {states} state arrays a weight. "
+                                 f"Received: {len(state[i]) if i < len(state) else 0} for weight {i}")
+        update.optimizer = _OPTIMIZERS[optimizer]
+        for i, value in enumerate(hyperparameters):
+            update.hyperparameters[i] = value
+        update.states = self._pointers
+        cdef tc_objective objective = self._objective
+        cdef double *to = <double *>_address(sums, True)
+        cdef float *outputs = <float *>_address(predictions, True)
+        cdef uint64_t number = step
+        cdef int status = TC_OK
+        if n:
+            with nogil:
+                status = tc_train_step(self._handle, &batch, &objective, &update, number, to, outputs)
+        _check(status)
+        return sums
+
+    def gradients(self, x, y, loss, step=0, training=True, indices=None, sample_weight=None, input_gradient=False,
+                  value=True):
+        x, y, indices, sample_weight, _, n = check_batch(self.program, x, y, indices, sample_weight, loss)
+        sums = np.zeros(1)
+        results = [np.zeros(w.shape, np.float32) if trainable else None
+                   for w, trainable in zip(self.program.weights, self.program.trainable)]
+        dx = np.empty((n, *self.program.input_shape), np.float32) if input_gradient else None
+        cdef tc_batch batch
+        self._fill_batch(&batch, x, y, indices, sample_weight, n)
+        self._fill_objective(loss, ())
+        cdef tc_objective objective = self._objective
+        cdef double *to = <double *>_address(sums, True) if value else NULL
+        cdef float *dx_to = <float *>_address(dx, True)
+        cdef float **gradients = <float **>calloc(len(results) + 1, sizeof(float *))
+        cdef uint64_t number = step
+        cdef int active = bool(training)
+        cdef int status = TC_OK
+        if not gradients:
+            raise MemoryError()
+        try:
+            for i, array in enumerate(results):
+                gradients[i] = <float *>_address(array, True)
+            if n:
+                with nogil:
+                    status = tc_gradients(self._handle, &batch, &objective, active, number, to, gradients, dx_to)
+        finally:
+            free(gradients)
+        _check(status)
+        return sums, results, dx
+
+    def weights_changed(self):
+        tc_program_weights_changed(self._handle)
+
+    def workspace_bytes(self, Py_ssize_t n, bint training=True):
+        """Bytes of working memory for a batch of n samples with the threads set now."""
+        return tc_program_workspace(self._handle, n, training)
+
+
+def max_pool2d(x, kh, kw, sh, sw, pad_top, pad_left, oh, ow, want_index):
+    """(n, h, w, c) float32 -> y (n, oh, ow, c) and the int32 positions in the window, or None."""
+    cdef ptrdiff_t n, h, w, c, a = kh, b = kw, s = sh, t = sw, top = pad_top, left = pad_left, i = oh, j = ow
+    n, h, w, c = x.shape
+    y = np.empty((n, oh, ow, c), np.float32)
+    index = np.empty((n, oh, ow, c), np.int32) if want_index else None
+    cdef const float *from_x = <const float *>_address(x)
+    cdef float *to_y = <float *>_address(y, True)
+    cdef int32_t *to_index = <int32_t *>_address(index, True)
+    cdef int status
+    with nogil:
+        status = tc_max_pool2d(from_x, n, h, w, c, a, b, s, t, top, left, i, j, to_y, to_index)
+    _check(status)
+    return y, index
+
+
+def max_pool2d_backward(dy, index, input_shape, kh, kw, sh, sw, pad_top, pad_left):
+    """dy (n, oh, ow, c) float32 and its int32 positions -> dx (n, h, w, c)."""
+    cdef ptrdiff_t n, h, w, c, a = kh, b = kw, s = sh, t = sw, top = pad_top, left = pad_left, i, j
+    n, h, w, c = input_shape
+    i, j = dy.shape[1], dy.shape[2]
+    dx = np.empty((n, h, w, c), np.float32)
+    cdef const float *from_dy = <const float *>_address(dy)
+    cdef const int32_t *from_index = <const int32_t *>_address(index)
+    cdef float *to_dx = <float *>_address(dx, True)
+    cdef int status
+    with nogil:
+        status = tc_max_pool2d_backward(from_dy, from_index, n, h, w, c, a, b, s, t, top, left, i, j, to_dx)
+    _check(status)
+    return dx
+
+
+def softmax_cross_entropy(logits, labels):
+    """logits (n, c) float32, labels int32 (n,) or float32 (n, c) -> (mean loss, gradient of the logits)."""
+    cdef ptrdiff_t n, c
+    n, c = logits.shape
+    gradient = np.empty((n, c), np.float32)
+    cdef bint sparse = labels.ndim == 1
+    cdef const float *from_logits = <const float *>_address(logits)
+    cdef void *from_labels = _address(labels)
+    cdef float *to = <float *>_address(gradient, True)
+    cdef double loss = 0
+    cdef int status
+    with nogil:
+        status = tc_softmax_cross_entropy(from_logits, <int32_t *>from_labels if sparse else NULL,
+                                          NULL if sparse else <float *>from_labels, n, c, &loss, to)
+    _check(status)
+    return loss, gradient
+
+
+def set_num_threads(int threads):
+    tc_set_threads(threads)
+
+
+def get_num_threads():
+    return tc_threads()
+
+
+def has_openmp():
+    return bool(tc_has_openmp())
+
+
+def instruction_sets():
+    """[(name, supported by this processor)], best first."""
+    result = []
+    cdef int i = 0
+    while tc_isa_name(i) != NULL:
+        result.append((tc_isa_name(i).decode(), bool(tc_isa_supported(i))))
+        i += 1
+    return result
+
+
+def select_instruction_set(name):
+    """Chooses the kernels; False where this build or processor lacks them."""
+    if name is None:
+        return tc_select_isa(NULL) == TC_OK
+    encoded = name.encode()
+    return tc_select_isa(encoded) == TC_OK
+
+
+def selected_instruction_set():
+    return tc_selected_isa().decode()
+
+
+def lanes():
+    """Images side by side in a vector of the instruction set in use."""
+    return tc_lanes()

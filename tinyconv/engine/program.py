@@ -1,0 +1,263 @@
+"""The program: the flat list of operations that a model lowers to.
+
+A `Program` is plain data.  Layers write it (`ProgramBuilder`), an executor runs
+it: `tinyconv.engine.native` in C, `tinyconv.engine.reference` in NumPy.  Both
+run the same records and give the same numbers up to float32 rounding.
+
+Every activation has the shape (H, W, C) per image; a vector of F features is
+(1, 1, F) and a (W, C) sequence is (1, W, C).  Convolution kernels are
+(KH, KW, C, F), dense kernels are (inputs, units), both float32 and C-contiguous.
+
+Operation kinds and their attributes:
+
+==================  =========================================================
+conv2d              kernel_size, strides, dilation_rate: (int, int);
+                    padding: ((top, bottom), (left, right)) in zero pixels;
+                    weights: (kernel,) or (kernel, bias)
+dense               weights: (kernel,) or (kernel, bias); input is (1, 1, inputs)
+max_pool2d          pool_size, strides: (int, int); padding as conv2d, counted
+                    as minus infinity; the first maximum in row-major order wins
+average_pool2d      as max_pool2d; padding is left out of the count
+activation          function: a name in ACTIVATIONS; parameters: tuple of floats
+dropout             rate: float in [0, 1); stream: int, the key of its random
+                    numbers; identity outside training
+rescale             scale, offset: float; y = x * scale + offset
+reshape             none; the values keep their row-major order
+==================  =========================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "ACTIVATIONS", "LOSSES", "METRICS", "OPTIMIZERS", "Loss", "Metric", "Op", "Program",
+    "OP_KINDS", "ProgramBuilder", "as_image_shape", "random_bits", "random_key",
+]
+
+Shape3 = tuple[int, int, int]
+
+# Operation kinds; the order is the numbering in csrc/tinyconv.h (a test holds them together).
+OP_KINDS = (
+    "conv2d", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
+)
+
+# Activation functions and the defaults of their parameters; the order is the
+# numbering in csrc/tinyconv.h.
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "linear": (),
+    "relu": (0.0, float("inf"), 0.0),  # negative_slope, max_value, threshold
+    "sigmoid": (),
+    "tanh": (),
+    "softmax": (),
+    "leaky_relu": (0.2,),  # negative_slope
+    "elu": (1.0,),  # alpha
+    "selu": (),
+    "softplus": (),
+    "softsign": (),
+    "exponential": (),
+    "hard_sigmoid": (),
+    "silu": (),
+    "hard_silu": (),
+    "gelu": (),  # exact, with erf
+    "gelu_tanh": (),  # the tanh approximation
+    "mish": (),
+    "log_softmax": (),
+}
+
+# Losses; the order is the numbering in csrc/tinyconv.h.  "inner_product" is
+# sum(y_true * y_pred): its gradient with respect to the output is y_true itself,
+# which makes any vector-Jacobian product a call of `gradients`.
+LOSSES = (
+    "categorical_crossentropy",
+    "sparse_categorical_crossentropy",
+    "binary_crossentropy",
+    "mean_squared_error",
+    "inner_product",
+)
+
+# Metrics counted while a batch runs; the order is the numbering in csrc/tinyconv.h.
+METRICS = (
+    "categorical_accuracy",
+    "sparse_categorical_accuracy",
+    "binary_accuracy",  # parameter: threshold
+    "top_k_categorical_accuracy",  # parameter: k
+    "sparse_top_k_categorical_accuracy",  # parameter: k
+)
+
+# Optimizer update rules: name -> (names of the hyperparameters of one step, number
+# of state arrays per weight).  Python computes the per-step scalars in double
+# precision; the update itself is one pass over the weights.
+#   sgd:       w -= learning_rate * g
+#   momentum:  m = momentum * m - learning_rate * g;  w += m  (nesterov: w += momentum * m - learning_rate * g)
+#   adam:      m += (g - m) * (1 - beta_1);  v += (g*g - v) * (1 - beta_2);  w -= m * alpha / (sqrt(v) + epsilon)
+OPTIMIZERS: dict[str, tuple[tuple[str, ...], int]] = {
+    "sgd": (("learning_rate",), 0),
+    "momentum": (("learning_rate", "momentum", "nesterov"), 1),
+    "adam": (("alpha", "beta_1", "beta_2", "epsilon"), 2),
+}
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation: shapes per image, attributes, indices into `Program.weights`."""
+
+    kind: str
+    input_shape: Shape3
+    output_shape: Shape3
+    attributes: dict[str, Any] = field(default_factory=dict)
+    weights: tuple[int, ...] = ()
+    layer: str = ""  # name of the layer that lowered to this operation, for messages
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a batch is measured by.
+
+    The output (H, W, C) is H*W positions of C values.  The loss of a sample is the
+    mean over positions of: cross-entropy over C; mean over C of the squared error
+    or of the binary cross-entropy.  "inner_product" sums over everything.
+
+    y_true is float32 (N, H*W*C), or int32 (N, H*W) for the sparse losses.
+    A batch's loss is sum(sample_weight * loss) / N.
+    """
+
+    kind: str
+    from_logits: bool = False
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric counted by the executor: a sum over samples of the mean over positions."""
+
+    kind: str
+    parameter: float = 0.0  # threshold of binary_accuracy, k of the top-k family
+
+
+@dataclass
+class Program:
+    """A model, lowered: run by an executor.
+
+    weights are the arrays that the layers own; training changes them in place.
+    """
+
+    ops: tuple[Op, ...]
+    weights: tuple[np.ndarray, ...]
+    trainable: tuple[bool, ...]
+    input_shape: Shape3
+    output_shape: Shape3
+    seed: int = 0
+
+    @property
+    def softmax_output(self) -> bool:
+        """Whether the program ends in a softmax (cross-entropy is then taken from its input)."""
+        return self._ends_in("softmax")
+
+    @property
+    def sigmoid_output(self) -> bool:
+        """Whether the program ends in a sigmoid (binary cross-entropy is then taken from its input)."""
+        return self._ends_in("sigmoid")
+
+    def _ends_in(self, function: str) -> bool:
+        for op in reversed(self.ops):
+            if op.kind == "reshape" and op.input_shape[2] == op.output_shape[2]:
+                continue
+            return op.kind == "activation" and op.attributes["function"] == function
+        return False
+
+
+class ProgramBuilder:
+    """Collects the operations of a model, layer by layer.
+
+    `shape` is the image shape after the operations so far.
+    """
+
+    def __init__(self, input_shape: Shape3, seed: int = 0) -> None:
+        self.input_shape = input_shape
+        self.shape = input_shape
+        self.seed = seed
+        self.ops: list[Op] = []
+        self.weights: list[np.ndarray] = []
+        self.trainable: list[bool] = []
+        self._streams = 0
+
+    def weight(self, array: np.ndarray, trainable: bool = True) -> int:
+        """Registers a weight array and returns its index."""
+        if array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise TypeError(
+                f"A weight must be a C-contiguous float32 array. Received: dtype={array.dtype}"
+            )
+        self.weights.append(array)
+        self.trainable.append(trainable)
+        return len(self.weights) - 1
+
+    def add(self, kind: str, output_shape: Shape3, weights: tuple[int, ...] = (), layer: str = "",
+            **attributes: Any) -> None:
+        """Appends an operation whose input is the output of the one before."""
+        if kind not in OP_KINDS:
+            raise ValueError(f"Unknown operation. Expected one of {OP_KINDS}. Received: kind={kind!r}")
+        self.ops.append(Op(kind, self.shape, output_shape, attributes, weights, layer))
+        self.shape = output_shape
+
+    def stream(self) -> int:
+        """A key for the random numbers of one operation: its position among the random ones."""
+        self._streams += 1
+        return self._streams - 1
+
+    def build(self) -> Program:
+        return Program(tuple(self.ops), tuple(self.weights), tuple(self.trainable),
+                       self.input_shape, self.shape, self.seed)
+
+
+def as_image_shape(shape: tuple[int, ...]) -> Shape3:
+    """(F,) -> (1, 1, F); (W, C) -> (1, W, C); (H, W, C) as it is."""
+    if not 1 <= len(shape) <= 3:
+        raise ValueError(
+            f"Expected a shape of 1 to 3 dimensions per sample. Received: shape={tuple(shape)}"
+        )
+    return (1,) * (3 - len(shape)) + tuple(int(d) for d in shape)  # type: ignore[return-value]
+
+
+_MASK64 = (1 << 64) - 1
+
+
+def _splitmix64(x: int) -> int:
+    # Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014).
+    x = (x + 0x9E3779B97F4A7C15) & _MASK64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return x ^ (x >> 31)
+
+
+def random_key(seed: int, step: int, stream: int, image: int) -> tuple[int, int]:
+    """The two 32-bit keys of one image's random numbers at one training step.
+
+    `image` is the position in the batch.  Element e (row-major within the image)
+    gets the 32-bit number u of `random_bits`; dropout keeps it where
+    (u >> 8) >= ceil(rate * 2**24).
+    """
+    z = _splitmix64(seed & _MASK64)
+    z = _splitmix64(z ^ (step & _MASK64))
+    z = _splitmix64(z ^ (stream & _MASK64))
+    z = _splitmix64(z ^ (image & _MASK64))
+    return z & 0xFFFFFFFF, z >> 32
+
+
+def random_bits(key: tuple[int, int], elements: np.ndarray) -> np.ndarray:
+    """uint32 random numbers for uint32 element numbers under one key.
+
+    A 32-bit finalizer (the constants of Wellons' hash-prospector "lowbias32")
+    with the second key mixed in between its two multiplications.
+    """
+    x = elements.astype(np.uint32) + np.uint32(key[0])
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x7FEB352D)
+    x ^= np.uint32(key[1])
+    x ^= x >> np.uint32(15)
+    x *= np.uint32(0x846CA68B)
+    x ^= x >> np.uint32(16)
+    return x

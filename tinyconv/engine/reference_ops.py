@@ -1,0 +1,259 @@
+"""Operations of the NumPy reference, forward and backward.
+
+`FORWARD[kind](op, x, weights, noise)` gives (y, saved); `BACKWARD[kind](op, dy, saved, weights,
+want_dx)` gives (dx or None, gradients of the weights).  x: (N, H, W, C), y: (N, OH, OW, F),
+float32 or float64.  Nothing is changed in place but what a function itself made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from tinyconv.engine import reference_activations as activations
+from tinyconv.engine.program import Op, Program, random_bits, random_key
+
+__all__ = ["BACKWARD", "FORWARD", "Noise", "dropout_mask", "saved_values"]
+
+Arrays = list[np.ndarray]
+Backward = tuple[np.ndarray | None, Arrays]
+
+
+class Noise(NamedTuple):
+    """What keys the random numbers of a training step's images first, first + 1, ..."""
+
+    seed: int
+    step: int
+    first: int
+
+
+# --- conv2d and dense: one matrix product over all pixels and taps ---
+
+
+def conv2d(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, np.ndarray]:
+    patches = _patches(op, x)
+    return _affine(patches, weights).reshape(len(x), *op.output_shape), patches
+
+
+def conv2d_backward(op: Op, dy: np.ndarray, patches: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
+    dz = dy.reshape(-1, op.output_shape[2])
+    gradients = _affine_gradients(patches, dz, weights)
+    if not want_dx:
+        return None, gradients
+    kernel = weights[0]
+    if _is_pointwise(op):
+        return (dz @ kernel[0, 0].T).reshape(len(dy), *op.input_shape), gradients
+    dx = np.zeros((len(dy), *op.input_shape), dy.dtype)
+    product = np.empty((*dy.shape[:3], op.input_shape[2]), dy.dtype)
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            outputs, inputs = _taps(op, "kernel_size", i, j)
+            np.matmul(dz, kernel[i, j].T, out=product.reshape(len(dz), -1))
+            dx[inputs] += product[outputs]
+    return dx, gradients
+
+
+def dense(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, np.ndarray]:
+    rows = x.reshape(len(x), -1)
+    return _affine(rows, weights).reshape(len(x), *op.output_shape), rows
+
+
+def dense_backward(op: Op, dy: np.ndarray, rows: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
+    dz = dy.reshape(len(dy), -1)
+    dx = (dz @ weights[0].T).reshape(len(dy), *op.input_shape) if want_dx else None
+    return dx, _affine_gradients(rows, dz, weights)
+
+
+def _affine(rows: np.ndarray, weights: Arrays) -> np.ndarray:
+    y = rows @ weights[0].reshape(rows.shape[1], -1)
+    if len(weights) > 1:
+        y += weights[1]
+    return y
+
+
+def _affine_gradients(rows: np.ndarray, dz: np.ndarray, weights: Arrays) -> Arrays:
+    gradients = [(rows.T @ dz).reshape(weights[0].shape)]
+    if len(weights) > 1:
+        gradients.append(np.ones(len(dz), dz.dtype) @ dz)  # BLAS sums in blocks, dz.sum(axis=0) row by row
+    return gradients
+
+
+def _is_pointwise(op: Op) -> bool:
+    a = op.attributes
+    return tuple(a["kernel_size"]) == (1, 1) == tuple(a["strides"]) and not np.any(a["padding"])
+
+
+def _patches(op: Op, x: np.ndarray) -> np.ndarray:
+    """What every output pixel sees: (N * OH * OW, KH * KW * C)."""
+    if _is_pointwise(op):
+        return x.reshape(-1, op.input_shape[2])
+    a = op.attributes
+    (kh, kw), (sh, sw), (dh, dw) = a["kernel_size"], a["strides"], a["dilation_rate"]
+    (top, bottom), (left, right) = a["padding"]
+    n, h, w, c = x.shape
+    if top or bottom or left or right:
+        padded = np.zeros((n, h + top + bottom, w + left + right, c), x.dtype)
+        padded[:, top:top + h, left:left + w] = x
+        x = padded
+    oh, ow, _ = op.output_shape
+    image, row, pixel, channel = x.strides
+    windows = as_strided(x, (n, oh, ow, kh, kw, c), (image, sh * row, sw * pixel, dh * row, dw * pixel, channel),
+                         writeable=False)
+    return windows.reshape(n * oh * ow, kh * kw * c)
+
+
+def _taps(op: Op, size: str, i: int, j: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Output pixels whose window has tap (i, j) inside the image, and the pixels of x that it reads there."""
+    a = op.attributes
+    dilation, strides, padding = a.get("dilation_rate", (1, 1)), a["strides"], a["padding"]
+    outputs, inputs = [slice(None)], [slice(None)]
+    for axis, tap in enumerate((i, j)):
+        stride, offset = strides[axis], tap * dilation[axis] - padding[axis][0]
+        first = max(0, -(offset // stride))  # ceil(-offset / stride)
+        count = max(0, min(op.output_shape[axis], (op.input_shape[axis] - 1 - offset) // stride + 1) - first)
+        start = first * stride + offset
+        outputs.append(slice(first, first + count))
+        inputs.append(slice(start, start + (count - 1) * stride + 1, stride) if count else slice(0, 0))
+    return tuple(outputs), tuple(inputs)
+
+
+# --- pools: one pass over the outputs for every tap of the window ---
+
+
+def _window(op: Op) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """The taps of a pool in row-major order."""
+    height, width = op.attributes["pool_size"]
+    return [_taps(op, "pool_size", i, j) for i in range(height) for j in range(width)]
+
+
+def max_pool2d(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    y = np.full((len(x), *op.output_shape), -np.inf, x.dtype)
+    for outputs, inputs in _window(op):
+        np.maximum(y[outputs], x[inputs], out=y[outputs])  # a NaN wins over every number
+    return y, (x, y)
+
+
+def max_pool2d_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    """Every dy goes to the first place in its window that holds the maximum (or a NaN, where that is it)."""
+    if not want_dx:
+        return None, []
+    x, y = saved
+    dx = np.zeros_like(x)
+    free = np.ones(y.shape, bool)  # windows whose maximum was not met yet
+    has_nan = bool(np.isnan(y).any())
+    for outputs, inputs in _window(op):
+        here = x[inputs] == y[outputs]
+        if has_nan:
+            here |= np.isnan(x[inputs]) & np.isnan(y[outputs])
+        here &= free[outputs]
+        free[outputs] &= ~here
+        dx[inputs] += np.where(here, dy[outputs], 0)
+    return dx, []
+
+
+def average_pool2d(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    y = np.zeros((len(x), *op.output_shape), x.dtype)
+    for outputs, inputs in _window(op):
+        y[outputs] += x[inputs]
+    y /= _counts(op, x.dtype)
+    return y, None
+
+
+def average_pool2d_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    if not want_dx:
+        return None, []
+    share = dy / _counts(op, dy.dtype)
+    dx = np.zeros((len(dy), *op.input_shape), dy.dtype)
+    for outputs, inputs in _window(op):
+        dx[inputs] += share[outputs]
+    return dx, []
+
+
+def _counts(op: Op, dtype: np.dtype) -> np.ndarray:
+    """How many pixels of the image each window holds, (1, OH, OW, 1)."""
+    counts = np.zeros((1, *op.output_shape[:2], 1), dtype)
+    for outputs, _ in _window(op):
+        counts[outputs] += 1
+    return counts
+
+
+# --- value by value ---
+
+
+def activation(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    y = activations.FORWARD[op.attributes["function"]](x, *activations.parameters_of(op.attributes))
+    return y, (x, y)
+
+
+def activation_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    if not want_dx:
+        return None, []
+    backward = activations.BACKWARD[op.attributes["function"]]
+    return backward(dy, *saved, *activations.parameters_of(op.attributes)), []
+
+
+def dropout(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    if noise is None or op.attributes["rate"] == 0:
+        return x, None
+    factor = x.dtype.type(1 / (1 - op.attributes["rate"]))
+    mask = dropout_mask(noise, op.attributes["stream"], op.attributes["rate"], len(x), math.prod(op.input_shape))
+    mask = mask.reshape(x.shape)
+    return np.where(mask, x * factor, 0), (mask, factor)
+
+
+def dropout_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    if saved is None or not want_dx:
+        return dy if want_dx else None, []
+    mask, factor = saved
+    return np.where(mask, dy * factor, 0), []
+
+
+def dropout_mask(noise: Noise, stream: int, rate: float, images: int, values: int) -> np.ndarray:
+    """Which values dropout keeps, bool (images, values); `random_key` and `random_bits` for all images at once."""
+    positions = np.arange(noise.first, noise.first + images, dtype=np.uint64)[:, None]
+    first, second = random_key(noise.seed, noise.step, stream, positions)
+    bits = random_bits((first.astype(np.uint32), second.astype(np.uint32)), np.arange(values, dtype=np.uint32))
+    # Rates are float32 numbers: what C computes with.
+    return (bits >> np.uint32(8)) >= math.ceil(float(np.float32(rate)) * 2**24)
+
+
+def rescale(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    return x * x.dtype.type(op.attributes["scale"]) + x.dtype.type(op.attributes["offset"]), None
+
+
+def rescale_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    return dy * dy.dtype.type(op.attributes["scale"]) if want_dx else None, []
+
+
+def reshape(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    return x.reshape(len(x), *op.output_shape), None
+
+
+def reshape_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    return dy.reshape(len(dy), *op.input_shape) if want_dx else None, []
+
+
+def saved_values(program: Program, training: bool) -> int:
+    """How many values one image takes while it runs: outputs and patches, all of them or the largest."""
+    sizes = [math.prod(program.input_shape)]
+    for op in program.ops:
+        size = math.prod(op.output_shape)
+        if op.kind == "conv2d" and not _is_pointwise(op):
+            size += math.prod(op.output_shape[:2]) * math.prod(op.attributes["kernel_size"]) * op.input_shape[2]
+        sizes.append(size)
+    return sum(sizes) if training else 2 * max(sizes)
+
+
+FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.ndarray, Any]]] = {
+    "conv2d": conv2d, "dense": dense, "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
+    "activation": activation, "dropout": dropout, "rescale": rescale, "reshape": reshape,
+}
+BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
+    "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
+    "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": dropout_backward,
+    "rescale": rescale_backward, "reshape": reshape_backward,
+}

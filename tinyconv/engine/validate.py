@@ -1,0 +1,306 @@
+"""Checks of what executors are given; shared by the native engine and the reference.
+
+What passes here is safe to hand to C: shapes, dtypes and ranges fit the program, and
+arrays are contiguous.  A batch that is in order costs a few microseconds.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engine.program import (
+    ACTIVATIONS,
+    LOSSES,
+    METRICS,
+    OP_KINDS,
+    OPTIMIZERS,
+    Loss,
+    Metric,
+    Op,
+    Program,
+)
+
+__all__ = ["check_batch", "check_labels", "check_program", "check_update"]
+
+_FLOAT32 = np.dtype(np.float32)
+_UINT32, _UINT64 = np.dtype(np.uint32), np.dtype(np.uint64)
+_INPUTS = (np.dtype(np.uint8), _FLOAT32)
+_FLOATS, _IDS, _INDICES = (_FLOAT32,), (np.dtype(np.int32),), (np.dtype(np.int64),)
+_largest = np.maximum.reduce  # of a 1-D array half the price of .max()
+
+Batch = tuple[np.ndarray, Any, Any, Any, Any, int]
+
+
+def check_batch(program: Program, x: Any, y: Any = None, indices: Any = None, sample_weight: Any = None,
+                loss: Loss | None = None, metrics: tuple[Metric, ...] = (), predictions: Any = None) -> Batch:
+    """Checks the arguments of an executor's call.
+
+    Args:
+        program: What the executor runs.
+        x: uint8 or float32 (N, ...) with as many values a sample as the program's input.
+        y: Labels: float32 (N, ...) of the output's size, or int32 (N, ...) with one class id
+            a position for the sparse losses and metrics; None without a loss.
+        indices: int64 (n,), rows of x, y and sample_weight to take; None takes all N in order.
+        sample_weight: float32 (N,) or None.
+        loss: The loss, or None to predict.
+        metrics: Metrics to count.
+        predictions: float32 (n, ...) of the output's size, to be written to, or None.
+
+    Returns:
+        (x, y, indices, sample_weight, predictions, n): the arrays, C-contiguous and aligned
+        (copied only where they were not), and the number of samples in the batch.
+
+    Raises:
+        TypeError: If an argument is no array or has another dtype.
+        ValueError: If shapes do not fit, an index or a label is out of range, or the loss
+            or a metric is unknown or does not fit the others.
+    """
+    x = _array(x, "x", _INPUTS)
+    _check_samples(x, "x", program.input_shape)
+    samples = n = x.shape[0]
+    if indices is not None:
+        indices = _array(indices, "indices", _INDICES)
+        if indices.ndim != 1:
+            raise ValueError(f"Expected indices to have 1 dimension. Received: indices.shape={indices.shape}")
+        n = indices.shape[0]
+        # As unsigned numbers negative indices are the largest: one pass finds both kinds.
+        if n and _largest(indices.view(_UINT64)) >= samples:
+            raise ValueError(f"Expected indices in [0, {samples}). "
+                             f"Received: indices from {indices.min()} to {indices.max()}")
+    if loss is not None:
+        sparse = _sparse_labels(loss, metrics if type(metrics) is tuple else tuple(metrics))
+        y = _check_y(program, y, sparse, samples, indices)
+    if sample_weight is not None:
+        sample_weight = _array(sample_weight, "sample_weight", _FLOATS)
+        if sample_weight.shape != (samples,):
+            raise ValueError(f"Expected sample_weight to have the shape ({samples},), one a sample of x. "
+                             f"Received: sample_weight.shape={sample_weight.shape}")
+    if predictions is not None:
+        _check_predictions(predictions, program, n)
+    return x, y, indices, sample_weight, predictions, n
+
+
+def check_labels(y: np.ndarray, channels: int) -> None:
+    """Checks that class ids lie in [0, channels): one pass over the whole of y.
+
+    Args:
+        y: An integer array of any shape.
+        channels: Number of classes.
+
+    Raises:
+        TypeError: If y does not hold integers.
+        ValueError: If a class id is out of range.
+    """
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"Expected class ids to be integers. Received: y.dtype={y.dtype}")
+    if y.size and not (0 <= y.min() and y.max() < channels):
+        raise ValueError(f"Expected class ids in [0, {channels}). Received: y from {y.min()} to {y.max()}")
+
+
+def check_update(program: Program, optimizer: str, hyperparameters: tuple[float, ...],
+                 state: list[list[np.ndarray]]) -> None:
+    """Checks that an optimizer's hyperparameters and state arrays fit the program.
+
+    Raises:
+        TypeError: If a state array is not float32.
+        ValueError: If the optimizer is unknown, or numbers or shapes do not fit.
+    """
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"Unknown optimizer. Expected one of {tuple(OPTIMIZERS)}. Received: {optimizer!r}")
+    names, count = OPTIMIZERS[optimizer]
+    if len(hyperparameters) != len(names):
+        raise ValueError(f"Expected the hyperparameters {names} of {optimizer}. "
+                         f"Received: hyperparameters={tuple(hyperparameters)}")
+    for i, (weight, trainable) in enumerate(zip(program.weights, program.trainable)):
+        if not (trainable and count):
+            continue
+        arrays = state[i] if i < len(state) else []
+        if len(arrays) < count:
+            raise ValueError(f"Expected {count} state arrays of {optimizer} for weight {i}. Received: {len(arrays)}")
+        for array in arrays[:count]:
+            if array.dtype != _FLOAT32:
+                raise TypeError(f"Expected the state of weight {i} to be float32. Received: dtype={array.dtype}")
+            if array.size != weight.size or not array.flags.carray:
+                raise ValueError(f"Expected the state of weight {i} to be C-contiguous, writeable and of its shape, "
+                                 f"{weight.shape}. Received: shape={array.shape}, strides={array.strides}")
+
+
+def check_program(program: Program) -> None:
+    """Checks that the shapes, attributes and weights of a program's operations fit each other.
+
+    Raises:
+        TypeError: If a weight is not a C-contiguous float32 array.
+        ValueError: If an operation is unknown, or shapes or numbers contradict each other.
+    """
+    if len(program.trainable) != len(program.weights):
+        raise ValueError(f"Expected one `trainable` a weight. Received: {len(program.trainable)} "
+                         f"for {len(program.weights)} weights")
+    for i, weight in enumerate(program.weights):
+        if weight.dtype != _FLOAT32 or not weight.flags.c_contiguous:
+            raise TypeError(f"Expected weight {i} to be a C-contiguous float32 array. "
+                            f"Received: dtype={weight.dtype}, strides={weight.strides}")
+    shape = program.input_shape
+    for i, op in enumerate(program.ops):
+        if op.kind not in OP_KINDS:
+            raise ValueError(f"Unknown operation. Expected one of {OP_KINDS}. Received: kind={op.kind!r}")
+        if op.input_shape != shape or len(shape) != 3 or min(op.input_shape + op.output_shape) < 1:
+            raise _refusal(i, op, f"an input of shape {shape} and positive sizes",
+                           f"shapes {op.input_shape} -> {op.output_shape}")
+        _CHECKS[op.kind](program, i, op)
+        shape = op.output_shape
+    if program.output_shape != shape:
+        raise ValueError(f"Expected the program's output to be that of its last operation, {shape}. "
+                         f"Received: output_shape={program.output_shape}")
+
+
+# --- a batch ---
+
+
+def _array(value: Any, name: str, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"Expected {name} to be a NumPy array. Received: {name} of type {type(value).__name__}")
+    if value.dtype not in dtypes:
+        raise TypeError(f"Expected {name} to be {' or '.join(map(str, dtypes))}. Received: {name}.dtype={value.dtype}")
+    flags = value.flags
+    return value if flags.c_contiguous and flags.aligned else value.copy()
+
+
+def _check_samples(array: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
+    given = array.shape
+    if given[1:] != shape and (not given or prod(given[1:]) != prod(shape)):
+        raise ValueError(f"Expected {name} to have the shape (N, {', '.join(map(str, shape))}) "
+                         f"or as many values a sample. Received: {name}.shape={given}")
+
+
+def _check_y(program: Program, y: Any, sparse: bool, samples: int, indices: np.ndarray | None) -> np.ndarray:
+    y = _array(y, "y", _IDS if sparse else _FLOATS)
+    _check_samples(y, "y", program.output_shape[:2] if sparse else program.output_shape)
+    if y.shape[0] != samples:
+        raise ValueError(f"Expected y to have as many samples as x, {samples}. Received: y.shape={y.shape}")
+    if sparse:
+        taken = y if indices is None else y[indices]
+        channels = program.output_shape[2]
+        if taken.size and _largest(taken.view(_UINT32)) >= channels:
+            check_labels(taken, channels)
+    return y
+
+
+def _check_predictions(predictions: Any, program: Program, n: int) -> None:
+    if not isinstance(predictions, np.ndarray) or predictions.dtype != _FLOAT32:
+        raise TypeError("Expected predictions to be a float32 array. "
+                        f"Received: {getattr(predictions, 'dtype', type(predictions).__name__)}")
+    _check_samples(predictions, "predictions", program.output_shape)
+    if predictions.shape[0] != n:
+        raise ValueError(f"Expected predictions for {n} samples. Received: predictions.shape={predictions.shape}")
+    flags = predictions.flags
+    if not (flags.c_contiguous and flags.aligned and flags.writeable):
+        raise ValueError("Expected predictions to be C-contiguous and writeable. "
+                         f"Received: strides={predictions.strides}, writeable={flags.writeable}")
+
+
+@lru_cache(maxsize=64)
+def _sparse_labels(loss: Loss, metrics: tuple[Metric, ...]) -> bool:
+    """Whether the labels are class ids; checks that loss and metrics agree on it."""
+    if loss.kind not in LOSSES:
+        raise ValueError(f"Unknown loss. Expected one of {LOSSES}. Received: loss={loss.kind!r}")
+    smoothed = loss.kind in ("categorical_crossentropy", "binary_crossentropy")
+    if not 0 <= loss.label_smoothing <= (1 if smoothed else 0):
+        raise ValueError(f"Expected label_smoothing of {loss.kind} to be {'in [0, 1]' if smoothed else '0'}. "
+                         f"Received: label_smoothing={loss.label_smoothing}")
+    sparse = loss.kind.startswith("sparse_")
+    for metric in metrics:
+        if metric.kind not in METRICS:
+            raise ValueError(f"Unknown metric. Expected one of {METRICS}. Received: metric={metric.kind!r}")
+        if metric.kind.startswith("sparse_") != sparse:
+            raise ValueError(f"Expected metrics that take the labels of {loss.kind}, "
+                             f"{'class ids' if sparse else 'one value an output'}. Received: metric={metric.kind!r}")
+        if "top_k" in metric.kind and not metric.parameter >= 1:
+            raise ValueError(f"Expected k of {metric.kind} to be at least 1. Received: k={metric.parameter:g}")
+    return sparse
+
+
+# --- a program ---
+
+
+def _refusal(i: int, op: Op, expected: str, received: str) -> ValueError:
+    where = f"{op.kind} (operation {i}{', layer ' + op.layer if op.layer else ''})"
+    return ValueError(f"{where} expected {expected}. Received: {received}")
+
+
+def _check_weights(program: Program, i: int, op: Op, *shapes: tuple[int, ...]) -> None:
+    """The kernel of the first shape must be there, those behind it may."""
+    if any(not 0 <= w < len(program.weights) for w in op.weights):
+        raise _refusal(i, op, f"weights from 0 to {len(program.weights) - 1}", f"weights={op.weights}")
+    found = tuple(program.weights[w].shape for w in op.weights)
+    if not found or found != shapes[:len(found)]:
+        raise _refusal(i, op, f"weights of the shapes {shapes}", f"{found}")
+
+
+def _check_window(i: int, op: Op, size: str) -> None:
+    """Integers and the arithmetic of the output's height and width."""
+    sizes, strides = op.attributes[size], op.attributes["strides"]
+    dilation, padding = op.attributes.get("dilation_rate", (1, 1)), op.attributes["padding"]
+    if min(*sizes, *strides, *dilation) < 1 or min(*padding[0], *padding[1]) < 0:
+        raise _refusal(i, op, "positive sizes, strides and dilation and padding of 0 or more", f"{op.attributes}")
+    for axis in (0, 1):
+        extent = (sizes[axis] - 1) * dilation[axis] + 1
+        room = op.input_shape[axis] + sum(padding[axis]) - extent
+        if room < 0 or room // strides[axis] + 1 != op.output_shape[axis]:
+            raise _refusal(i, op, f"an output of {max(0, room // strides[axis] + 1)} along axis {axis}",
+                           f"shapes {op.input_shape} -> {op.output_shape}")
+        if size == "pool_size" and max(padding[axis]) >= extent:
+            raise _refusal(i, op, "padding smaller than the window", f"padding={padding}")
+
+
+def _check_conv2d(program: Program, i: int, op: Op) -> None:
+    _check_window(i, op, "kernel_size")
+    filters = op.output_shape[2]
+    _check_weights(program, i, op, (*op.attributes["kernel_size"], op.input_shape[2], filters), (filters,))
+
+
+def _check_dense(program: Program, i: int, op: Op) -> None:
+    if op.input_shape[:2] != (1, 1) or op.output_shape[:2] != (1, 1):
+        raise _refusal(i, op, "vectors, (1, 1, F)", f"shapes {op.input_shape} -> {op.output_shape}")
+    units = op.output_shape[2]
+    _check_weights(program, i, op, (op.input_shape[2], units), (units,))
+
+
+def _check_pool(program: Program, i: int, op: Op) -> None:
+    _check_window(i, op, "pool_size")
+    if op.input_shape[2] != op.output_shape[2]:
+        raise _refusal(i, op, "as many channels out as in", f"shapes {op.input_shape} -> {op.output_shape}")
+
+
+def _check_same_shape(program: Program, i: int, op: Op) -> None:
+    if op.input_shape != op.output_shape:
+        raise _refusal(i, op, "an output of its input's shape", f"shapes {op.input_shape} -> {op.output_shape}")
+
+
+def _check_activation(program: Program, i: int, op: Op) -> None:
+    _check_same_shape(program, i, op)
+    function = op.attributes["function"]
+    parameters = op.attributes.get("parameters") or ()
+    if function not in ACTIVATIONS or len(parameters) > len(ACTIVATIONS[function]):
+        raise _refusal(i, op, "a function of ACTIVATIONS and at most its parameters", f"{function!r}, {parameters}")
+
+
+def _check_dropout(program: Program, i: int, op: Op) -> None:
+    _check_same_shape(program, i, op)
+    if not 0 <= op.attributes["rate"] < 1:
+        raise _refusal(i, op, "a rate in [0, 1)", f"rate={op.attributes['rate']}")
+
+
+def _check_reshape(program: Program, i: int, op: Op) -> None:
+    if prod(op.input_shape) != prod(op.output_shape):
+        raise _refusal(i, op, "as many values out as in", f"shapes {op.input_shape} -> {op.output_shape}")
+
+
+_CHECKS = {
+    "conv2d": _check_conv2d, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
+    "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
+    "reshape": _check_reshape,
+}

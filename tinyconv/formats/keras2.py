@@ -1,0 +1,279 @@
+"""The Keras 2 dialect of a model's description, which TensorFlow.js and old Keras share.
+
+Writes `Sequential` models in it, and reads what Keras 2.0 to 2.15, TensorFlow.js and
+their converters wrote: wrapped under `model_config`, as a bare list of layers, or
+as a functional model that is a plain chain.  Classes are looked up in the closed
+table of `tinyconv.layers`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from tinyconv import initializers, layers
+from tinyconv.formats.guard import FormatError, checked_dict, checked_list, checked_string, fail, shorten, unique
+from tinyconv.layers.base import UNSUPPORTED_TRAINING
+
+__all__ = ["PRIVATE", "create_layers", "read_topology", "write_topology"]
+
+# Marks what other readers would take for something else: they refuse the name, and say so.
+PRIVATE = "tinyconv>"
+# The version whose dialect is written.
+KERAS_VERSION = "2.15.0"
+# Activations that TensorFlow.js computes with the same formula, where its name is another.
+_ACTIVATION_NAMES = {"silu": "swish"}
+_SHARED_ACTIVATIONS = {
+    "elu", "gelu", "linear", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax",
+    "softplus", "softsign", "tanh",
+}
+_SHARED_INITIALIZERS = {
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "RandomNormal",
+    "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros",
+}
+# What a reader may meet when it hands a file's settings to a class.
+BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+# --- writing ---
+
+
+def write_topology(model: Any) -> tuple[dict[str, Any], list[str]]:
+    """The topology of a built Sequential.
+
+    Returns:
+        The JSON object, and what in it only this package reads.
+
+    Raises:
+        ValueError: If a layer is not one of `tinyconv.layers`, or has groups.
+    """
+    private: list[str] = []
+    entries = [_write_layer(layer, private) for layer in model.layers]
+    for entry in entries:
+        entry["config"].pop("batch_input_shape", None)
+    first = entries[0]["config"]
+    entries[0]["config"] = {"name": first["name"], "batch_input_shape": list(model.input_shape), **first}
+    config = {"name": model.name, "layers": entries}
+    return {"class_name": "Sequential", "config": config, "keras_version": KERAS_VERSION,
+            "backend": "tinyconv"}, private
+
+
+def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
+    class_name = type(layer).__name__
+    try:
+        known = layers.get(class_name) is type(layer)
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(
+            f"save expected layers of tinyconv.layers. Received: '{layer.name}' of class {class_name}"
+        )
+    config = {**layer.get_config(), "dtype": "float32"}
+    if config.pop("groups", 1) != 1:
+        raise ValueError(f"save expected groups=1: TensorFlow.js has no more. Received: '{layer.name}' of "
+                         f"groups={layer.groups}")
+    if "activation" in config:
+        config["activation"] = _write_activation(config["activation"], private)
+    for weight in layer.weights:
+        key = f"{weight.name}_initializer"
+        if key in config:
+            config[key] = _write_initializer(config[key], weight.shape)
+    if class_name == "Reshape":
+        # TensorFlow.js does not work out a -1 before it sees data, and the next layer needs the size.
+        config["target_shape"] = list(layer.output_shape)
+    if class_name == "LeakyReLU":
+        config["alpha"] = config.pop("negative_slope")
+    if not config.get("keepdims", True):
+        del config["keepdims"]
+    # TensorFlow.js ignores most of these settings instead of refusing them.
+    if ("keepdims" in config or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
+            or (class_name == "ELU" and config["alpha"] != 1)):
+        private.append(f"{class_name} '{layer.name}'")
+        class_name = PRIVATE + class_name
+    return {"class_name": class_name, "config": config}
+
+
+def _write_activation(value: Any, private: list[str]) -> Any:
+    if isinstance(value, dict):
+        private.append(f"activation {value['class_name']}")
+        return {**value, "class_name": PRIVATE + value["class_name"]}
+    if value in _SHARED_ACTIVATIONS:
+        return _ACTIVATION_NAMES.get(value, value)
+    # Either unknown there, or, as hard_sigmoid, known by another formula.
+    private.append(f"activation '{value}'")
+    return PRIVATE + value
+
+
+def _write_initializer(value: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    """The same distribution in classes that Keras 2 and TensorFlow.js both have."""
+    initializer = initializers.deserialize(value)
+    if isinstance(initializer, initializers.VarianceScaling):
+        scaling = initializers.VarianceScaling.get_config(initializer)
+        if initializer.distribution == "untruncated_normal":
+            fan_in, fan_out = initializers.compute_fans(shape)
+            fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[initializer.mode]
+            return {"class_name": "RandomNormal", "config": {
+                "mean": 0.0, "stddev": math.sqrt(initializer.scale / max(1.0, fan)), "seed": initializer.seed,
+            }}
+        if value["class_name"] not in _SHARED_INITIALIZERS:
+            return {"class_name": "VarianceScaling", "config": scaling}
+    return value
+
+
+# --- reading ---
+
+
+def read_topology(topology: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any] | None]:
+    """Finds a model's layers in a topology of any dialect.
+
+    Returns:
+        The model's name or None, the layers' {"class_name", "config"} in order, the first of them
+        with its batch_input_shape, and the training configuration of Keras' files or None.
+
+    Raises:
+        FormatError: If it is not a chain of layers.
+    """
+    topology = checked_dict(topology, "modelTopology")
+    if "node" in topology:
+        raise FormatError("modelTopology: expected layers. Received: a graph model (TensorFlow operations)")
+    training = topology.get("training_config")
+    if topology.get("model_config") is not None:
+        topology = checked_dict(topology["model_config"], "model_config")
+    class_name, config = topology.get("class_name"), topology.get("config")
+    if class_name == "Sequential":
+        if isinstance(config, list):
+            config = {"layers": config}
+        config = checked_dict(config, "Sequential config")
+        entries = [_entry(entry, index) for index, entry in enumerate(
+            checked_list(config.get("layers"), "Sequential layers"))]
+    elif class_name in ("Functional", "Model"):
+        config = checked_dict(config, f"{class_name} config")
+        entries = _chain(config)
+    else:
+        fail("modelTopology class_name", "Sequential or a chain of class Model", class_name)
+    name = config.get("name")
+    return (name if isinstance(name, str) and name else None, _with_input_shape(entries, config),
+            training if isinstance(training, dict) else None)
+
+
+def _entry(value: Any, index: int) -> dict[str, Any]:
+    value = checked_dict(value, f"layer {index}")
+    class_name = checked_string(value.get("class_name"), f"layer {index} class_name")
+    config = checked_dict(value.get("config"), f"layer {index} ({class_name}) config")
+    return {"class_name": class_name, "config": dict(config)}
+
+
+def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers of a functional model in which each feeds the next and nothing else."""
+    values = checked_list(config.get("layers"), "layers")
+    following: dict[str, int] = {}
+    first = None
+    for index, value in enumerate(values):
+        entry = _entry(value, index)
+        nodes = checked_list(value.get("inbound_nodes", []), f"layer {index} inbound_nodes")
+        if entry["class_name"] == "InputLayer" and not nodes and first is None:
+            first = index
+            continue
+        match nodes:
+            case [[[str() as source, 0, 0, *_]]] if source not in following:
+                following[source] = index
+            case _:
+                raise FormatError("layers: expected a plain chain. Received: a layer without exactly one input "
+                                  f"of its own, {shorten(value.get('name'))}")
+    names = unique([checked_string(value.get("name"), "layer name") for value in values], "layer names")
+    order = [] if first is None else [first]
+    while order and names[order[-1]] in following and len(order) < len(values):
+        order.append(following[names[order[-1]]])
+    if not values or len(order) != len(values):
+        fail("layers", f"one chain of {len(values)} layers", f"a chain of {len(order)}")
+    return [_entry(values[index], index) for index in order]
+
+
+def _with_input_shape(entries: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Moves the input's shape to the first layer, wherever the dialect has it."""
+    shape = None
+    if entries and entries[0]["class_name"] == "InputLayer":
+        first = entries.pop(0)["config"]
+        shape = first.get("batch_input_shape") or first.get("batch_shape")
+    if not entries:
+        fail("layers", "at least one layer", "none")
+    inputs = [entry["config"].pop("batch_input_shape", None) for entry in entries]
+    shape = shape or inputs[0] or config.get("build_input_shape")
+    if not isinstance(shape, list) or len(shape) < 2:
+        fail("batch_input_shape", "[null, ...] for the first layer", shape)
+    entries[0]["config"]["batch_input_shape"] = shape
+    return entries
+
+
+def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
+    """Creates the layers of `read_topology`.
+
+    Raises:
+        FormatError: If a class is not one of this package, or a setting not one of its own.
+    """
+    created = []
+    left_out: list[str] = []
+    for index, entry in enumerate(entries):
+        class_name = entry["class_name"].removeprefix(PRIVATE)
+        config = {key: _plain(value) for key, value in entry["config"].items()}
+        what = f"layer {index} ({shorten(config.get('name'), 40)})"
+        try:
+            cls = layers.get(class_name)
+        except ValueError:
+            fail(what, "a layer that tinyconv has", class_name)
+        for key in UNSUPPORTED_TRAINING:
+            if _has_effect(config.pop(key, None)):
+                left_out.append(f"{key} of {shorten(config.get('name'), 40)}")
+        try:
+            created.append(cls.from_config(_read_settings(config, what)))
+        except FormatError:
+            raise
+        except BAD_SETTINGS as error:
+            raise FormatError(f"{what}: {shorten_message(error)}") from None
+    unique([layer.name for layer in created], "layer names")
+    if left_out:
+        warnings.warn(f"Left out, as it matters to further training only: {', '.join(left_out[:4])}"
+                      f"{', ...' if len(left_out) > 4 else ''}.", stacklevel=6)
+    return created
+
+
+def _read_settings(config: dict[str, Any], what: str) -> dict[str, Any]:
+    config["name"] = checked_string(config.get("name"), f"{what} name")
+    activation = config.get("activation")
+    if isinstance(activation, str):
+        if activation == "hard_sigmoid":
+            fail(what, "an activation that tinyconv has", "Keras 2's hard_sigmoid, clip(0.2 x + 0.5, 0, 1)")
+        config["activation"] = activation.removeprefix(PRIVATE)
+    elif isinstance(activation, dict):
+        config["activation"] = {**activation, "class_name": str(activation.get("class_name")).removeprefix(PRIVATE)}
+    for key in [key for key in config if key.endswith("_initializer")]:
+        value = config[key]
+        if isinstance(value, dict) and isinstance(value.get("class_name"), str):
+            value = {**value, "class_name": value["class_name"].replace("LeCun", "Lecun")}
+        try:
+            config[key] = initializers.get(value)
+        except BAD_SETTINGS:
+            # The weights come from the file: an initializer that is unknown here changes nothing.
+            del config[key]
+    if isinstance(config.get("target_shape"), list):
+        config["target_shape"] = [-1 if size is None else size for size in config["target_shape"]]
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """Keras 2 writes a NumPy scalar among the settings as {"type": "ndarray", "value": ...}."""
+    return value.get("value") if isinstance(value, dict) and value.get("type") == "ndarray" else value
+
+
+def _has_effect(value: Any) -> bool:
+    """Whether a regularizer or constraint does anything: L1L2 of factors 0 does not."""
+    config = value.get("config") if isinstance(value, dict) else None
+    if isinstance(config, dict) and {"l1", "l2"} & config.keys():
+        return bool(config.get("l1") or config.get("l2"))
+    return value is not None
+
+
+def shorten_message(error: Exception) -> str:
+    """An exception's text on one line of bounded length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,247 @@
+"""TensorFlow.js LayersModel folders: model.json and binary weights.
+
+What is written loads in TensorFlow.js (4.22) with `tf.loadLayersModel`, for
+prediction and for further training; a folder saved there loads here.  The parts:
+
+==================== ==========================================================
+modelTopology        the layers, in the Keras 2 dialect (`formats.keras2`)
+weightsManifest      names and shapes of the weights; the optimizer's state too,
+                     marked "group": "optimizer" as TensorFlow.js does
+                     (`formats.optimizer`); "sha256" of the files, for readers
+                     that look at it
+trainingConfig       loss, metrics and optimizer, as far as TensorFlow.js has them
+userDefinedMetadata  under "tinyconv": the compile settings in full, and what
+                     else training goes on from
+==================== ==========================================================
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv import initializers
+from tinyconv.formats import keras2, optimizer, store
+from tinyconv.formats.guard import (
+    FormatError, MissingFileError, checked_dict, checked_product, fail, parse_json, read_json, shorten,
+)
+from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
+from tinyconv.formats.training import read_training_config, write_training_config
+from tinyconv.models import Sequential
+
+__all__ = ["load", "save"]
+
+# How often a folder is read again that another process saves to meanwhile.
+_ATTEMPTS = 5
+
+
+# --- saving ---
+
+
+def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
+    """Writes `model` into `folder`, in place of the model that is there. See `formats.save_model`."""
+    if not getattr(model, "built", False):
+        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
+                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    topology, private = keras2.write_topology(model)
+    tensors = [(_spec(f"{layer.name}/{weight.name}", weight.value), weight.value)
+               for layer in model.layers for weight in layer.weights]
+    document: dict[str, Any] = {
+        "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
+    }
+    own: dict[str, Any] = {"version": 1}
+    settings = model.get_compile_config() if include_optimizer else None
+    if include_optimizer:
+        own["training"] = model.get_training_state()
+    if settings is not None:
+        own["compile"] = settings
+        tensors += [({**_spec(name, array), "group": "optimizer"}, array)
+                    for name, array in optimizer.write_state(model)]
+        config = write_training_config(settings)
+        if config is not None:
+            document["trainingConfig"] = config
+    document["userDefinedMetadata"] = {"tinyconv": own}
+    if private:
+        warnings.warn(f"TensorFlow.js will refuse this model, it has no {', '.join(sorted(set(private))[:4])}; "
+                      "tinyconv reads it.", stacklevel=4)
+
+    def write_weights(append: Any) -> None:
+        for _, array in tensors:
+            append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+
+    def describe(name: str, digest: str) -> bytes:
+        group = {"paths": [name], "weights": [spec for spec, _ in tensors], "sha256": [digest]}
+        return _dump({**document, "weightsManifest": [group]})
+
+    _dump(document)  # what JSON cannot hold is found before anything is written
+    store.commit(folder, write_weights, describe)
+
+
+def _spec(name: str, array: np.ndarray) -> dict[str, Any]:
+    return {"name": name, "shape": list(array.shape), "dtype": array.dtype.name}
+
+
+def _generator() -> str:
+    from tinyconv import __version__
+
+    return f"{store.GENERATOR} {__version__}"
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    import json
+
+    try:
+        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"save expected settings that JSON can hold. Received: {error}") from None
+
+
+# --- loading ---
+
+
+def load(path: Path) -> Any:
+    """Reads the model of a folder or a model.json. See `formats.load_model`."""
+    folder, name = (path, store.DESCRIPTION) if path.is_dir() else (path.parent, path.name)
+    if not path.exists():
+        raise MissingFileError(f"load_model expected a model's folder or its model.json. Received: {path} (missing)")
+    for attempt in range(_ATTEMPTS):
+        data = read_json(folder, name)
+        try:
+            return _load(folder, parse_json(data, "JSON"))
+        except FormatError as error:
+            # A save that ended just now took the old weights away: read what it wrote.
+            if attempt + 1 == _ATTEMPTS or read_json(folder, name) == data:
+                raise FormatError(f"{folder / name}: {error}") from None
+    raise AssertionError("unreachable")
+
+
+def _load(folder: Path, document: Any) -> Any:
+    document = checked_dict(document, "the file")
+    if document.get("format") not in (None, "layers-model"):
+        fail("format", "layers-model (graph models hold TensorFlow operations, not layers)", document["format"])
+    name, entries, training = keras2.read_topology(document.get("modelTopology"))
+    created = keras2.create_layers(entries)
+    expected = _expected_weights(created)
+    if document.get("weightsManifest") is None:
+        fail("weightsManifest", "the model's weights", None)
+    groups = parse_manifest(document["weightsManifest"])
+    specs = [spec for group in groups for spec in group.specs if not spec.is_optimizer]
+    targets = dict(zip((spec.name for spec in specs), match(expected, specs)))
+    opened: set[tuple[int, int]] = set()
+    shards: list[Shards] = []
+    try:
+        for group in groups:
+            shards.append(Shards(folder, group, opened))
+        # Only now, when the files are as long as the shapes say, is memory taken for the weights.
+        model = _build(created, name)
+        restore = _compile(model, document, training)
+        state = optimizer.StateReader(model, [spec for group in groups for spec in group.specs if spec.is_optimizer],
+                                      restore)
+        arrays = [weight.value for weight in model.weights]
+        for group, files in zip(groups, shards):
+            _read_group(group, files, targets, arrays, state)
+    finally:
+        for files in shards:
+            files.close()
+    for layer in model.layers:
+        layer._changed()
+    state.finish()
+    own = _own_part(document)
+    if own is not None and own.get("training") is not None:
+        _guarded("training state", model.set_training_state, own["training"])
+    return model
+
+
+def _expected_weights(created: list[Any]) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every weight, from the layers' settings alone."""
+    expected: list[tuple[str, tuple[int, ...]]] = []
+    shape = created[0].batch_input_shape[1:]
+    for layer in created:
+        what = f"layer {shorten(layer.name, 40)}"
+        for name, size in layer.weight_shapes(shape).items():
+            checked_product(size, f"{what} {name}")
+            expected.append((f"{layer.name}/{name}", size))
+        shape = _guarded(what, layer.compute_output_shape, shape)
+        checked_product(shape, what)
+    return expected
+
+
+class _Unset(initializers.Initializer):
+    """Takes the memory that the weights will need, and no more."""
+
+    def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
+        return np.zeros(shape, np.float32)
+
+
+def _build(created: list[Any], name: str | None) -> Any:
+    """The model, its weights zeros: random ones would be overwritten."""
+    shape = created[0].batch_input_shape[1:]
+    for layer in created:
+        kept = {key: value for key, value in vars(layer).items() if key.endswith("_initializer")}
+        vars(layer).update({key: _Unset() for key in kept})
+        layer._seed = 0
+        _guarded(f"layer {shorten(layer.name, 40)}", layer.build, shape)
+        vars(layer).update(kept)
+        for weight in layer.weights:
+            weight.initializer = kept[f"{weight.name}_initializer"]
+        shape = layer.output_shape
+    return _guarded("layers", Sequential, created, name)
+
+
+def _read_group(group: Group, files: Shards, targets: dict[str, int], arrays: list[np.ndarray],
+                state: optimizer.StateReader) -> None:
+    for spec in group.specs:
+        files.read(spec, state.target(spec) if spec.is_optimizer else arrays[targets[spec.name]])
+    files.finish()
+
+
+def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | None) -> bool:
+    """Compiles the model as the file says; returns whether its optimizer state is to be restored."""
+    own = _own_part(document)
+    settings = None if own is None else own.get("compile")
+    config = document.get("trainingConfig", training)
+    if settings is not None:
+        checked_dict(settings, "compile settings")
+        written = _guarded("compile settings", write_training_config, settings)
+        # TensorFlow.js keeps our part when it saves: after other settings there, its own count.
+        if _same(config, written):
+            _guarded("compile settings", model.compile_from_config, settings)
+            return True
+    if config is None:
+        return False
+    try:
+        model.compile_from_config(read_training_config(checked_dict(config, "trainingConfig")))
+    except keras2.BAD_SETTINGS as error:
+        warnings.warn(f"The model is not compiled, its training configuration cannot be used here: "
+                      f"{keras2.shorten_message(error)}", stacklevel=6)
+        return False
+    return True
+
+
+def _same(config: Any, written: dict[str, Any] | None) -> bool:
+    if config is None or written is None:
+        return config is written
+    try:
+        return read_training_config(config) == read_training_config(written)
+    except keras2.BAD_SETTINGS:
+        return False
+
+
+def _own_part(document: dict[str, Any]) -> dict[str, Any] | None:
+    metadata = document.get("userDefinedMetadata")
+    own = metadata.get("tinyconv") if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else None
+
+
+def _guarded(what: str, function: Any, *arguments: Any) -> Any:
+    """Calls a function with what a file says; its complaints become a FormatError of one line."""
+    try:
+        return function(*arguments)
+    except FormatError:
+        raise
+    except keras2.BAD_SETTINGS as error:
+        raise FormatError(f"{what}: {keras2.shorten_message(error)}") from None

@@ -1,0 +1,97 @@
+"""Layers, with Keras' names, arguments and defaults.
+
+Every class has the snake_case name of TensorFlow.js' factories as well:
+`layers.conv2d(filters=8, kernel_size=5)` is `layers.Conv2D(...)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyconv.layers.base import Layer, Weight
+from tinyconv.layers.conv import Conv2D
+from tinyconv.layers.core import Dense, Dropout, Flatten, Input, InputLayer, Reshape
+from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, ReLU, Softmax
+from tinyconv.layers.pooling import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
+from tinyconv.layers.preprocessing import Rescaling
+from tinyconv.shapes import describe
+
+__all__ = [
+    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "Conv2D", "Convolution2D", "Dense", "Dropout",
+    "Flatten", "GlobalAveragePooling2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "GlobalMaxPooling2D",
+    "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool2D", "MaxPooling2D", "ReLU", "Rescaling",
+    "Reshape", "Softmax", "Weight", "activation", "average_pooling2d", "avg_pool2d", "conv2d", "dense",
+    "deserialize", "dropout", "elu", "flatten", "get", "global_average_pooling2d", "global_avg_pool2d",
+    "global_max_pool2d", "global_max_pooling2d", "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d",
+    "max_pooling2d", "re_lu", "relu", "rescaling", "reshape", "serialize", "softmax",
+]
+
+# Keras' aliases.
+Convolution2D = Conv2D
+MaxPool2D = MaxPooling2D
+AvgPool2D = AveragePooling2D
+GlobalMaxPool2D = GlobalMaxPooling2D
+GlobalAvgPool2D = GlobalAveragePooling2D
+
+# TensorFlow.js' factories.
+activation = Activation
+average_pooling2d = avg_pool2d = AveragePooling2D
+conv2d = Conv2D
+dense = Dense
+dropout = Dropout
+elu = ELU
+flatten = Flatten
+global_average_pooling2d = global_avg_pool2d = GlobalAveragePooling2D
+global_max_pooling2d = global_max_pool2d = GlobalMaxPooling2D
+input_layer = InputLayer
+leaky_re_lu = leaky_relu = LeakyReLU
+max_pooling2d = max_pool2d = MaxPooling2D
+re_lu = relu = ReLU
+rescaling = Rescaling
+reshape = Reshape
+softmax = Softmax
+
+# The closed table that a file's class names are looked up in.
+_CLASSES: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (Activation, AveragePooling2D, Conv2D, Dense, Dropout, ELU, Flatten, GlobalAveragePooling2D,
+                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D, ReLU, Rescaling, Reshape, Softmax)
+}
+_NAMES: dict[str, type[Layer]] = {
+    **_CLASSES,
+    "AvgPool2D": AveragePooling2D, "Convolution2D": Conv2D, "GlobalAvgPool2D": GlobalAveragePooling2D,
+    "GlobalMaxPool2D": GlobalMaxPooling2D, "MaxPool2D": MaxPooling2D,
+}
+
+
+def get(name: str) -> type[Layer]:
+    """Returns the layer class of a class name.
+
+    Raises:
+        ValueError: If there is no such layer here.
+    """
+    if isinstance(name, str) and name in _NAMES:
+        return _NAMES[name]
+    raise ValueError(f"Unknown layer. Expected class_name to be one of {sorted(_CLASSES)}. "
+                     f"Received: class_name={describe(name)}")
+
+
+def serialize(layer: Layer) -> dict[str, Any]:
+    """Returns {"class_name": ..., "config": ...}."""
+    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+
+
+def deserialize(config: dict[str, Any]) -> Layer:
+    """Creates a layer from what `serialize`, Keras or TensorFlow.js wrote.
+
+    Raises:
+        ValueError: If the layer's class is not one of this package, or a setting is not its own.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("config", {}), dict):
+        raise ValueError(f"Expected a layer's class_name and config. Received: {describe(config)}")
+    return get(config.get("class_name", "")).from_config(config.get("config", {}))

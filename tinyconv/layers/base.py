@@ -1,0 +1,341 @@
+"""Layer and Weight: what every layer is.
+
+Shapes are per sample, without the batch dimension, everywhere but in the
+arguments and configs that carry "batch" in their name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinyconv import initializers, shapes
+from tinyconv.engine.program import ProgramBuilder
+from tinyconv.initializers import Initializer
+from tinyconv.shapes import describe
+from tinyconv.utils import check_flag, default_seed, derive_seed, to_snake_case, unique_name
+
+__all__ = ["Layer", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
+
+Shape = tuple[int, ...]
+
+# Arguments of Keras that change how a layer trains and that this library does not have.
+UNSUPPORTED_TRAINING = (
+    "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+)
+# Keys of other writers' configs that say nothing about what a layer computes here.
+_HARMLESS_KEYS = {
+    "autocast", "batch_size", "dtype", "input_dtype", "module", "optional", "quantization_config", "ragged",
+    "registered_name", "shared_object_id", "sparse",
+}
+
+
+class Weight:
+    """An array that a layer owns and training changes in place.
+
+    Attributes:
+        name: "kernel", "bias", ...
+        value: The float32 array itself. After writing into it, call the layer's `set_weights` or
+            this weight's `assign` instead where you can: they tell the model.
+        trainable: Whether training changes it (while its layer is trainable).
+        initializer: Where its first values came from.
+    """
+
+    def __init__(self, name: str, value: np.ndarray, initializer: Initializer, trainable: bool = True,
+                 on_change: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self.value = value
+        self.initializer = initializer
+        self.trainable = trainable
+        self._on_change = on_change
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values."""
+        return self.value.copy()
+
+    def assign(self, value: Any) -> None:
+        """Overwrites the values in place with an array of the same shape."""
+        self.value[...] = self.checked(value)
+        if self._on_change is not None:
+            self._on_change()
+
+    def checked(self, value: Any) -> np.ndarray:
+        """Returns `value` as an array; raises where it does not fit this weight."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"Weight '{self.name}' expected real numbers. Received: dtype={array.dtype}")
+        if array.shape != self.shape:
+            raise ValueError(
+                f"Weight '{self.name}' expected an array of shape {self.shape}. Received: shape={array.shape}"
+            )
+        return array
+
+    def __repr__(self) -> str:
+        return f"<Weight {self.name}, shape={self.shape}, trainable={self.trainable}>"
+
+
+class Layer:
+    """Base of all layers.
+
+    A layer validates its arguments when it is created, gets its shapes and weights in `build`,
+    and appends its operations to a program in `lower`.
+
+    Args:
+        name: Name, unique in a model. Defaults to the class's, numbered: "conv2d", "conv2d_1".
+        trainable: Whether training changes the weights. Defaults to True.
+        dtype: None or "float32", the only type of weights and activations.
+        input_shape: Shape of a sample, for the first layer of a model: (28, 28, 1).
+        batch_input_shape: The same with the batch size, or None, in front: (None, 28, 28, 1).
+        **kwargs: `input_dim=n` and `batch_size`, as in Keras 2.
+    """
+
+    # Keras 2 and tfjs names of arguments -> the names here.
+    _renamed_keys: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, name: str | None = None, trainable: bool = True, dtype: Any = None,
+                 input_shape: Any = None, batch_input_shape: Any = None, **kwargs: Any) -> None:
+        if name is not None and (not isinstance(name, str) or not name or "/" in name):
+            raise ValueError(
+                f"Expected `name` to be a non-empty string without '/'. "
+                f"Received: name={describe(name)}"
+            )
+        input_dim, batch_size = kwargs.pop("input_dim", None), kwargs.pop("batch_size", None)
+        if kwargs:
+            raise TypeError(
+                f"{type(self).__name__} got an unexpected argument. Received: {next(iter(kwargs))}="
+                f"{describe(next(iter(kwargs.values())))}"
+            )
+        check_dtype(dtype)
+        if input_dim is not None and input_shape is None:
+            input_shape = (input_dim,)
+        self.batch_input_shape = _batch_input_shape(input_shape, batch_input_shape, batch_size)
+        self.name = name if name is not None else unique_name(to_snake_case(type(self).__name__))
+        self.trainable = check_flag(trainable, "trainable")
+        self.built = False
+        # Shapes of a sample; None until the layer is built.
+        self.input_shape: Shape = None  # type: ignore[assignment]
+        self.output_shape: Shape = None  # type: ignore[assignment]
+        self.weights: list[Weight] = []
+        # Set by the model that owns the layer.
+        self._seed: int | None = None
+        self._on_change: Callable[[], None] | None = None
+
+    # --- what a subclass writes ---
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of a sample's output; raises ValueError where the input does not fit."""
+        return input_shape
+
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        """Name and shape of every weight, in order, without allocating any."""
+        return {}
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        """Appends this layer's operations; the layer is built."""
+
+    # --- building ---
+
+    def build(self, input_shape: Any) -> None:
+        """Fixes the shapes and creates the weights; keeps weights that are there and still fit.
+
+        Args:
+            input_shape: Shape of a sample.
+
+        Raises:
+            ValueError: If the layer cannot take such an input.
+        """
+        input_shape = shapes.check_shape(input_shape)
+        try:
+            output_shape = shapes.check_shape(self.compute_output_shape(input_shape), "output_shape")
+        except ValueError as error:
+            raise ValueError(f"Layer '{self.name}' ({type(self).__name__}): {error}") from None
+        expected = self.weight_shapes(input_shape)
+        present = {weight.name: weight.shape for weight in self.weights}
+        if self.built and expected != present:
+            raise ValueError(
+                f"Layer '{self.name}' has weights for inputs of shape {self.input_shape}. "
+                f"Received: input_shape={input_shape}"
+            )
+        if not self.built:
+            for name, shape in expected.items():
+                self.add_weight(name, shape, getattr(self, f"{name}_initializer"))
+        self.input_shape, self.output_shape = input_shape, output_shape
+        self.built = True
+
+    def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform",
+                   trainable: bool = True) -> Weight:
+        """Creates a weight, also found as the attribute `name`."""
+        if self._seed is None:
+            self._seed = default_seed()
+        if shapes.element_count(shape) > shapes.MAX_SIZE:
+            raise ValueError(
+                f"Layer '{self.name}': expected `{name}` to have at most {shapes.MAX_SIZE} values. "
+                f"Received: shape={shape}"
+            )
+        initializer = get_initializer(initializer, name)
+        value = initializer(shape, np.float32, derive_seed(self._seed, len(self.weights)))
+        weight = Weight(name, value, initializer, trainable, self._changed)
+        self.weights.append(weight)
+        setattr(self, name, weight)
+        return weight
+
+    def lower_weights(self, builder: ProgramBuilder) -> tuple[int, ...]:
+        """Registers all weights with the program and returns their indices."""
+        return tuple(builder.weight(weight.value, self.trainable and weight.trainable)
+                     for weight in self.weights)
+
+    # --- weights ---
+
+    @property
+    def trainable_weights(self) -> list[Weight]:
+        return [weight for weight in self.weights if self.trainable and weight.trainable]
+
+    @property
+    def non_trainable_weights(self) -> list[Weight]:
+        return [weight for weight in self.weights if not (self.trainable and weight.trainable)]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the weights' values."""
+        return [weight.numpy() for weight in self.weights]
+
+    def set_weights(self, weights: Any) -> None:
+        """Overwrites all weights in place; nothing is changed where one does not fit.
+
+        Args:
+            weights: List of arrays, as from `get_weights`.
+        """
+        if len(weights) != len(self.weights):
+            raise ValueError(
+                f"Layer '{self.name}' expected {len(self.weights)} weight arrays. "
+                f"Received: {len(weights)} arrays"
+            )
+        try:
+            arrays = [weight.checked(array) for weight, array in zip(self.weights, weights, strict=True)]
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Layer '{self.name}': {error}") from None
+        for weight, array in zip(self.weights, arrays, strict=True):
+            weight.value[...] = array
+        self._changed()
+
+    def count_params(self) -> int:
+        """The number of values in all weights."""
+        if not self.built:
+            raise ValueError(f"Layer '{self.name}' has no weights yet: build it or give an input_shape.")
+        return sum(weight.value.size for weight in self.weights)
+
+    def _changed(self) -> None:
+        """Tells the owning model that weights were written."""
+        if self._on_change is not None:
+            self._on_change()
+
+    # --- configuration ---
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that create this layer again, as JSON can hold them."""
+        config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
+        if self.batch_input_shape is not None:
+            config["batch_input_shape"] = list(self.batch_input_shape)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        """Creates a layer from its config, or from one written by Keras or TensorFlow.js.
+
+        A regularizer or constraint in the config is left out with a warning: it matters only to
+        training.
+
+        Raises:
+            ValueError: If the config has a setting that this layer does not have.
+        """
+        parameters = inspect.signature(cls).parameters
+        known = {*parameters, *inspect.signature(Layer).parameters}
+        arguments: dict[str, Any] = {}
+        for key, value in config.items():
+            key = cls._renamed_keys.get(key, key)
+            if key == "dtype":
+                check_dtype(value)
+            elif key in UNSUPPORTED_TRAINING and value is not None:
+                warnings.warn(f"{cls.__name__} '{config.get('name')}': {key} is not supported, it is "
+                              "left out of training", stacklevel=2)
+            elif key in known and key != "kwargs":
+                arguments[key] = value
+            elif value is not None and key not in _HARMLESS_KEYS and key not in UNSUPPORTED_TRAINING:
+                raise ValueError(f"{cls.__name__} has no such setting. Received: {key}={describe(value)}")
+        for key, parameter in parameters.items():
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty \
+                    and key not in arguments:
+                raise ValueError(f"{cls.__name__} expected a setting `{key}`. Received: {sorted(config)}")
+        return cls(**arguments)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"Layers are not called: add them to a Sequential model. Received: a call of '{self.name}'"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def check_dtype(dtype: Any) -> None:
+    """Accepts None and the spellings of float32, Keras 3's policy object among them."""
+    name = dtype
+    if isinstance(dtype, dict):
+        policy = dtype.get("config")
+        name = policy.get("name") if isinstance(policy, dict) else None
+    if dtype is None or name == "float32" or name is np.float32 or name == np.dtype(np.float32):
+        return
+    raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
+
+
+def get_initializer(identifier: Any, name: str) -> Initializer:
+    """An initializer from whatever identifies it; None is Keras' default for the weight `name`."""
+    initializer = initializers.get(identifier)
+    if initializer is None:
+        return initializers.Zeros() if name == "bias" else initializers.GlorotUniform()
+    return initializer
+
+
+def refuse_unsupported(**arguments: Any) -> None:
+    """Raises ValueError for an argument that is not None."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"Expected `{name}` to be None: it is not supported. "
+                f"Received: {name}={describe(value)}"
+            )
+
+
+def _batch_input_shape(input_shape: Any, batch_input_shape: Any,
+                       batch_size: Any) -> tuple[int | None, ...] | None:
+    if input_shape is None and batch_input_shape is None:
+        return None
+    if input_shape is not None and batch_input_shape is not None:
+        raise ValueError(
+            "Expected one of `input_shape` and `batch_input_shape`. "
+            f"Received: input_shape={input_shape}, batch_input_shape={batch_input_shape}"
+        )
+    if input_shape is not None:
+        if isinstance(input_shape, (int, np.integer)):
+            input_shape = (input_shape,)
+        sample = shapes.check_shape(input_shape, "input_shape")
+    else:
+        if not isinstance(batch_input_shape, (tuple, list)) or len(batch_input_shape) < 2:
+            raise ValueError(
+                "Expected `batch_input_shape` to be (batch size or None, ...). "
+                f"Received: batch_input_shape={describe(batch_input_shape)}"
+            )
+        batch_size = batch_input_shape[0]
+        sample = shapes.check_shape(tuple(batch_input_shape[1:]), "batch_input_shape")
+    return (None if batch_size is None else shapes.check_integer(batch_size, "batch_size"), *sample)

@@ -1,0 +1,244 @@
+"""Input, Dense, Flatten, Reshape, Dropout."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinyconv import initializers, shapes
+from tinyconv.engine.program import ProgramBuilder, as_image_shape
+from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
+from tinyconv.shapes import describe
+from tinyconv.utils import check_flag, check_number
+
+__all__ = ["Dense", "Dropout", "Flatten", "Input", "InputLayer", "Reshape"]
+
+# Flag of a Dropout stream that comes from the layer's own seed; counted streams stay below it.
+_SEEDED_STREAM = 1 << 63
+
+
+class InputLayer(Layer):
+    """Says what shape a model's input has; computes nothing.
+
+    Args:
+        shape: Shape of a sample: (28, 28, 1).
+        batch_size: Batch size, where it is fixed. Defaults to None.
+        dtype: Type of the data, any NumPy number; it is converted. Defaults to "float32".
+        batch_shape: Batch size (or None) and shape: (None, 28, 28, 1).
+
+    Input shape: `shape`. Output shape: `shape`.
+    """
+
+    _renamed_keys: ClassVar[dict[str, str]] = {"batch_input_shape": "batch_shape", "input_shape": "shape"}
+
+    def __init__(self, shape: Any = None, batch_size: int | None = None, dtype: Any = None,
+                 sparse: bool | None = None, ragged: bool | None = None, batch_shape: Any = None,
+                 input_tensor: None = None, optional: bool = False, name: str | None = None,
+                 **kwargs: Any) -> None:
+        shape = kwargs.pop("input_shape", shape)
+        batch_shape = kwargs.pop("batch_input_shape", batch_shape)
+        refuse_unsupported(sparse=sparse or None, ragged=ragged or None, input_tensor=input_tensor,
+                           optional=optional or None)
+        if shape is None and batch_shape is None:
+            raise ValueError("Expected `shape` or `batch_shape`, such as (28, 28, 1). Received: shape=None")
+        super().__init__(name=name, input_shape=shape, batch_input_shape=batch_shape,
+                         batch_size=batch_size, **kwargs)
+        try:
+            self.dtype = np.dtype("float32" if dtype is None else dtype).name
+        except TypeError:
+            raise TypeError(
+                f"Expected `dtype` to be a number's type. "
+                f"Received: dtype={describe(dtype)}"
+            ) from None
+
+    @property
+    def batch_shape(self) -> tuple[int | None, ...]:
+        return self.batch_input_shape  # type: ignore[return-value]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a sample."""
+        return self.batch_shape[1:]  # type: ignore[return-value]
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "batch_shape": list(self.batch_shape), "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Layer:
+        arguments = {cls._renamed_keys.get(key, key): value for key, value in config.items()}
+        keys = ("shape", "batch_size", "batch_shape", "dtype", "sparse", "ragged", "optional", "name")
+        return cls(**{key: arguments[key] for key in keys if key in arguments})
+
+
+def Input(shape: Any = None, batch_size: int | None = None, dtype: Any = None, sparse: bool | None = None,
+          ragged: bool | None = None, batch_shape: Any = None, name: str | None = None, tensor: None = None,
+          optional: bool = False) -> InputLayer:
+    """The first entry of a Sequential: `Input(shape=(28, 28, 1))`. See `InputLayer` for the arguments."""
+    return InputLayer(shape, batch_size, dtype, sparse, ragged, batch_shape, tensor, optional, name)
+
+
+class Dense(Layer):
+    """Fully connected: y = activation(x @ kernel + bias) over the last axis.
+
+    Args:
+        units: Number of outputs.
+        activation: Name, function or layer. Defaults to None: linear.
+        use_bias: Whether to add a bias per unit. Defaults to True.
+        kernel_initializer: Initializer of the kernel. Defaults to "glorot_uniform".
+        bias_initializer: Initializer of the bias. Defaults to "zeros".
+        kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
+            bias_constraint, lora_rank: None.
+
+    Input shape: (..., inputs). Output shape: (..., units).
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    kernel: Weight
+    bias: Weight
+
+    def __init__(self, units: int, activation: Any = None, use_bias: bool = True,
+                 kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
+                 kernel_regularizer: None = None, bias_regularizer: None = None,
+                 activity_regularizer: None = None, kernel_constraint: None = None,
+                 bias_constraint: None = None, lora_rank: None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = shapes.check_integer(units, "units")
+        self.activation = get_activation(activation)
+        self.use_bias = check_flag(use_bias, "use_bias")
+        self.kernel_initializer = get_initializer(kernel_initializer, "kernel")
+        self.bias_initializer = get_initializer(bias_initializer, "bias")
+        refuse_unsupported(
+            kernel_regularizer=kernel_regularizer, bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer, kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint, lora_rank=lora_rank,
+        )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.units)
+
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        weights: dict[str, Shape] = {"kernel": (input_shape[-1], self.units)}
+        return {**weights, "bias": (self.units,)} if self.use_bias else weights
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        output_shape = as_image_shape(self.output_shape)
+        if len(self.input_shape) == 1:
+            builder.add("dense", output_shape, self.lower_weights(builder), self.name)
+        else:
+            # Over the last axis of an image: a convolution of one tap. The reshaped kernel is a
+            # view, so training writes into this layer's array.
+            trainable = self.trainable
+            weights = [builder.weight(self.kernel.value[None, None], trainable and self.kernel.trainable)]
+            if self.use_bias:
+                weights.append(builder.weight(self.bias.value, trainable and self.bias.trainable))
+            builder.add("conv2d", output_shape, tuple(weights), self.name, kernel_size=(1, 1),
+                        strides=(1, 1), padding=((0, 0), (0, 0)), dilation_rate=(1, 1))
+        add_activation(builder, self.activation, self.name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": serialize_activation(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+        }
+
+
+class Flatten(Layer):
+    """All values of a sample in one row, in row-major order.
+
+    Args:
+        data_format: None or "channels_last".
+
+    Input shape: any. Output shape: (values,).
+    """
+
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.data_format = shapes.standardize_data_format(data_format)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (shapes.element_count(input_shape),)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        _add_reshape(builder, self)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+class Reshape(Layer):
+    """The same values, in row-major order, in another shape.
+
+    Args:
+        target_shape: Shape of a sample of 1 to 3 dimensions; one of them may be -1, for what is left.
+
+    Input shape: any. Output shape: `target_shape`.
+
+    Raises:
+        ValueError: If the input has another number of values.
+    """
+
+    def __init__(self, target_shape: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        sizes = tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        valid = sizes.count(-1) <= 1
+        try:
+            shapes.check_shape(tuple(1 if size == -1 else size for size in sizes), "target_shape")
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(
+                "Expected `target_shape` to be 1 to 3 positive integers, one of which may be -1. "
+                f"Received: target_shape={describe(target_shape)}"
+            )
+        self.target_shape = tuple(int(size) for size in sizes)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return shapes.reshape_target(input_shape, self.target_shape)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        _add_reshape(builder, self)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "target_shape": list(self.target_shape)}
+
+
+class Dropout(Layer):
+    """In training, sets values to 0 at random and scales the rest by 1 / (1 - rate).
+
+    Args:
+        rate: Share of the values that are dropped, in [0, 1).
+        noise_shape: None.
+        seed: Integer: layers with the same seed draw the same numbers. The numbers also depend on
+            the model's seed. Defaults to None: every layer draws its own.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = check_number(rate, "rate", 0.0, 1.0, exclusive=True)
+        refuse_unsupported(noise_shape=noise_shape)
+        self.seed = None if seed is None else shapes.check_integer(seed, "seed", minimum=0)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        if self.rate == 0:
+            return
+        stream = builder.stream() if self.seed is None else _SEEDED_STREAM | self.seed
+        builder.add("dropout", builder.shape, layer=self.name, rate=self.rate, stream=stream)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate, "noise_shape": None, "seed": self.seed}
+
+
+def _add_reshape(builder: ProgramBuilder, layer: Layer) -> None:
+    shape = as_image_shape(layer.output_shape)
+    if shape != builder.shape:
+        builder.add("reshape", shape, layer=layer.name)

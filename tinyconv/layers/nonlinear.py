@@ -1,0 +1,186 @@
+"""Element-wise functions as layers: Activation, ReLU, LeakyReLU, ELU, Softmax."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+from tinyconv import activations
+from tinyconv.engine.program import ProgramBuilder
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.shapes import describe
+from tinyconv.utils import check_number
+
+__all__ = ["ELU", "Activation", "ActivationLayer", "LeakyReLU", "ReLU", "Softmax"]
+
+
+class ActivationLayer(Layer):
+    """Base of the layers that are one activation function.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        """(function, parameters) of the engine's "activation" operation."""
+        return "linear", ()
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        add_activation(builder, self, self.name)
+
+
+class Activation(ActivationLayer):
+    """Applies an activation function.
+
+    Args:
+        activation: Name or function of `tinyconv.activations`.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, activation: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = get_activation(activation)
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        return activation_operation(self.activation)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "activation": serialize_activation(self.activation)}
+
+
+class ReLU(ActivationLayer):
+    """Rectified linear unit: x where x >= threshold, at most max_value; a slope below.
+
+    Args:
+        max_value: Upper limit. Defaults to None: no limit.
+        negative_slope: Slope below the threshold. Defaults to 0.
+        threshold: Where the function starts. Defaults to 0.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0,
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_value = None if max_value is None else check_number(max_value, "max_value")
+        # TensorFlow.js writes null for its defaults.
+        self.negative_slope = check_number(negative_slope or 0.0, "negative_slope")
+        self.threshold = check_number(threshold or 0.0, "threshold")
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        limit = math.inf if self.max_value is None else self.max_value
+        return "relu", (self.negative_slope, limit, self.threshold)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "max_value": self.max_value, "negative_slope": self.negative_slope,
+                "threshold": self.threshold}
+
+
+class LeakyReLU(ActivationLayer):
+    """x where x >= 0, negative_slope * x below.
+
+    Args:
+        negative_slope: Slope below zero. Defaults to 0.3.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    _renamed_keys: ClassVar[dict[str, str]] = {"alpha": "negative_slope"}
+
+    def __init__(self, negative_slope: float = 0.3, **kwargs: Any) -> None:
+        # Keras 2 and TensorFlow.js call the slope alpha.
+        negative_slope = kwargs.pop("alpha", negative_slope)
+        super().__init__(**kwargs)
+        self.negative_slope = check_number(negative_slope, "negative_slope")
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        return "leaky_relu", (self.negative_slope,)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+class ELU(ActivationLayer):
+    """x where x > 0, alpha * (exp(x) - 1) below.
+
+    Args:
+        alpha: Minus the limit for small x. Defaults to 1.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha = check_number(alpha, "alpha")
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        return "elu", (self.alpha,)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "alpha": self.alpha}
+
+
+class Softmax(ActivationLayer):
+    """exp(x) / sum(exp(x)) over the last axis.
+
+    Args:
+        axis: The last axis: -1, or its index with the batch counted. Defaults to -1.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(axis, bool) or not isinstance(axis, int):
+            raise ValueError(f"Expected `axis` to be an integer. Received: axis={describe(axis)}")
+        self.axis = axis
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if self.axis not in (-1, len(input_shape)):
+            raise ValueError(
+                f"Expected `axis` to be the last, -1 or {len(input_shape)}. Received: axis={self.axis}"
+            )
+        return input_shape
+
+    def operation(self) -> tuple[str, tuple[float, ...]]:
+        return "softmax", ()
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "axis": self.axis}
+
+
+_CLASSES: dict[str, type[ActivationLayer]] = {
+    cls.__name__: cls for cls in (Activation, ReLU, LeakyReLU, ELU, Softmax)
+}
+
+
+def get_activation(identifier: Any) -> Any:
+    """A function of `tinyconv.activations`, or a layer of this module where one was given."""
+    if isinstance(identifier, ActivationLayer):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, ActivationLayer):
+        return identifier()
+    if isinstance(identifier, dict) and identifier.get("class_name") in _CLASSES:
+        return _CLASSES[identifier["class_name"]].from_config(identifier.get("config", {}))
+    return activations.get(identifier)
+
+
+def serialize_activation(activation: Any) -> Any:
+    """The name of an activation function, or the config of an activation layer."""
+    if isinstance(activation, ActivationLayer):
+        return {"class_name": type(activation).__name__, "config": activation.get_config()}
+    return activations.serialize(activation)
+
+
+def activation_operation(activation: Any) -> tuple[str, tuple[float, ...]]:
+    """(function, parameters) of an activation function or layer."""
+    if isinstance(activation, ActivationLayer):
+        return activation.operation()
+    return activations.lower(activation)
+
+
+def add_activation(builder: ProgramBuilder, activation: Any, layer: str) -> None:
+    """Appends the operation of an activation; a linear one needs none."""
+    function, parameters = activation_operation(activation)
+    if function != "linear":
+        builder.add("activation", builder.shape, layer=layer, function=function, parameters=parameters)

@@ -1,0 +1,125 @@
+"""Models: `Sequential`, a stack of layers that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from os import PathLike
+from typing import Any
+
+from tinyconv import layers as layers_module
+from tinyconv.layers import Layer
+from tinyconv.summary import summary
+from tinyconv.training import Trainer
+
+__all__ = ["Sequential", "load_model"]
+
+
+class Sequential(Trainer):
+    """A stack of layers, each with one input and one output.
+
+    Where the first layer declares its `input_shape`, or an `Input` comes first, the
+    model is built as layers are added; otherwise by the first data that it gets.
+
+    Args:
+        layers: List of layers to add.
+        name: Name. Defaults to `"sequential"`, numbered.
+        seed: What initial weights, shuffling and dropout follow from, an integer >= 0.
+            Defaults to the next one of `utils.set_random_seed`, or a fresh one.
+        trainable: Whether training changes the weights. Defaults to `True`.
+
+    Raises:
+        TypeError: If something is not a layer.
+        ValueError: If layers do not fit each other, or names are not unique.
+
+    Attributes:
+        optimizer: What `compile` made of its argument; its `learning_rate` may be set at any time.
+        stop_training: Callbacks set it to end `fit` after the batch.
+        history: What the last `fit` returned.
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, seed: int | None = None,
+                 trainable: bool = True) -> None:
+        super().__init__(layers, name, seed)
+        if not trainable:
+            self.trainable = False
+
+    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Prints the layers with their output shapes and numbers of parameters.
+
+        Args:
+            line_length: Characters a line. Defaults to what the names need.
+            print_fn: Called with every line. Defaults to `print`.
+        """
+        for line in summary(self, line_length):
+            (print if print_fn is None else print_fn)(line)
+
+    def get_config(self) -> dict[str, Any]:
+        """Name and layers as JSON can hold them; no weights and no training configuration."""
+        return {
+            "name": self.name,
+            "layers": [layers_module.serialize(layer) for layer in self._layers],
+            "build_input_shape": None if self._input_shape is None else [None, *self._input_shape],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Sequential:
+        """A new model from what `get_config`, Keras or TensorFlow.js wrote.
+
+        Raises:
+            ValueError: If there is no such layer, or a setting is not its own.
+        """
+        if not isinstance(config, dict) or not isinstance(config.get("layers"), (list, tuple)):  # noqa: TRY004
+            raise ValueError(f"Expected config to be a dict with a list of layers. Received: {str(config)[:80]}")
+        model = cls(name=config.get("name"))
+        for entry in config["layers"]:
+            model.add(layers_module.deserialize(entry))
+        shape = config.get("build_input_shape")
+        if shape is not None and not model.layers:
+            model.add(layers_module.Input(batch_shape=shape))
+        elif shape is not None and not model.built:
+            model.build(shape)
+        return model
+
+    def save(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
+        """Saves layers, weights, training configuration and optimizer as a TensorFlow.js LayersModel.
+
+        Args:
+            filepath: A folder; created where it is missing.
+            overwrite: Whether a model that is there may be replaced. Defaults to `True`.
+
+        Raises:
+            FileExistsError: If a model is there and may not be replaced.
+        """
+        from tinyconv import formats
+
+        if not overwrite and _holds_model(filepath):
+            raise FileExistsError(f"A model is there already; pass overwrite=True. Received: filepath={filepath!r}")
+        formats.save_model(self, filepath)
+
+    @classmethod
+    def load(cls, filepath: str | PathLike[str]) -> Sequential:
+        """The model that `save` wrote; see `load_model`."""
+        return load_model(filepath)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _holds_model(filepath: str | PathLike[str]) -> bool:
+    from pathlib import Path
+
+    return (Path(filepath) / "model.json").exists()
+
+
+def load_model(filepath: str | PathLike[str]) -> Sequential:
+    """Reads a model that was saved as a TensorFlow.js LayersModel.
+
+    Args:
+        filepath: The folder with `model.json`, or the path of that file.
+
+    Returns:
+        The model; compiled, and ready to go on training, where the files say how.
+    """
+    from tinyconv import formats
+
+    return formats.load_model(filepath)

@@ -1,0 +1,391 @@
+"""A stack of layers: their shapes, weights and program.
+
+`Network` is what `Sequential` is before it learns: it builds the layers, lowers
+them to a program and keeps the executor that runs it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+
+from tinyconv import engine, shapes, utils
+from tinyconv.data import as_inputs
+from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shape
+from tinyconv.layers import InputLayer, Layer
+
+if TYPE_CHECKING:
+    from tinyconv.engine import Executor
+    from tinyconv.layers import Weight
+
+__all__ = ["Network", "check_seed"]
+
+Shape = tuple[int, ...]
+
+# Training never counts this far: calls with training=True get random numbers of their own.
+_FIRST_CALL = 1 << 62
+_NO_LOSS = Loss("inner_product")
+
+
+class _Owners:
+    """The networks that hold a layer; called when the layer's weights were written."""
+
+    def __init__(self) -> None:
+        self.networks: WeakSet[Network] = WeakSet()
+
+    def __call__(self) -> None:
+        for network in self.networks:
+            network._weights_changed()
+
+
+class Network:
+    """Layers in a row.  See `tinyconv.models.Sequential`."""
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
+                 seed: int | None = None) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"Expected name to be a string. Received: name={name!r}")
+        if isinstance(layers, Layer):
+            raise TypeError(f"Expected layers to be a list of layers. Received: layers={layers!r}")
+        self.name = name or utils.unique_name(utils.to_snake_case(type(self).__name__))
+        self.built = False
+        self._seed = utils.default_seed() if seed is None else check_seed(seed)
+        self._layers: list[Layer] = []
+        self._input_shape: Shape | None = None  # of a sample, once it is known
+        self._output_shape: Shape = ()  # of a sample, once the layers are built
+        self._shape_declared = False  # by an Input or a layer's input_shape, not by data
+        self._weights_made = 0
+        self._calls = 0
+        self._lock = threading.RLock()
+        self._program: Program | None = None
+        self._run: Executor | None = None  # executes the program
+        self._run_noisy: Executor | None = None  # the same without trainable weights
+        for layer in layers or ():
+            self.add(layer)
+
+    # --- the stack ---
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order, without the input layer."""
+        return list(self._layers)
+
+    @property
+    def seed(self) -> int:
+        """What all random numbers of the model follow from."""
+        return self._seed
+
+    def add(self, layer: Layer) -> None:
+        """Puts a layer on top of the stack.
+
+        Args:
+            layer: A layer; `Input(shape=...)` is allowed in the first place.
+
+        Raises:
+            TypeError: If it is not a layer.
+            ValueError: If its name is taken, or it cannot follow the layer before.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Expected layer to be an instance of tinyconv.layers.Layer. Received: {layer!r}")
+        declared = None if layer.batch_input_shape is None else tuple(layer.batch_input_shape[1:])
+        if isinstance(layer, InputLayer):
+            if self._layers or self._shape_declared:
+                raise ValueError(f"Expected an input layer only in the first place. Received: '{layer.name}' "
+                                 f"as layer {len(self._layers) + self._shape_declared}")
+            self._input_shape, self._shape_declared = declared, True
+            return
+        self._check_name(layer)
+        if not self._layers and not self._shape_declared and declared is not None:
+            self._input_shape, self._shape_declared = declared, True
+        self._layers.append(layer)
+        try:
+            if self._input_shape is not None:
+                self._build_layers()
+        except ValueError:
+            self._layers.pop()
+            raise
+        self._adopt(layer)
+        self._forget_program()
+
+    def pop(self) -> Layer:
+        """Takes the last layer off the stack and returns it."""
+        if not self._layers:
+            raise ValueError("Expected a model with layers to pop one from. Received: a model without layers")
+        layer = self._layers.pop()
+        owners = layer._on_change
+        if isinstance(owners, _Owners):
+            owners.networks.discard(self)
+        if self.built and self._layers:
+            self._build_layers()
+        else:
+            self.built = False
+        self._forget_program()
+        return layer
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of a name, or at an index (from 0, input layer not counted)."""
+        if (name is None) == (index is None):
+            raise ValueError(f"Expected either a name or an index. Received: name={name!r}, index={index!r}")
+        if index is not None:
+            if not -len(self._layers) <= index < len(self._layers):
+                raise ValueError(f"Expected index to be below {len(self._layers)}. Received: index={index}")
+            return self._layers[index]
+        for layer in self._layers:
+            if layer.name == name:
+                return layer
+        raise ValueError(f"No such layer. Expected one of {[layer.name for layer in self._layers]}. "
+                         f"Received: name={name!r}")
+
+    def _check_name(self, layer: Layer) -> None:
+        """Names are unique; one that was given automatically makes way, as after loading a model."""
+        taken = {other.name for other in self._layers}
+        if layer.name not in taken:
+            return
+        prefix = utils.to_snake_case(type(layer).__name__)
+        if layer in self._layers or not re.fullmatch(rf"{prefix}(_\d+)?", layer.name):
+            raise ValueError(f"Expected layers with unique names. Received: a second layer '{layer.name}'")
+        while layer.name in taken:
+            layer.name = utils.unique_name(prefix)
+
+    def _adopt(self, layer: Layer) -> None:
+        if not isinstance(layer._on_change, _Owners):
+            layer._on_change = _Owners()
+        layer._on_change.networks.add(self)
+
+    # --- shapes and building ---
+
+    def build(self, input_shape: Any = None) -> None:
+        """Fixes all shapes and creates the weights.
+
+        Args:
+            input_shape: Shape with the batch dimension: (None, 28, 28, 1). Not needed where
+                the first layer declares its shape.
+
+        Raises:
+            ValueError: If no shape is known, or a layer cannot take its input.
+        """
+        shape = self._input_shape
+        if input_shape is not None:
+            if not isinstance(input_shape, (tuple, list)) or len(input_shape) < 2:
+                raise ValueError("Expected input_shape to be (batch size or None, ...), such as (None, 28, 28, 1). "
+                                 f"Received: input_shape={input_shape!r}")
+            shape = shapes.check_shape(tuple(input_shape[1:]))
+        if shape is None:
+            raise ValueError("Expected an input_shape to build a model whose layers declare none. "
+                             "Received: input_shape=None")
+        self._build(shape)
+
+    def _build(self, shape: Shape) -> None:
+        with self._lock:
+            if not self._layers:
+                raise ValueError("Expected a model with at least one layer. Received: a model without layers")
+            if (self._shape_declared or self.built) and shape != self._input_shape:
+                raise ValueError(f"Expected inputs of shape {_batched(self._input_shape)}. "
+                                 f"Received: shape {_batched(shape)}")
+            previous, self._input_shape = self._input_shape, shape
+            try:
+                self._build_layers()
+            except ValueError:
+                self._input_shape = previous
+                raise
+
+    def _build_layers(self) -> None:
+        shape = self._input_shape
+        for layer in self._layers:
+            if not layer.built:
+                layer._seed = utils.derive_seed(self._seed, self._weights_made)
+            made = len(layer.weights)
+            layer.build(shape)
+            self._weights_made += len(layer.weights) - made
+            shape = layer.output_shape
+        self._output_shape = shape
+        self.built = True
+
+    def _ensure_built(self, x: Any) -> None:
+        """Builds for data, where no shape was declared."""
+        if self.built:
+            return
+        shape = self._input_shape
+        if shape is None:
+            shape = np.shape(x)[1:]
+            if not 1 <= len(shape) <= 3 or 0 in shape:
+                raise ValueError("Expected x to have 1 to 3 dimensions per sample, none of them 0. "
+                                 f"Received: x.shape={np.shape(x)}")
+        self._build(tuple(shape))
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): the batch size is free."""
+        if self._input_shape is None:
+            raise AttributeError(f"Model '{self.name}' has no input_shape yet: it was never built.")
+        return (None, *self._input_shape)
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """(None, ...): the batch size is free."""
+        if not self.built:
+            raise AttributeError(f"Model '{self.name}' has no output_shape yet: it was never built.")
+        return (None, *self._output_shape)
+
+    # --- weights ---
+
+    @property
+    def weights(self) -> list[Weight]:
+        """All weights, layer by layer."""
+        return [weight for layer in self._layers for weight in layer.weights]
+
+    @property
+    def trainable_weights(self) -> list[Weight]:
+        return [weight for layer in self._layers for weight in layer.trainable_weights]
+
+    @property
+    def non_trainable_weights(self) -> list[Weight]:
+        return [weight for layer in self._layers for weight in layer.non_trainable_weights]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is trainable; setting it sets all layers."""
+        return any(layer.trainable for layer in self._layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._layers:
+            layer.trainable = bool(value)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, layer by layer."""
+        return [weight.numpy() for weight in self.weights]
+
+    def set_weights(self, weights: Any) -> None:
+        """Overwrites all weights; nothing is changed where one does not fit.
+
+        Args:
+            weights: List of arrays, as from `get_weights`.
+
+        Raises:
+            ValueError: If their number or a shape differs.
+        """
+        own, given = self.weights, list(weights)
+        if len(given) != len(own):
+            raise ValueError(f"Expected {len(own)} weight arrays for model '{self.name}'. "
+                             f"Received: {len(given)} arrays")
+        arrays = [weight.checked(array) for weight, array in zip(own, given)]
+        for weight, array in zip(own, arrays):
+            weight.value[...] = array
+        for layer in self._layers:
+            layer._changed()
+
+    def count_params(self) -> int:
+        """The number of values in all weights."""
+        if not self.built:
+            raise ValueError(f"Model '{self.name}' has no weights yet: build it or give an input_shape.")
+        return sum(layer.count_params() for layer in self._layers)
+
+    def _weights_changed(self) -> None:
+        for executor in (self._run, self._run_noisy):
+            if executor is not None:
+                executor.weights_changed()
+
+    def _notify_sharers(self) -> None:
+        """Tells other networks with the same layers that training wrote the weights."""
+        if self._run_noisy is not None:
+            self._run_noisy.weights_changed()
+        for layer in self._layers:
+            owners = layer._on_change
+            if layer.weights and len(owners.networks) > 1:  # type: ignore[union-attr]
+                for network in owners.networks:  # type: ignore[union-attr]
+                    if network is not self:
+                        network._weights_changed()
+
+    # --- the program ---
+
+    @property
+    def program(self) -> Program:
+        """The operations that the model lowers to."""
+        if not self.built:
+            raise ValueError(f"Model '{self.name}' has no program yet: build it or give an input_shape.")
+        with self._lock:
+            if self._program is None:
+                self._build_layers()  # a layer that was built elsewhere since gets its shapes back
+                builder = ProgramBuilder(as_image_shape(self._input_shape), self._seed)
+                for layer in self._layers:
+                    layer.lower(builder)
+                self._program = builder.build()
+            return self._program
+
+    def _executor(self) -> Executor:
+        if self._run is None:
+            with self._lock:
+                if self._run is None:
+                    self._run = engine.Executor(self.program)
+        return self._run
+
+    def _forget_program(self) -> None:
+        """After a change of the layers or the seed."""
+        with self._lock:
+            self._program = self._run = self._run_noisy = None
+
+    def _refresh_trainable(self) -> None:
+        """Lowers anew where a layer was frozen or thawed since."""
+        if self._program is not None:
+            flags = tuple(layer.trainable and weight.trainable
+                          for layer in self._layers for weight in layer.weights)
+            if flags != self._program.trainable:
+                self._forget_program()
+
+    # --- running ---
+
+    def __call__(self, x: Any, training: bool = False) -> np.ndarray:
+        """The outputs for one batch.
+
+        Args:
+            x: Array (N, ...), as in `fit`.
+            training: Whether dropout is active. Defaults to `False`.
+
+        Returns:
+            float32 array (N, *output shape).
+        """
+        if not self.built:
+            self._ensure_built(x)
+        x = as_inputs(x, self._input_shape)
+        if len(x) == 0:
+            return np.empty((0, *self._output_shape), np.float32)
+        if training:
+            return self._call_noisy(x)
+        return self._forward(x)
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        y = (self._run or self._executor()).predict(x)
+        shape = self._output_shape
+        return y if y.ndim == len(shape) + 1 else y.reshape(len(y), *shape)
+
+    def _call_noisy(self, x: np.ndarray) -> np.ndarray:
+        """A training step that changes nothing, for its predictions."""
+        with self._lock:
+            if self._run_noisy is None:
+                program = self.program
+                frozen = dataclasses.replace(program, trainable=(False,) * len(program.weights))
+                self._run_noisy = engine.Executor(frozen)
+            step = _FIRST_CALL + self._calls
+            self._calls += 1
+            predictions = np.empty((len(x), *self._output_shape), np.float32)
+            state: list[list[np.ndarray]] = [[] for _ in self._program.weights]  # type: ignore[union-attr]
+            self._run_noisy.train_step(x, np.zeros_like(predictions), _NO_LOSS, "sgd", (0.0,), state, step,
+                                       predictions=predictions)
+            return predictions
+
+
+def check_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+        raise ValueError(f"Expected seed to be an integer in [0, 2**64). Received: seed={seed!r}")
+    return int(seed)
+
+
+def _batched(shape: Shape | None) -> str:
+    return "(" + ", ".join(["None", *map(str, shape or ())]) + ")"

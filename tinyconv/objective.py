@@ -1,0 +1,105 @@
+"""A loss and metrics, resolved for the output of a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyconv import losses, metrics
+from tinyconv.data import output_labels
+
+__all__ = ["Objective", "check_metrics", "serialize_metric"]
+
+
+class Objective:
+    """What a model is measured by.
+
+    Metrics that the executor counts ride along with its calls; the others get each
+    batch's predictions, in Python.
+
+    Args:
+        loss: The loss.
+        identifiers: The metrics as `compile` got them.
+        output_shape: Shape of the model's output for one sample.
+
+    Raises:
+        ValueError: If a metric is unknown or wants other labels than the loss.
+    """
+
+    def __init__(self, loss: losses.Loss, identifiers: Sequence[Any], output_shape: tuple[int, ...]) -> None:
+        self.loss = loss.lower()
+        self.output_shape = output_shape
+        self.metrics = [metrics.get(identifier, loss, output_shape) for identifier in identifiers]
+        self.names = ["loss", *_unique([metric.name for metric in self.metrics])]
+        lowered = [metric.lower() for metric in self.metrics]
+        self.counted = tuple(metric for metric in lowered if metric is not None)
+        self.others = [metric for metric, low in zip(self.metrics, lowered) if low is None]
+        self._is_counted = [low is not None for low in lowered]
+        sparse = self.loss.kind.startswith("sparse")
+        for metric in self.counted:
+            if metric.kind.startswith("sparse") != sparse:
+                raise ValueError(
+                    f"Expected a metric for labels that are {'class ids' if sparse else 'vectors'}, as those of "
+                    f"{self.loss.kind!r} are. Received: metric {metric.kind!r}"
+                )
+
+    def buffer(self, samples: int) -> np.ndarray | None:
+        """Room for the predictions of a batch, where a metric needs them."""
+        return np.empty((samples, math.prod(self.output_shape)), np.float32) if self.others else None
+
+    def reset(self) -> None:
+        """Forgets what the Python metrics have seen."""
+        for metric in self.others:
+            metric.reset_state()
+
+    def update(self, y: np.ndarray, predictions: np.ndarray) -> None:
+        """Hands a batch to the Python metrics."""
+        y = output_labels(y, self.output_shape)
+        predictions = predictions.reshape(len(y), *self.output_shape)
+        for metric in self.others:
+            metric.update_state(y, predictions)
+
+    def results(self, sums: np.ndarray, samples: int) -> dict[str, float]:
+        """Means over the samples: the loss, then the metrics in the order of `compile`."""
+        means = iter((sums / max(1, samples)).tolist())
+        others = iter(self.others)
+        values = [next(means)]
+        values += [next(means) if counted else float(next(others).result()) for counted in self._is_counted]
+        return dict(zip(self.names, values))
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names that occur again get _1, _2, ..."""
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        count = seen[name] = seen.get(name, -1) + 1
+        unique.append(f"{name}_{count}" if count else name)
+    return unique
+
+
+def check_metrics(identifiers: Any) -> list[Any]:
+    """The metrics of `compile` as a list; unknown names are refused here."""
+    if identifiers is None:
+        return []
+    if isinstance(identifiers, str) or callable(identifiers) or not isinstance(identifiers, (list, tuple)):
+        identifiers = [identifiers]
+    for identifier in identifiers:
+        metrics.get(identifier)
+    return list(identifiers)
+
+
+def serialize_metric(identifier: Any) -> str | dict[str, Any] | None:
+    """A metric of `compile` as JSON can hold it, or None where it is a user's own function."""
+    if isinstance(identifier, (str, dict)):
+        return identifier
+    metric = metrics.get(identifier)
+    config = metrics.serialize(metric)
+    try:
+        metrics.deserialize(config)
+    except ValueError:
+        return None
+    return config

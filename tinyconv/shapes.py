@@ -1,0 +1,211 @@
+"""Window arithmetic: same and valid padding, strides, dilation.  Pure functions.
+
+Shapes are without the batch dimension: (height, width, channels).  Padding is
+always explicit, ((top, bottom), (left, right)).
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+__all__ = [
+    "MAX_SIZE", "check_integer", "check_shape", "conv2d_output_shape", "describe", "dilated_size",
+    "element_count", "pool2d_output_shape", "reshape_target", "same_padding", "standardize_data_format",
+    "standardize_padding", "standardize_pair", "window_output_size", "window_padding",
+]
+
+Pair = tuple[int, int]
+Padding2D = tuple[tuple[int, int], tuple[int, int]]
+
+# No dimension of any tensor, window or stride is larger: products of two then fit 64 bits.
+MAX_SIZE = 2**31 - 1
+
+
+def describe(value: Any) -> str:
+    """`value` for an error message: on one line, and not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def check_integer(value: Any, name: str, minimum: int = 1) -> int:
+    """Returns `value` as an int of at least `minimum`; booleans and floats are refused."""
+    kind = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum, f"an integer >= {minimum}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
+        raise ValueError(f"Expected `{name}` to be {kind}. Received: {name}={describe(value)}")
+    if number > MAX_SIZE:
+        raise ValueError(f"Expected `{name}` to be at most {MAX_SIZE}. Received: {name}={describe(value)}")
+    return number
+
+
+def standardize_pair(value: Any, name: str) -> Pair:
+    """Returns `value`, a positive integer or two of them, as a pair (height, width)."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(
+                f"Expected `{name}` to be an integer or 2 integers. "
+                f"Received: {name}={describe(value)}"
+            )
+        pair = tuple(value)
+    else:
+        pair = (value, value)
+    try:
+        return check_integer(pair[0], name), check_integer(pair[1], name)
+    except ValueError:
+        raise ValueError(
+            f"Expected `{name}` to be a positive integer or 2 of them. Received: {name}={describe(value)}"
+        ) from None
+
+
+def standardize_padding(value: Any, name: str = "padding") -> str:
+    """Returns "valid" or "same"."""
+    padding = value.lower() if isinstance(value, str) else ""
+    if padding not in ("valid", "same"):
+        raise ValueError(f"Expected `{name}` to be 'valid' or 'same'. Received: {name}={describe(value)}")
+    return padding
+
+
+def standardize_data_format(value: Any) -> str:
+    """Returns "channels_last", the only layout: activations are (height, width, channels)."""
+    data_format = "channels_last" if value is None else value
+    if isinstance(data_format, str) and data_format.lower() == "channels_last":
+        return "channels_last"
+    raise ValueError(
+        f"Expected `data_format` to be None or 'channels_last'. "
+        f"Received: data_format={describe(value)}"
+    )
+
+
+def check_shape(shape: Any, name: str = "input_shape") -> tuple[int, ...]:
+    """Returns a per-sample shape of 1 to 3 known, positive dimensions as a tuple of ints."""
+    if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3:
+        raise ValueError(
+            f"Expected `{name}` to be a tuple of 1 to 3 dimensions, without the batch. "
+            f"Received: {name}={describe(shape)}"
+        )
+    try:
+        dimensions = tuple(check_integer(dimension, name) for dimension in shape)
+    except ValueError:
+        raise ValueError(
+            f"Expected `{name}` to be of known, positive dimensions. "
+            f"Received: {name}={describe(tuple(shape))}"
+        ) from None
+    if element_count(dimensions) > MAX_SIZE:
+        raise ValueError(
+            f"Expected `{name}` to have at most {MAX_SIZE} values. Received: {name}={dimensions}"
+        )
+    return dimensions
+
+
+def element_count(shape: tuple[int, ...]) -> int:
+    """The number of values of a shape (Python integers: no overflow)."""
+    count = 1
+    for dimension in shape:
+        count *= int(dimension)
+    return count
+
+
+def dilated_size(size: int, dilation: int) -> int:
+    """The extent of a window of `size` taps, `dilation` apart."""
+    return (size - 1) * dilation + 1
+
+
+def same_padding(size: int, window: int, stride: int) -> Pair:
+    """Padding (before, after) of one dimension so that the output is ceil(size / stride) long.
+
+    An odd total puts the extra value after, as TensorFlow does.
+    """
+    output = -(-size // stride)
+    total = max(0, (output - 1) * stride + window - size)
+    return total // 2, total - total // 2
+
+
+def window_output_size(size: int, window: int, stride: int, padding: Pair) -> int:
+    """How many windows fit into one padded dimension; 0 or less where none does."""
+    return (size + padding[0] + padding[1] - window) // stride + 1
+
+
+def window_padding(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,
+                   dilation_rate: Pair = (1, 1)) -> Padding2D:
+    """The explicit padding ((top, bottom), (left, right)) of "valid" or "same".
+
+    Args:
+        input_shape: (height, width, ...) of the input.
+        window_size: Height and width of the kernel or pool, not dilated.
+        strides: Steps between windows.
+        padding: "valid" or "same".
+        dilation_rate: Steps between the taps of a window.
+    """
+    if standardize_padding(padding) == "valid":
+        return (0, 0), (0, 0)
+    windows = [dilated_size(size, rate) for size, rate in zip(window_size, dilation_rate, strict=True)]
+    return (same_padding(input_shape[0], windows[0], strides[0]),
+            same_padding(input_shape[1], windows[1], strides[1]))
+
+
+def _window_output_shape(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,
+                         dilation_rate: Pair, what: str) -> Pair:
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"Expected an input of shape (height, width, channels). Received: input_shape={input_shape}"
+        )
+    explicit = window_padding(input_shape, window_size, strides, padding, dilation_rate)
+    height, width = (
+        window_output_size(input_shape[axis], dilated_size(window_size[axis], dilation_rate[axis]),
+                           strides[axis], explicit[axis])
+        for axis in (0, 1)
+    )
+    if height < 1 or width < 1:
+        raise ValueError(
+            f"{what} larger than its input. Expected a window of at most {input_shape[:2]}. "
+            f"Received: window={window_size}, dilation_rate={dilation_rate}, input_shape={input_shape}"
+        )
+    return height, width
+
+
+def conv2d_output_shape(input_shape: tuple[int, ...], filters: int, kernel_size: Pair,
+                        strides: Pair = (1, 1), padding: str = "valid",
+                        dilation_rate: Pair = (1, 1)) -> tuple[int, int, int]:
+    """(height, width, channels) -> (output height, output width, filters).
+
+    Raises:
+        ValueError: If the input has not three dimensions, or no window fits into it.
+    """
+    height, width = _window_output_shape(input_shape, kernel_size, strides, padding, dilation_rate, "Kernel")
+    return height, width, filters
+
+
+def pool2d_output_shape(input_shape: tuple[int, ...], pool_size: Pair, strides: Pair,
+                        padding: str = "valid") -> tuple[int, int, int]:
+    """(height, width, channels) -> (output height, output width, channels).
+
+    Raises:
+        ValueError: If the input has not three dimensions, or no window fits into it.
+    """
+    height, width = _window_output_shape(input_shape, pool_size, strides, padding, (1, 1), "Pool")
+    return height, width, input_shape[2]
+
+
+def reshape_target(input_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`target_shape` with its -1, if any, replaced by what is left of the input's values.
+
+    Raises:
+        ValueError: If the two shapes cannot have the same number of values.
+    """
+    count = element_count(input_shape)
+    known = element_count(tuple(size for size in target_shape if size != -1))
+    if -1 in target_shape:
+        fits = count % known == 0
+        shape = tuple(count // known if size == -1 else size for size in target_shape)
+    else:
+        fits, shape = count == known, tuple(target_shape)
+    if not fits:
+        raise ValueError(
+            f"Expected `target_shape` to have {count} values, as many as the input. "
+            f"Received: input_shape={input_shape}, target_shape={tuple(target_shape)}"
+        )
+    return shape

@@ -1,0 +1,150 @@
+"""Small helpers: one-hot labels, seeds, automatic names."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from typing import Any
+
+import numpy as np
+
+from tinyconv.shapes import describe
+
+__all__ = [
+    "check_flag", "check_number", "clear_session", "default_seed", "derive_seed", "get_random_seed",
+    "normalize", "set_random_seed", "to_categorical", "to_snake_case", "unique_name",
+]
+
+# How often each prefix was given out by `unique_name`.
+_name_counts: dict[str, int] = {}
+# The seed of `set_random_seed` and how many seeds `default_seed` has drawn from it.
+_random_seed: int | None = None
+_seeds_drawn = 0
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+    """Turns class indices into one-hot rows.
+
+    Args:
+        x: Array-like of integers in [0, num_classes), of shape (...) or (..., 1).
+        num_classes: Number of classes. Defaults to `max(x) + 1`.
+
+    Returns:
+        A float32 array of shape (..., num_classes).
+
+    Raises:
+        ValueError: If a label is negative, fractional or not below `num_classes`.
+    """
+    labels = np.asarray(x)
+    if labels.dtype.kind not in "iub":
+        whole = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else None
+        if whole is None or not np.array_equal(whole, labels):
+            raise ValueError(f"Expected `x` to hold integer class indices. Received: x.dtype={labels.dtype}")
+        labels = whole
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    labels = labels.astype(np.int64)
+    if num_classes is None:
+        if labels.size == 0:
+            raise ValueError("Expected `num_classes` for an empty `x`. Received: num_classes=None")
+        num_classes = int(labels.max()) + 1
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise ValueError(
+            f"Expected labels in [0, {num_classes}). Received: labels from {labels.min()} to {labels.max()}"
+        )
+    one_hot = np.zeros((labels.size, num_classes), np.float32)
+    one_hot[np.arange(labels.size), labels.ravel()] = 1.0
+    return one_hot.reshape(*labels.shape, num_classes)
+
+
+def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
+    """Divides `x` by its norm along `axis`; vectors of norm 0 stay as they are.
+
+    Args:
+        x: Array-like of numbers.
+        axis: Axis of the vectors. Defaults to -1.
+        order: Order of the norm, 2 for the Euclidean. Defaults to 2.
+    """
+    x = np.asarray(x)
+    norm = np.atleast_1d(np.linalg.norm(x, order, axis))
+    norm[norm == 0] = 1
+    return x / np.expand_dims(norm, axis)
+
+
+def check_number(value: Any, name: str, minimum: float = -math.inf, maximum: float = math.inf,
+                 exclusive: bool = False) -> float:
+    """Returns `value` as a finite float in [minimum, maximum], or [minimum, maximum) if exclusive."""
+    try:
+        number = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or not minimum <= number <= maximum or (exclusive and number == maximum):
+        if maximum < math.inf:
+            limits = f"in [{minimum:g}, {maximum:g}{')' if exclusive else ']'}"
+        else:
+            limits = "a finite number" if minimum == -math.inf else f"a finite number >= {minimum:g}"
+        raise ValueError(f"Expected `{name}` to be {limits}. Received: {name}={describe(value)}")
+    return number
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Returns `value` as a bool; anything but True, False, 1 and 0 is refused."""
+    if not isinstance(value, (bool, int, np.bool_)) or value not in (True, False):
+        raise ValueError(f"Expected `{name}` to be True or False. Received: {name}={describe(value)}")
+    return bool(value)
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds Python's `random`, NumPy's global generator, and every model created afterwards.
+
+    Args:
+        seed: Integer in [0, 2**32).
+    """
+    global _random_seed, _seeds_drawn
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ValueError(f"Expected `seed` to be an integer in [0, 2**32). Received: seed={describe(seed)}")
+    _random_seed, _seeds_drawn = int(seed), 0
+    random.seed(_random_seed)
+    np.random.seed(_random_seed)
+
+
+def get_random_seed() -> int | None:
+    """The seed of the last `set_random_seed`, or None."""
+    return _random_seed
+
+
+def default_seed() -> int:
+    """A fresh 63-bit seed: the next one of `set_random_seed`, else from the system's entropy."""
+    global _seeds_drawn
+    if _random_seed is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+    _seeds_drawn += 1
+    return derive_seed(_random_seed, _seeds_drawn - 1)
+
+
+def derive_seed(seed: int, *key: int) -> int:
+    """A 63-bit seed that depends on `seed` and on every number of `key`, and on nothing else."""
+    words = [abs(int(number)) for number in (seed, *key)]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def to_snake_case(name: str) -> str:
+    """MaxPooling2D -> max_pooling2d, ReLU -> re_lu: how Keras names layers after their class."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", name).lower()
+
+
+def unique_name(prefix: str) -> str:
+    """`prefix`, then `prefix_1`, `prefix_2`, ... in this process."""
+    count = _name_counts.get(prefix, 0)
+    _name_counts[prefix] = count + 1
+    return f"{prefix}_{count}" if count else prefix
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Starts the automatic names over: the next Conv2D is "conv2d" again.
+
+    Args:
+        free_memory: Accepted for Keras' sake; models are freed when nothing refers to them.
+    """
+    _name_counts.clear()
