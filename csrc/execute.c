@@ -23,6 +23,8 @@
 #define INFERENCE_SLOTS 256
 /* Weights in a share of the update. */
 #define SHARE 2048
+/* Rows of the largest window that fuses (256 pixels). */
+#define MAX_WINDOW 256
 /* Multiply-adds a thread should have, for its start to pay. */
 #define THREAD_WORK 4e5
 
@@ -128,29 +130,35 @@ static void activate(const block *b, const tc_step *step, float *y, ptrdiff_t n)
  * and only what the pool keeps is activated. */
 static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
     const tc_correlation *g = &step->forward;
+    const tc_kernels *k = b->k;
     const float *input = at(b, x->offset), *bias = weight_values(b, step->bias);
-    tc_run *runs = (tc_run *)at(b, b->program->runs_offset);
     int relu = tc_is_plain_relu(step->function, step->parameters);
     if (!step->pooled) {
         for (ptrdiff_t a = 0; a < g->y_rows; a++) {
             float *row = tensor_row(b, y, a);
-            b->k->correlate_row(g, a, input, step->packed, bias, relu, row, runs);
+            k->correlate_tiles(g, a, 0, g->tile_count, input, step->packed, bias, relu, row);
             if (!relu) activate(b, step, row, y->width * y->channels);
         }
         return;
     }
-    const tc_pool *pool = &step->pool;
-    const float *rows[256];
-    ptrdiff_t row_size = step->z_columns * step->outputs;
-    for (ptrdiff_t a = 0; a < pool->y_rows; a++) {
-        for (ptrdiff_t i = 0; i < pool->window_height; i++) {
-            ptrdiff_t z = a * pool->stride_height + i;
-            float *row = at(b, b->program->row_offset + i * row_size);
-            rows[i] = z < step->z_rows ? row : NULL;
-            if (rows[i]) b->k->correlate_row(g, z, input, step->packed, bias, relu, row, runs);
-        }
+    const float *rows[MAX_WINDOW];
+    tc_pool pool = step->pool;
+    for (ptrdiff_t a = 0; a < step->pool.y_rows; a++) {
         float *row = tensor_row(b, y, a);
-        b->k->max_pool_row(pool, rows, row, b->job->backward ? index_row(b, step, a) : NULL, step->index_bytes);
+        char *index = b->job->backward ? index_row(b, step, a) : NULL;
+        for (const tc_chunk *c = step->chunks; c < step->chunks + step->chunk_count; c++) {
+            for (ptrdiff_t i = 0; i < pool.window_height; i++) {
+                ptrdiff_t z = a * pool.stride_height + i;
+                float *to = at(b, b->program->row_offset + i * c->columns * step->outputs);
+                rows[i] = z < step->z_rows ? to : NULL;
+                if (rows[i])
+                    k->correlate_tiles(g, z, c->first_tile, c->last_tile, input, step->packed, bias, relu, to);
+            }
+            ptrdiff_t before = c->y_column * pool.channels;
+            pool.x_columns = c->columns, pool.y_columns = c->y_columns;
+            k->max_pool_row(&pool, rows, row + before * k->lanes,
+                            index ? index + before * k->lanes * step->index_bytes : NULL, step->index_bytes);
+        }
         if (!relu) activate(b, step, row, y->width * y->channels);
     }
 }
@@ -279,7 +287,7 @@ static void make_dz(const block *b, const tc_step *step, const float *dy, ptrdif
     }
     const tc_pool *pool = &step->pool;
     int gaps = pool->stride_height > pool->window_height || pool->stride_width > pool->window_width;
-    float *rows[256];
+    float *rows[MAX_WINDOW];
     for (ptrdiff_t a = first; a < last; a += pool->stride_height) {
         ptrdiff_t p = a / pool->stride_height;
         for (ptrdiff_t i = 0; i < pool->stride_height && a + i < last; i++) {
@@ -310,12 +318,11 @@ static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
         if (dw) b->k->weight_gradient(&step->gradient, first, last, at(b, x->offset), rows, dw);
     }
     if (!dx) return;
-    tc_run *runs = (tc_run *)at(b, b->program->runs_offset);
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         const tc_correlation *g = &step->backward[phase];
         for (ptrdiff_t a = 0; a < g->y_rows; a++)
-            b->k->correlate_row(g, a, at(b, dz_offset), step->packed_transposed, NULL, 0,
-                                dx + (g->y_start + a * g->y_row_stride) * lanes, runs);
+            b->k->correlate_tiles(g, a, 0, g->tile_count, at(b, dz_offset), step->packed_transposed, NULL, 0,
+                                  dx + (g->y_start + a * g->y_row_stride) * lanes);
     }
 }
 

@@ -37,8 +37,7 @@ typedef struct few_step {
 struct tc_few {
     few_step *steps;
     few_tensor *tensors;
-    ptrdiff_t count, row_offset, runs_offset, size, lanes;
-    ptrdiff_t run_capacity;
+    ptrdiff_t count, row_offset, size, lanes;
     _Atomic(float *) memory; /* one workspace, kept between calls */
 };
 
@@ -68,7 +67,7 @@ static int few_correlation(few_step *step, const few_tensor *x, ptrdiff_t kh, pt
         g->rows[i] = (tc_offset){windowed ? i * op->dilation_height - op->pad_top : i, i * kw * x->channels};
     for (ptrdiff_t j = 0; j < kw; j++)
         g->columns[j] = (tc_offset){windowed ? j * op->dilation_width - op->pad_left : j, j * x->channels};
-    return 1;
+    return tc_plan_tiles(g, 0, 0);
 }
 
 /* A step that repacks a tensor into the shape, padding and margins the next one reads. */
@@ -133,8 +132,6 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
         }
         if (!few_correlation(step, x, dense ? x->height : op->window_height, dense ? x->width : op->window_width, op))
             return 0;
-        ptrdiff_t runs = step->g.kernel_rows * step->g.kernel_columns;
-        if (few->run_capacity < runs) few->run_capacity = runs;
         break;
     }
     case TC_OP_MAX_POOL2D:
@@ -168,7 +165,6 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     if (!few) return NULL;
     ptrdiff_t rows = 0, i = 0, narrow = p->kernels->narrow;
     few->lanes = p->kernels->lanes;
-    few->run_capacity = 1;
     few->steps = calloc((size_t)(2 * count + 2), sizeof *few->steps);
     few->tensors = calloc((size_t)(2 * count + 3), sizeof *few->tensors);
     if (!few->steps || !few->tensors) goto fail;
@@ -198,8 +194,6 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
         end += round_up(few->tensors[t].height * few->tensors[t].row_stride, few->lanes) + few->lanes;
     }
     few->row_offset = end, end += round_up(rows, few->lanes);
-    few->runs_offset = end;
-    end += round_up((ptrdiff_t)((size_t)few->run_capacity * sizeof(tc_run) / sizeof(float)) + 16, few->lanes);
     few->size = end;
     return few;
 fail:
@@ -210,7 +204,7 @@ fail:
 void tc_few_destroy(tc_few *few) {
     if (!few) return;
     for (ptrdiff_t i = 0; few->steps && i < few->count + 1; i++) {
-        free(few->steps[i].g.rows);
+        tc_correlation_clear(&few->steps[i].g);
         free(few->steps[i].packed);
         free(few->steps[i].packed_bias);
     }
@@ -247,12 +241,11 @@ static void few_activation(const tc_kernels *k, const few_step *step, const floa
 static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step *step, float *m, const few_tensor *x,
                           const few_tensor *y) {
     int relu = tc_is_plain_relu(step->function, step->parameters);
-    tc_run *runs = (tc_run *)(m + few->runs_offset);
     float *y0 = m + y->offset + y->left * y->padded;
     if (!step->pooled) {
         for (ptrdiff_t a = 0; a < step->z_rows; a++) {
             float *row = y0 + a * y->row_stride;
-            k->correlate_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, relu, row, runs);
+            k->correlate_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, relu, row);
             if (!relu && step->function != TC_LINEAR) few_activation(k, step, row, row, y->width * y->padded);
         }
         return;
@@ -265,7 +258,7 @@ static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step
             float *row = m + few->row_offset + i * step->z_columns * y->padded;
             rows[i] = z < step->z_rows ? row : NULL;
             if (rows[i])
-                k->correlate_filters(&step->g, z, m + x->offset, step->packed, step->packed_bias, relu, row, runs);
+                k->correlate_filters(&step->g, z, m + x->offset, step->packed, step->packed_bias, relu, row);
         }
         k->max_pool_filters(pool, rows, y0 + a * y->row_stride);
     }
@@ -327,7 +320,9 @@ static void few_load(const tc_program *p, const tc_few *few, const tc_batch *bat
     for (ptrdiff_t a = 0; a < t->height; a++) {
         float *to = m + t->offset + a * t->row_stride + t->left * t->padded;
         ptrdiff_t at = (sample * t->height + a) * row;
-        if (batch->x_is_uint8)
+        if (!batch->x_is_uint8 && p->load_scale == 1.0f && p->load_offset == 0.0f)
+            memcpy(to, (const float *)batch->x + at, sizeof(float) * (size_t)row);
+        else if (batch->x_is_uint8)
             for (ptrdiff_t i = 0; i < row; i++)
                 to[i] = ((const uint8_t *)batch->x)[at + i] * p->load_scale + p->load_offset;
         else

@@ -36,7 +36,37 @@ typedef struct tc_correlation {
     ptrdiff_t taps; /* length of the packed weights per output channel */
     ptrdiff_t kernel_rows, kernel_columns;
     tc_offset *rows, *columns; /* both by ascending position */
+    struct tc_tile *tiles; /* how a row of the output is covered, planned once */
+    ptrdiff_t tile_count;
 } tc_correlation;
+
+/* A stretch of output pixels that one register tile computes, and the taps that any of
+ * them has: runs[i * runs_per_row ...] for kernel row i. */
+typedef struct tc_tile {
+    ptrdiff_t column, pixels;
+    tc_run *runs;
+    ptrdiff_t runs_per_row;
+} tc_tile;
+
+/* The runs of kernel rows [i0, i1) and columns [j0, j1): one a kernel row where its
+ * columns are neighbours in x and in the weights, else one a tap.  Returns how many. */
+static inline ptrdiff_t tc_make_runs(const tc_correlation *g, ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t j0,
+                                     ptrdiff_t j1, tc_run *runs) {
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = i0; i < i1; i++) {
+        ptrdiff_t row = g->rows[i].position * g->x_row_stride;
+        for (ptrdiff_t j = j0; j < j1; j++) {
+            tc_run run = {row + g->columns[j].position * g->x_column_stride, g->rows[i].tap + g->columns[j].tap,
+                          g->x_channels};
+            if (j > j0 && runs[n - 1].x + runs[n - 1].length == run.x &&
+                runs[n - 1].tap + runs[n - 1].length == run.tap)
+                runs[n - 1].length += run.length;
+            else
+                runs[n++] = run;
+        }
+    }
+    return n;
+}
 
 /* Max-pooling or average-pooling geometry. */
 typedef struct tc_pool {
@@ -82,11 +112,12 @@ typedef struct tc_kernels {
      * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_row. */
     void (*pack)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
                  ptrdiff_t filters, int transposed, int one_pixel, float *packed);
-    /* Output row a of a correlation, overwritten; y points at that row, x at the block's
-     * input.  bias (floats) or NULL; relu: max(0, .) at the end.
-     * runs: room for kernel_rows * kernel_columns. */
-    void (*correlate_row)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
-                          const float *bias, int relu, float *y, tc_run *runs);
+    /* Tiles [first, last) of output row a of a correlation, overwritten; y points at their
+     * first pixel, x at the block's input.  bias (floats) or NULL; relu: max(0, .) at the end. */
+    void (*correlate_tiles)(const tc_correlation *geometry, ptrdiff_t a, ptrdiff_t first, ptrdiff_t last,
+                            const float *x, const float *packed, const float *bias, int relu, float *y);
+    /* Pixels of the widest tile beside the filters of the first tile of `channels`. */
+    int (*widest_tile)(ptrdiff_t channels, int *filters);
     /* dw (floats): accumulated; dz points at row `first` of [first, last). */
     void (*weight_gradient)(const tc_weight_gradient *geometry, ptrdiff_t first, ptrdiff_t last, const float *x,
                             const float *dz, float *dw);
@@ -130,7 +161,7 @@ typedef struct tc_kernels {
     void (*pack_filters)(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, float *packed,
                          float *packed_bias);
     void (*correlate_filters)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
-                              const float *packed_bias, int relu, float *y, tc_run *runs);
+                              const float *packed_bias, int relu, float *y);
     void (*max_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
     void (*average_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
     void (*softmax_rows)(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t stride,
@@ -138,7 +169,7 @@ typedef struct tc_kernels {
 
     /* The update of n floats. */
     void (*sum_slots)(const float *slots, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, float *g);
-    void (*update)(int kind, const float *hyperparameters, ptrdiff_t n, float *w, const float *g, float *s0,
+    void (*update)(int kind, const double *hyperparameters, ptrdiff_t n, float *w, const float *g, float *s0,
                    float *s1);
 
     /* Arrays, NHWC, one image. */
@@ -150,6 +181,9 @@ typedef struct tc_kernels {
                                     ptrdiff_t pad_left, ptrdiff_t oh, ptrdiff_t ow, float *dx);
     float (*softmax_cross_entropy_row)(const float *logits, int32_t label, const float *dense, ptrdiff_t channels,
                                        float scale, float *gradient);
+
+    /* Nothing but arithmetic, `rounds` times; returns the number of operations.  *sink: overwritten. */
+    double (*peak)(ptrdiff_t rounds, float *sink);
 } tc_kernels;
 
 #endif

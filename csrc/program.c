@@ -9,6 +9,8 @@
 /* Rows of dz that a weight-gradient pass takes at a time: four filters' worth of
  * them should stay in a 32 KB L1 beside the input rows. */
 #define STRIP_BYTES (20 * 1024)
+/* What a convolution computes before it is pooled; as much again is its input. */
+#define CHUNK_BYTES (12 * 1024)
 
 static ptrdiff_t floor_div(ptrdiff_t a, ptrdiff_t b) { return a / b - (a % b < 0); }
 
@@ -40,6 +42,79 @@ static void plan_pool(const tc_op *op, tc_step *step) {
     step->index_bytes = op->window_height * op->window_width <= 256 ? 1 : 4;
 }
 
+/* ---- tiles ------------------------------------------------------------------------- */
+
+/* The kernel columns [*j0, *j1) that any of `pixels` output pixels from `column` has. */
+static void tile_columns(const tc_correlation *g, ptrdiff_t column, ptrdiff_t pixels, ptrdiff_t *j0, ptrdiff_t *j1) {
+    ptrdiff_t low = column * g->column_step, high = (column + pixels - 1) * g->column_step;
+    *j0 = 0, *j1 = g->kernel_columns;
+    while (*j0 < *j1 && high + g->columns[*j0].position < 0) ++*j0;
+    while (*j1 > *j0 && low + g->columns[*j1 - 1].position >= g->x_columns) --*j1;
+}
+
+static int tile_runs(const tc_correlation *g, tc_tile *tile, ptrdiff_t j0, ptrdiff_t j1) {
+    tile->runs = malloc(sizeof *tile->runs * (size_t)(g->kernel_rows * (j1 - j0) + 1));
+    if (!tile->runs) return 0;
+    ptrdiff_t n = tc_make_runs(g, 0, g->kernel_rows, j0, j1, tile->runs);
+    tile->runs_per_row = g->kernel_rows ? n / g->kernel_rows : 0;
+    return 1;
+}
+
+/* What a tile costs, in multiply-adds: its own, counting a load as a quarter of one (they
+ * mostly hide behind the arithmetic), and its start and end. */
+static double tile_cost(const tc_correlation *g, ptrdiff_t column, ptrdiff_t pixels, int filters) {
+    ptrdiff_t j0, j1;
+    tile_columns(g, column, pixels, &j0, &j1);
+    double taps = (double)(g->kernel_rows * (j1 - j0) * g->x_channels);
+    return taps * ((double)(pixels * filters) + 0.25 * (double)(pixels + filters)) + 2.0 * (double)(pixels * filters) +
+           20.0;
+}
+
+/* The cheapest cover: narrow tiles at the edges skip taps that lie outside the image
+ * for all of their pixels, wide tiles inside load less.  best[b] is the cost of the
+ * columns before b, found from left to right. */
+int tc_plan_tiles(tc_correlation *g, int widest, int filters) {
+    ptrdiff_t n = g->y_columns;
+    g->tiles = calloc((size_t)n + 1, sizeof *g->tiles);
+    if (!g->tiles) return 0;
+    if (!widest) {
+        g->tile_count = 1;
+        g->tiles[0].pixels = n;
+        return tile_runs(g, &g->tiles[0], 0, g->kernel_columns);
+    }
+    double *best = malloc(sizeof *best * (size_t)(n + 1));
+    ptrdiff_t *width = malloc(sizeof *width * (size_t)(n + 1));
+    int status = best && width;
+    if (status) {
+        best[0] = 0;
+        for (ptrdiff_t b = 1; b <= n; b++) {
+            best[b] = __builtin_inf();
+            for (ptrdiff_t pixels = 1; pixels <= widest && pixels <= b; pixels++) {
+                double cost = best[b - pixels] + tile_cost(g, b - pixels, pixels, filters);
+                if (cost < best[b]) best[b] = cost, width[b] = pixels;
+            }
+        }
+        for (ptrdiff_t b = n; b > 0; b -= width[b]) g->tile_count++;
+        ptrdiff_t tile = g->tile_count;
+        for (ptrdiff_t b = n; b > 0 && status; b -= width[b]) {
+            tc_tile *t = &g->tiles[--tile];
+            ptrdiff_t j0, j1;
+            t->column = b - width[b], t->pixels = width[b];
+            tile_columns(g, t->column, t->pixels, &j0, &j1);
+            status = tile_runs(g, t, j0, j1);
+        }
+    }
+    free(best);
+    free(width);
+    return status;
+}
+
+void tc_correlation_clear(tc_correlation *g) {
+    for (ptrdiff_t i = 0; g->tiles && i < g->tile_count; i++) free(g->tiles[i].runs);
+    free(g->tiles);
+    free(g->rows);
+}
+
 /* ---- convolution geometry ------------------------------------------------------- */
 
 /* Vectors from row to row of the tensor that a convolution reads. */
@@ -47,7 +122,7 @@ static ptrdiff_t input_row_stride(const tc_op *op, const tc_tensor *x) {
     return (x->left + op->in_width + x->right) * op->in_channels;
 }
 
-static int plan_forward(const tc_op *op, tc_step *step, const tc_tensor *x) {
+static int plan_forward(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x) {
     tc_correlation *g = &step->forward;
     ptrdiff_t taps_row = op->window_width * op->in_channels;
     *g = (tc_correlation){.y_rows = step->z_rows, .y_columns = step->z_columns, .y_channels = op->out_channels,
@@ -63,7 +138,8 @@ static int plan_forward(const tc_op *op, tc_step *step, const tc_tensor *x) {
         g->rows[i] = (tc_offset){i * op->dilation_height - op->pad_top, i * taps_row};
     for (ptrdiff_t j = 0; j < op->window_width; j++)
         g->columns[j] = (tc_offset){j * op->dilation_width - op->pad_left, j * op->in_channels};
-    return TC_OK;
+    int filters, widest = k->widest_tile(g->y_channels, &filters);
+    return tc_plan_tiles(g, widest, filters) ? TC_OK : TC_ERROR_MEMORY;
 }
 
 /* Kernel positions k of `count` that reach input pixels of one phase: input pixel
@@ -81,7 +157,7 @@ static ptrdiff_t phase_offsets(ptrdiff_t count, ptrdiff_t dilation, ptrdiff_t st
 
 /* Backward-data is a correlation of dz with the transposed kernel, one for each phase
  * of the stride: the pixels of a phase all meet the same taps. */
-static int plan_backward(const tc_op *op, tc_step *step) {
+static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step) {
     ptrdiff_t sh = op->stride_height, sw = op->stride_width, kh = op->window_height, kw = op->window_width;
     step->phases = sh * sw;
     step->backward = calloc((size_t)step->phases, sizeof *step->backward);
@@ -110,11 +186,36 @@ static int plan_backward(const tc_op *op, tc_step *step) {
                                    (step->z_columns - 1));
         }
     }
+    int filters, widest = k->widest_tile(op->in_channels, &filters);
     step->dz_left = left;
     step->dz_row_stride = (left + step->z_columns + right) * op->out_channels;
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         step->backward[phase].x_start = left * op->out_channels;
         step->backward[phase].x_row_stride = step->dz_row_stride;
+        if (!tc_plan_tiles(&step->backward[phase], widest, filters)) return TC_ERROR_MEMORY;
+    }
+    return TC_OK;
+}
+
+/* Groups tiles so that the rows of a pool's window, as far as they are computed before
+ * they are pooled, take a part of L1.  A chunk ends where a window does. */
+static int plan_chunks(tc_step *step, ptrdiff_t vector_bytes) {
+    const tc_correlation *g = &step->forward;
+    const tc_pool *pool = &step->pool;
+    step->chunks = calloc((size_t)g->tile_count, sizeof *step->chunks);
+    if (!step->chunks) return TC_ERROR_MEMORY;
+    ptrdiff_t column_bytes = pool->window_height * g->y_channels * vector_bytes, start = 0;
+    tc_chunk chunk = {0};
+    for (ptrdiff_t i = 0; i < g->tile_count; i++) {
+        ptrdiff_t end = g->tiles[i].column + g->tiles[i].pixels, last = i == g->tile_count - 1;
+        chunk.columns = end - start;
+        ptrdiff_t next = i + 1 < g->tile_count ? g->tiles[i + 1].pixels : 0;
+        if (!last && (end % pool->stride_width || (chunk.columns + next) * column_bytes <= CHUNK_BYTES)) continue;
+        chunk.last_tile = i + 1;
+        chunk.y_columns = last ? pool->y_columns - chunk.y_column : chunk.columns / pool->stride_width;
+        step->chunks[step->chunk_count++] = chunk;
+        chunk = (tc_chunk){.first_tile = i + 1, .y_column = chunk.y_column + chunk.y_columns};
+        start = end;
     }
     return TC_OK;
 }
@@ -249,8 +350,9 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, ptrdiff_
             }
         }
         if (step->kind == TC_STEP_CONV2D) {
-            status = plan_forward(op, step, x);
-            if (status == TC_OK) status = plan_backward(op, step);
+            status = plan_forward(p->kernels, op, step, x);
+            if (status == TC_OK) status = plan_backward(p->kernels, op, step);
+            if (status == TC_OK && step->pooled) status = plan_chunks(step, vector_bytes);
             plan_weight_gradient(op, step, x, vector_bytes);
         }
         if (op->kind == TC_OP_CONV2D)
@@ -268,24 +370,20 @@ static ptrdiff_t place(ptrdiff_t *end, ptrdiff_t size) {
 }
 
 static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
-    ptrdiff_t end = 0, rows = 0, runs = 1, scratch = 1, largest = 1;
+    ptrdiff_t end = 0, rows = 0, scratch = 1, largest = 1;
     for (ptrdiff_t i = 0; i <= p->step_count; i++) {
         p->tensors[i].offset = place(&end, p->tensors[i].size);
         largest = max(largest, p->tensors[i].height * p->tensors[i].width * p->tensors[i].channels);
     }
     for (ptrdiff_t i = 0; i < p->step_count; i++) {
         const tc_step *step = &p->steps[i];
-        if (step->kind == TC_STEP_CONV2D) {
-            runs = max(runs, step->kernel_rows * step->kernel_columns);
-            if (step->pooled) rows = max(rows, step->pool.window_height * step->z_columns * step->outputs);
-        }
+        for (ptrdiff_t c = 0; c < step->chunk_count; c++)
+            rows = max(rows, step->pool.window_height * step->chunks[c].columns * step->outputs);
         if (step->kind == TC_STEP_DENSE) scratch = max(scratch, step->outputs + p->kernels->lanes);
         if (step->pooled)
             scratch = max(scratch, step->pool.window_height * (ptrdiff_t)sizeof(float *) / vector_bytes + 1);
     }
     p->row_offset = place(&end, rows);
-    p->runs_offset = place(&end, (ptrdiff_t)(((size_t)runs * sizeof(tc_run) + (size_t)vector_bytes - 1) /
-                                             (size_t)vector_bytes));
     p->scratch_offset = place(&end, scratch);
     p->label_offset = place(&end, p->tensors[p->step_count].size + 4);
     p->forward_size = end;
@@ -417,8 +515,10 @@ void tc_program_destroy(tc_program *p) {
     if (!p) return;
     for (ptrdiff_t i = 0; p->steps && i < p->step_count; i++) {
         tc_step *step = &p->steps[i];
-        free(step->forward.rows);
-        for (ptrdiff_t phase = 0; step->backward && phase < step->phases; phase++) free(step->backward[phase].rows);
+        free(step->chunks);
+        tc_correlation_clear(&step->forward);
+        for (ptrdiff_t phase = 0; step->backward && phase < step->phases; phase++)
+            tc_correlation_clear(&step->backward[phase]);
         free(step->backward);
         free(step->packed);
         free(step->packed_transposed);

@@ -25,6 +25,11 @@ enum tc_step_kind {
     TC_STEP_RESCALE,
 };
 
+/* Tiles of a convolution's row that are pooled while they are still in L1. */
+typedef struct tc_chunk {
+    ptrdiff_t first_tile, last_tile, columns, y_column, y_columns;
+} tc_chunk;
+
 typedef struct tc_step {
     int kind;
     int function; /* activation, also the one fused behind a convolution or dense layer */
@@ -46,6 +51,8 @@ typedef struct tc_step {
 
     int pooled;
     tc_pool pool;
+    tc_chunk *chunks; /* of a convolution's row before its pool */
+    ptrdiff_t chunk_count;
     int index_bytes;
     ptrdiff_t index_offset; /* the maxima's positions, index_bytes a lane */
 } tc_step;
@@ -72,7 +79,7 @@ struct tc_program {
     ptrdiff_t forward_size, training_size, input_gradient_size;
     ptrdiff_t row_offset;                           /* rows of z on their way to the pool */
     ptrdiff_t gradient_a, gradient_b;               /* dy and dx change places */
-    ptrdiff_t label_offset, runs_offset, scratch_offset;
+    ptrdiff_t label_offset, scratch_offset;
     double flops; /* multiply-adds an image, forward */
 
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
@@ -80,6 +87,13 @@ struct tc_program {
     tc_few *few;                         /* the plan for few images */
     _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
 };
+
+/* Covers the rows of a correlation whose other fields are set: by tiles of up to
+ * `widest` pixels beside `filters` filters, or by one that stands for the whole row
+ * where widest is 0.  Returns 0 without memory. */
+int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
+/* Frees what tc_plan_tiles and the offsets took. */
+void tc_correlation_clear(tc_correlation *geometry);
 
 enum { TC_STALE_FORWARD = 1, TC_STALE_BACKWARD = 2, TC_STALE_FEW = 4 };
 

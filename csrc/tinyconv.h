@@ -135,7 +135,7 @@ typedef struct tc_objective {
 
 typedef struct tc_update {
     int optimizer;
-    float hyperparameters[TC_MAX_PARAMETERS];
+    double hyperparameters[TC_MAX_PARAMETERS];
     float *const *states;        /* TC_MAX_STATES pointers a weight, updated in place */
 } tc_update;
 
@@ -185,6 +185,10 @@ int tc_max_pool2d_backward(const float *dy, const int32_t *index, ptrdiff_t n, p
  * *loss: the mean; gradient (n, c): of the mean, overwritten. */
 int tc_softmax_cross_entropy(const float *logits, const int32_t *labels, const float *dense, ptrdiff_t n,
                              ptrdiff_t c, double *loss, float *gradient);
+
+/* The most float32 operations a second (a multiply-add is two) that the threads set now
+ * reach with the instruction set in use; runs for about that many seconds. */
+double tc_measure_peak(double seconds);
 
 /* Threads: 0 or less restores the default (OMP_NUM_THREADS, affinity, cgroup quota). */
 void tc_set_threads(int threads);

@@ -24,10 +24,12 @@ FLOORS = (
     ("activations", "initializers", "losses", "metrics", "optimizers"),
     ("layers",),
     ("data", "callbacks", "objective", "summary", "network"),
+    ("evaluation",),
     ("training",),
     ("models",),
     ("ops", "config", "datasets", "formats"),
     ("__init__",),
+    ("bench",),
     ("cli", "__main__"),
 )
 # Imports inside a function that go up: the method of a model that calls on a format.

@@ -227,7 +227,8 @@ def test_checkpoint_saves_the_best_only(capsys):
 
 
 def test_checkpoint_starts_from_a_threshold():
-    model = run(ModelCheckpoint("m{epoch}", save_best_only=True, initial_value_threshold=2.5), losses(3, 4, 2))
+    callback = ModelCheckpoint("m{epoch}", save_best_only=True, initial_value_threshold=2.5)
+    model = run(callback, losses(3, 4, 2))
     assert model.saved == ["m3"]
 
 
@@ -239,7 +240,8 @@ def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):
     assert saved == ["e1", "e2"]
 
 
-@pytest.mark.parametrize("template", ["{epoch.__class__}", "{epoch[0]}", "{0}", "{}", "{epoch:{val_loss}}", "{epoch"])
+@pytest.mark.parametrize("template", [
+    "{epoch.__class__}", "{epoch[0]}", "{0}", "{}", "{epoch:{val_loss}}", "{epoch"])
 def test_checkpoint_refuses_fields_that_are_no_names(template):
     with pytest.raises(ValueError, match="filepath"):
         ModelCheckpoint(template)

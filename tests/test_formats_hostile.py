@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tinyconv import Sequential, layers, load_model
 from tinyconv.formats import FormatError, guard
 from tinyconv.formats.manifest import parse_manifest
@@ -30,7 +31,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sequential, dict[s
     model = Sequential([
         layers.Rescaling(0.5, input_shape=(6, 6, 1), name="rescaling"),
         layers.Conv2D(2, 3, activation="relu", name="conv"), layers.MaxPooling2D(2, name="pool"),
-        layers.Dropout(0.2, name="dropout"), layers.Flatten(name="flatten"), layers.Dense(3, "softmax", name="dense"),
+        layers.Dropout(0.2, name="dropout"), layers.Flatten(name="flatten"),
+        layers.Dense(3, "softmax", name="dense"),
     ], name="model", seed=1)
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     model.optimizer.build(model.program.weights, model.program.trainable)
@@ -124,7 +126,8 @@ def test_checked_number_refuses(value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    b"", b"{", b'{"a": 1, "a": 2}', b"[NaN]", b"[Infinity]", b"[-Infinity]", b"[1e999]", b"[" + b"9" * 5000 + b"]",
+    b"", b"{", b'{"a": 1, "a": 2}', b"[NaN]", b"[Infinity]", b"[-Infinity]", b"[1e999]",
+    b"[" + b"9" * 5000 + b"]",
     b"[" * 100_000, b"[" * 65 + b"]" * 65, b'{"a":' * 1000 + b"1" + b"}" * 1000, b"\xff\xfe", b"[1] tail",
     b"[" + b"[]," * 300_000 + b"[]]", b'"' + b"x" * (17 << 20) + b'"',
 ], ids=range(15))
@@ -154,15 +157,14 @@ def test_shorten_is_one_short_line(value: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [
-    "/etc/passwd", "../weights.bin", "a/../../weights.bin", "..", ".", "", "a\\b", "C:weights.bin", "weights.bin\0",
-    "http://example.com/weights.bin", "file:///etc/passwd", None, 3, ["weights.bin"], "x" * 5000, "missing.bin",
-    "weights.bin/", "weights.bin/x", "\u202eweights.bin", "x" * 300,
+    "/etc/passwd", "../weights.bin", "a/../../weights.bin", "..", ".", "", "a\\b", "C:weights.bin",
+    "weights.bin\0", "http://example.com/weights.bin", "file:///etc/passwd", None, 3, ["weights.bin"],
+    "x" * 5000, "missing.bin",
+    "weights.bin/x", "\u202eweights.bin", "x" * 300,
 ])
 def test_paths_out_of_the_folder_are_refused(path: Any, write: Callable) -> None:
     folder = write(lambda document: document["weightsManifest"][0].update(paths=[path]))
     (folder.parent / "weights.bin").write_bytes((folder / "weights.bin").read_bytes())
-    if path == "weights.bin/":
-        pytest.skip("names the file itself on some systems")
     refused(folder, "weightsManifest paths")
 
 
@@ -183,7 +185,8 @@ def test_links_out_of_the_folder_are_refused_and_inside_are_followed(write: Call
 
 
 @needs_links
-def test_linked_folder_out_of_the_folder_is_refused(write: Callable, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_linked_folder_out_of_the_folder_is_refused(write: Callable,
+                                                    tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside")
     folder = write(lambda document: document["weightsManifest"][0].update(paths=["sub/weights.bin"]))
     (folder / "weights.bin").rename(outside / "weights.bin")
@@ -216,8 +219,8 @@ def test_one_file_under_two_names_is_refused(write: Callable, origin: tuple) -> 
     refused(write(twice), "every file once|bytes for")
     folder = write(lambda document: document["weightsManifest"][0].update(paths=["weights.bin"] * 2))
     refused(folder)
-    folder = write(lambda document: document["weightsManifest"][0].update(paths=["weights.bin", "./weights.bin"],
-                                                                          sha256=[]))
+    folder = write(lambda document: document["weightsManifest"][0].update(
+        paths=["weights.bin", "./weights.bin"], sha256=[]))
     refused(folder, "every file once")
 
 
@@ -243,11 +246,13 @@ def first_weight(**changes: Any) -> Callable[[dict], None]:
 @pytest.mark.parametrize("changes", [
     {"shape": [3, 3, 1]}, {"shape": [9, 2]}, {"shape": [2, 1, 3, 3]}, {"shape": [2**31 - 1]}, {"shape": [1]},
     {"shape": [-3, -3, 1, 2]}, {"shape": [3.0, 3, 1, 2]}, {"shape": [True, 3, 1, 2]}, {"shape": None},
-    {"dtype": "string"}, {"dtype": "complex64"}, {"dtype": "float64"}, {"dtype": None}, {"dtype": ["float32"]},
+    {"dtype": "string"}, {"dtype": "complex64"}, {"dtype": "float64"}, {"dtype": None},
+    {"dtype": ["float32"]},
     {"dtype": "int32", "quantization": {"dtype": "float16"}}, {"quantization": {"dtype": "uint8"}},
     {"quantization": {"dtype": "uint8", "scale": 1e38, "min": 0}}, {"quantization": []},
     {"quantization": {"dtype": "uint4", "scale": 1, "min": 0}}, {"quantization": {"dtype": ["uint8"]}},
-    {"quantization": {"dtype": "uint8", "scale": True, "min": 0}}, {"quantization": {"dtype": "uint16", "scale": 1}},
+    {"quantization": {"dtype": "uint8", "scale": True, "min": 0}},
+    {"quantization": {"dtype": "uint16", "scale": 1}},
     {"name": "conv/bias"}, {"name": ""}, {"name": 5}, {"name": "a\nb"}, {"name": "x" * 10_000},
 ], ids=str)
 def test_specs_that_do_not_fit_are_refused(changes: dict, write: Callable) -> None:
@@ -255,7 +260,8 @@ def test_specs_that_do_not_fit_are_refused(changes: dict, write: Callable) -> No
 
 
 @pytest.mark.parametrize("change", [
-    lambda size: size - 1, lambda size: size + 1, lambda size: 0, lambda size: size // 2, lambda size: size + 4096,
+    lambda size: size - 1, lambda size: size + 1, lambda size: 0, lambda size: size // 2,
+    lambda size: size + 4096,
 ], ids=["one_short", "one_long", "empty", "half", "long"])
 def test_weights_of_the_wrong_length_are_refused(change: Callable, write: Callable, origin: tuple) -> None:
     weights = origin[2]
@@ -270,7 +276,8 @@ def test_missing_and_extra_weights_are_named(write: Callable, origin: tuple) -> 
     folder = write(lambda document: document["weightsManifest"][0]["weights"].pop(0), weights[72:])
     assert "missing ['conv/kernel']" in refused(folder)
     extra = {"name": "foreign/kernel", "shape": [1], "dtype": "float32"}
-    folder = write(lambda document: document["weightsManifest"][0]["weights"].append(extra), weights + b"abcd")
+    folder = write(lambda document: document["weightsManifest"][0]["weights"].append(extra),
+                   weights + b"abcd")
     assert "unknown ['foreign/kernel']" in refused(folder)
     folder = write(lambda document: document.pop("weightsManifest"))
     refused(folder, "weightsManifest")
@@ -300,7 +307,8 @@ def test_huge_layers_take_no_memory(layer: dict, write: Callable) -> None:
 
 
 @pytest.mark.parametrize("shape", [
-    [None, 2**31, 1, 1], [None, 10**6, 10**6, 1], [None, None, None, 1], [None], [], None, [None, -6, 6, 1], "6661",
+    [None, 2**31, 1, 1], [None, 10**6, 10**6, 1], [None, None, None, 1], [None], [], None,
+    [None, -6, 6, 1], "6661",
     [None, 6, 6, 1.5], [None, 6, 6, True], {"0": 6}, [None, 6, 6, 1, 1, 1],
 ], ids=str)
 def test_input_shapes_that_cannot_be_are_refused(shape: Any, write: Callable) -> None:
@@ -372,18 +380,23 @@ def stack_of(document: dict) -> list[dict]:
     (lambda d: stack_of(d)[1]["config"].update(filters=-1), "filters"),
     (lambda d: stack_of(d)[1]["config"].update(filters=True), "filters"),
     (lambda d: stack_of(d)[1]["config"].update(kernel_size=[9, 9]), "conv"),
+    (lambda d: stack_of(d)[1]["config"].update(dilation_rate=[1, 10**6], padding="same"), "dilation_rate"),
+    (lambda d: stack_of(d)[2]["config"].update(pool_size=[10**8, 1], padding="same"), "pool_size"),
+    (lambda d: stack_of(d)[2]["config"].update(strides=[2, 10**8], padding="same"), "strides"),
     (lambda d: stack_of(d)[1]["config"].update(data_format="channels_first"), "data_format"),
     (lambda d: stack_of(d)[1]["config"].update(activation="hard_sigmoid"), "hard_sigmoid"),
     (lambda d: stack_of(d)[1]["config"].update(activation="eval"), "activation"),
-    (lambda d: stack_of(d)[1]["config"].update(activation={"class_name": "Lambda", "config": "x"}), "activation"),
+    (lambda d: stack_of(d)[1]["config"].update(activation={"class_name": "Lambda", "config": "x"}),
+     "activation"),
     (lambda d: stack_of(d)[1]["config"].update(_seed=1), "_seed"),
     (lambda d: stack_of(d)[1]["config"].update(weights=[]), "weights"),
     (lambda d: stack_of(d).clear(), "at least one layer"),
     (lambda d: stack_of(d).append(copy.deepcopy(d["modelTopology"])), "Sequential"),
-    (lambda d: d["userDefinedMetadata"]["tinyconv"]["compile"].update(optimizer={"class_name": "os"}), "optimizer"),
+    (lambda d: d["userDefinedMetadata"]["tinyconv"]["compile"].update(optimizer={"class_name": "os"}),
+     "optimizer"),
     (lambda d: d["userDefinedMetadata"]["tinyconv"]["training"].update(seed=-1), "training state"),
     (lambda d: d["userDefinedMetadata"]["tinyconv"]["training"].update(epochs_seen=1e300), "training state"),
-], ids=range(29))
+], ids=range(32))
 def test_topologies_that_cannot_be_read_are_refused(change: Callable, message: str, write: Callable) -> None:
     refused(write(change), message)
 
@@ -427,8 +440,8 @@ def test_functional_chain_loads(tmp_path: Path) -> None:
 
 # --- everything, a little wrong ---
 
-NASTY = [None, True, -1, 0, 1.5, 1e308, 2**62, "", "x", "__class__", "../x", [], {}, [None], [[-1]], {"class_name": "x"},
-         {"config": {}}]
+NASTY = [None, True, -1, 0, 1.5, 1e308, 2**62, "", "x", "__class__", "../x", [], {}, [None], [[-1]],
+         {"class_name": "x"}, {"config": {}}]
 
 
 def places(node: Any) -> Iterator[tuple[Any, Any]]:
@@ -486,7 +499,7 @@ def test_weights_with_a_flipped_bit_are_refused(origin: tuple, write: Callable) 
         content[:] = origin[2]
 
 
-def test_description_with_flipped_bits_is_refused_or_keeps_the_weights(origin: tuple, write: Callable) -> None:
+def test_description_with_flipped_bits_is_refused_or_keeps_weights(origin: tuple, write: Callable) -> None:
     folder = write()
     content = (folder / "model.json").read_bytes()
     random = np.random.default_rng(3)
@@ -503,8 +516,8 @@ def test_description_with_flipped_bits_is_refused_or_keeps_the_weights(origin: t
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["paths", "weights", "name", "shape", "dtype", "quantization", "group", "sha256"]), inner,
-        max_size=4),
+        st.sampled_from(["paths", "weights", "name", "shape", "dtype", "quantization", "group", "sha256"]),
+        inner, max_size=4),
     max_leaves=12))
 def test_parse_manifest_refuses_or_returns_groups(value: Any) -> None:
     try:

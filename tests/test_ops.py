@@ -110,7 +110,8 @@ def test_conv2d_gradients_match_loops(case):
     dy = rng.standard_normal(y.shape, np.float32)
     _, dx_expected, dk_expected = conv_oracle(x, kernel, dy, strides, padding, dilation)
     dx = ops.conv2d_backward_input(dy, kernel, x.shape, strides, padding, dilation)
-    np.testing.assert_allclose(dx, dx_expected, rtol=0, atol=tolerance(np.prod(kernel_shape) / kernel_shape[2]))
+    terms = np.prod(kernel_shape) / kernel_shape[2]
+    np.testing.assert_allclose(dx, dx_expected, rtol=0, atol=tolerance(terms))
     dk = ops.conv2d_backward_kernel(x, dy, kernel.shape, strides, padding, dilation)
     assert dk.shape == kernel.shape
     np.testing.assert_allclose(dk, dk_expected, rtol=0, atol=tolerance(np.prod(y.shape[:3])))
@@ -128,7 +129,8 @@ def test_conv2d_uses_the_new_kernel_on_the_same_geometry():
     x = np.ones((1, 3, 3, 1), np.float32)
     assert ops.conv2d(x, np.full((3, 3, 1, 1), 1.0)).item() == 9
     assert ops.conv2d(x, np.full((3, 3, 1, 1), 2.0)).item() == 18
-    np.testing.assert_array_equal(ops.conv2d_backward_input([[[[1.0]]]], np.full((3, 3, 1, 1), 3.0), x.shape), 3 * x)
+    dx = ops.conv2d_backward_input([[[[1.0]]]], np.full((3, 3, 1, 1), 3.0), x.shape)
+    np.testing.assert_array_equal(dx, 3 * x)
 
 
 def test_conv2d_backward_results_are_the_callers():
@@ -266,8 +268,8 @@ INDEX = np.zeros((2, 2, 2, 3), np.int32)
     (lambda: ops.max_pool2d_backward(DY, INDEX, (2, 4, 4, 2), 2), ValueError),
     (lambda: ops.max_pool2d_backward(DY, INDEX, (2, 4, 4, 0), 2), ValueError),
     # index 0 of a padded window is in the padding
-    (lambda: ops.max_pool2d_backward(np.zeros((1, 3, 3, 1)), np.zeros((1, 3, 3, 1), int), (1, 3, 3, 1), 3, 1, "same"),
-     ValueError),
+    (lambda: ops.max_pool2d_backward(np.zeros((1, 3, 3, 1)), np.zeros((1, 3, 3, 1), int), (1, 3, 3, 1), 3, 1,
+                                     "same"), ValueError),
     (lambda: ops.max_pool2d_backward(DY, INDEX.astype(np.uint64) + np.uint64(2**63), X.shape, 2), ValueError),
 ])
 def test_max_pool2d_refuses_bad_arguments(call, error):
@@ -295,7 +297,8 @@ def test_softmax_cross_entropy_matches_double_precision(samples, classes):
     soft = rng.random((samples, classes))
     loss, gradient = ops.softmax_cross_entropy(logits, soft)
     np.testing.assert_allclose(loss, -(soft * np.log(p)).sum() / samples, rtol=1e-5)
-    np.testing.assert_allclose(gradient, (p * soft.sum(axis=1, keepdims=True) - soft) / samples, rtol=0, atol=1e-5)
+    expected = (p * soft.sum(axis=1, keepdims=True) - soft) / samples
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5)
 
 
 def test_softmax_cross_entropy_of_huge_logits():

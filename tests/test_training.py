@@ -239,7 +239,8 @@ def test_sample_weight_scales_the_loss(blobs):
     p = model.predict(x).astype(np.float64)
     expected = (weight * -(y * np.log(p)).sum(axis=1)).mean()
     assert model.evaluate(x, y, sample_weight=weight, verbose=0)[0] == pytest.approx(expected, rel=1e-5)
-    assert model.evaluate(x, y, sample_weight=weight.reshape(-1, 1), verbose=0)[0] == pytest.approx(expected, rel=1e-5)
+    column = weight.reshape(-1, 1)
+    assert model.evaluate(x, y, sample_weight=column, verbose=0)[0] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["one-hot", "ids"])
@@ -419,7 +420,8 @@ def test_fit_refuses_bad_class_ids(y, message):
     {"batch_size": 0}, {"batch_size": 2.5}, {"epochs": -1}, {"initial_epoch": -1}, {"validation_freq": 0},
     {"validation_split": 1.0}, {"validation_split": -0.1}, {"validation_split": 0.95}, {"verbose": 3},
     {"verbose": "loud"}, {"sample_weight": np.ones(7)}, {"sample_weight": np.full(8, np.nan)},
-    {"class_weight": {0: np.inf}}, {"class_weight": {"a": 1}}, {"sample_weight": np.ones(8), "class_weight": {0: 1}},
+    {"class_weight": {0: np.inf}}, {"class_weight": {"a": 1}},
+    {"sample_weight": np.ones(8), "class_weight": {0: 1}},
     {"steps_per_epoch": 0}, {"validation_data": (X,)}, {"validation_data": (X, Y[:3])},
 ], ids=lambda arguments: "-".join(arguments))
 def test_fit_refuses_bad_arguments(arguments):
@@ -458,7 +460,8 @@ def test_compile_refuses_what_it_does_not_know(arguments):
         model.compile(**{"optimizer": "sgd", "loss": "categorical_crossentropy", **arguments})
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD, optimizers.SGD()], ids=["string", "class", "instance"])
+@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD, optimizers.SGD()],
+                         ids=["string", "class", "instance"])
 @pytest.mark.parametrize("loss", ["mse", losses.MeanSquaredError, losses.MeanSquaredError(),
                                   losses.mean_squared_error], ids=["string", "class", "instance", "function"])
 def test_compile_takes_every_form(optimizer, loss):

@@ -45,8 +45,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Input", "Sequential", "__version__", "activations", "callbacks", "datasets", "engine", "formats",
-    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers",
-    "set_num_threads", "show_config", "utils",
+    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
+    "optimizers", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.

@@ -124,14 +124,12 @@ class CallbackList:
     HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
     def __init__(self, callbacks: Callback | Iterable[Callback] | CallbackList | None = None,
-                 model: Sequential | None = None, params: dict[str, Any] | None = None) -> None:
-        if callbacks is None:
-            callbacks = ()
-        elif isinstance(callbacks, CallbackList):
+                 model: Any = None, params: dict[str, Any] | None = None) -> None:
+        if isinstance(callbacks, CallbackList):
             callbacks = callbacks.callbacks
         elif isinstance(callbacks, Callback):
             callbacks = (callbacks,)
-        self.callbacks = list(callbacks)
+        self.callbacks: list[Callback] = list(callbacks or ())
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError("Expected every item of callbacks to be an instance of "
@@ -199,7 +197,8 @@ class LambdaCallback(Callback):
                      on_train_batch_begin=on_train_batch_begin, on_train_batch_end=on_train_batch_end)
         for name, function in hooks.items():
             if name not in CallbackList.HOOKS:
-                raise TypeError(f"LambdaCallback expected names of hooks such as on_epoch_end. Received: {name}=")
+                raise TypeError("LambdaCallback expected names of hooks such as on_epoch_end. "
+                                f"Received: {name}=")
             if function is None:
                 continue
             if not callable(function):
@@ -364,8 +363,8 @@ class ModelCheckpoint(Callback):
             return
         current = logs.get(self.monitor)
         if current is None:
-            warnings.warn(f"ModelCheckpoint needs {self.monitor!r}, which is not available; nothing is saved. "
-                          f"Available: {', '.join(logs)}", stacklevel=3)
+            warnings.warn(f"ModelCheckpoint needs {self.monitor!r}, which is not available; nothing is "
+                          f"saved. Available: {', '.join(logs)}", stacklevel=3)
         elif self._improves(current):
             if self.verbose > 0:
                 best = "inf" if self.best is None else f"{self.best:.5f}"

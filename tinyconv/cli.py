@@ -1,4 +1,4 @@
-"""The command line: tinyconv train, evaluate, predict, info."""
+"""The command line: tinyconv train, evaluate, predict, bench, info."""
 
 from __future__ import annotations
 
@@ -21,47 +21,48 @@ DATA_HELP = "digits (synthetic, drawn on the spot), mnist, or a folder with a sp
 # Every run, and so `evaluate` after `train`, holds the same images of a sprite out.
 _SPLIT_SEED = 0
 
+Pair = tuple[np.ndarray, np.ndarray]
+
 
 class Images(NamedTuple):
-    """Labelled uint8 images (N, H, W, C), split; `description` says where they come from."""
+    """Labelled uint8 images (N, H, W, C) and class ids, split; `description` says where they come from."""
 
     x: np.ndarray
     y: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    classes: int
     description: str
-
-    @property
-    def classes(self) -> int:
-        return int(max(self.y.max(initial=0), self.y_test.max(initial=0))) + 1
 
 
 def load_images(data: str, limit: int | None = None) -> Images:
     """The images that DATA on the command line means; at most `limit` for training and for testing."""
     from tinyconv import datasets
 
+    classes = 10
     if data == "digits":
-        (x, y), (x_test, y_test) = datasets.digits.load_data()
+        train, test = datasets.digits.load_data()
         description = "digits: synthetic, drawn on the spot"
     elif data == "mnist":
-        (x, y), (x_test, y_test) = datasets.mnist.load_data()
+        train, test = datasets.mnist.load_data()
         description = "MNIST: handwritten digits"
     else:
-        (x, y), (x_test, y_test) = _split_sprite(Path(data))
+        train, test, classes = _split_sprite(Path(data))
         description = f"the sprite in {data}"
-    images = [array[:limit] for array in (x, y, x_test, y_test)]
-    for i in (0, 2):
-        if images[i].ndim == 3:
-            images[i] = images[i][..., np.newaxis]
-        if not len(images[i]):
-            raise ValueError(f"Expected DATA to have images for training and for testing. Received: {data}")
-    return Images(*images, description)
+    x, y, x_test, y_test = (array[:limit] for array in (*train, *test))
+    if not len(x) or not len(x_test):
+        raise ValueError(f"Expected DATA to have images for training and for testing. Received: {data}")
+    if x.ndim == 3:
+        x, x_test = x[..., np.newaxis], x_test[..., np.newaxis]
+    return Images(x, y, x_test, y_test, classes, description)
 
 
-def describe(images: Images) -> str:
+def describe(images: Images, training: bool) -> str:
+    """The line that says what is used."""
     shape = "x".join(map(str, images.x.shape[1:]))
-    return (f"Data: {images.description}; {len(images.x):,} images for training, {len(images.x_test):,} held out, "
-            f"{shape}, {images.classes} classes")
+    used = f"{len(images.x):,} for training, {len(images.x_test):,} held out" if training else (
+        f"{len(images.x_test):,} held out")
+    return f"Data: {images.description}; images {shape} of {images.classes} classes, {used}"
 
 
 def seed_network(input_shape: tuple[int, ...], classes: int, seed: int | None) -> tinyconv.Sequential:
@@ -87,7 +88,7 @@ def train(arguments: argparse.Namespace) -> None:
         optimizer.learning_rate = arguments.learning_rate
 
     images = load_images(arguments.data, arguments.limit)
-    print(describe(images))
+    print(describe(images, training=True))
     model = seed_network(images.x.shape[1:], images.classes, arguments.seed)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.summary()
@@ -97,8 +98,9 @@ def train(arguments: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     loss, accuracy = model.evaluate(images.x_test, images.y_test, verbose=0)
     print(f"Held-out images: loss {loss:.4f}, accuracy {accuracy:.4f}")
-    print(f"Trained in {seconds:.2f} s, {arguments.epochs * len(images.x) / seconds:,.0f} images/s "
-          f"on {tinyconv.get_num_threads()} threads")
+    threads = tinyconv.get_num_threads()
+    print(f"Trained in {seconds:.2f} s: {arguments.epochs * len(images.x) / seconds:,.0f} images/s "
+          f"on {threads} thread{'s' * (threads > 1)}")
     model.save(output)
     print(f"Saved to {output}")
 
@@ -106,7 +108,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     model = tinyconv.load_model(arguments.model)
     images = load_images(arguments.data, arguments.limit)
-    print(describe(images))
+    print(describe(images, training=False))
     classes = _output_classes(model)
     if images.classes > classes:
         raise ValueError(f"Expected DATA to have the model's {classes} classes. Received: {images.classes} classes")
@@ -137,21 +139,34 @@ def predict(arguments: argparse.Namespace) -> None:
             print(f"  {i:>4}  {row[i]:.4f}")
 
 
+def bench(arguments: argparse.Namespace) -> None:
+    from tinyconv.bench import report
+
+    report(arguments.seconds, arguments.json)
+
+
 def info(arguments: argparse.Namespace) -> None:
     tinyconv.show_config()
 
 
-def _split_sprite(folder: Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """A sprite's images in a fixed random order: five sixths for training, the rest held out."""
+def _split_sprite(folder: Path) -> tuple[Pair, Pair, int]:
+    """A sprite's images for training, those held out, and its number of classes.
+
+    MNIST is split as always, 55,000 and 10,000; five sixths of another sprite, in a
+    fixed random order, are for training.
+    """
     from tinyconv import datasets
 
     if not folder.is_dir():
         raise ValueError(f"Expected DATA to be digits, mnist or a folder with a sprite. Received: {folder}")
     sprite = datasets.Sprite(folder)
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(sprite))
-    cut = len(order) * 5 // 6
-    x, y = sprite.images, sprite.labels
-    return (x[order[:cut]], y[order[:cut]]), (x[order[cut:]], y[order[cut:]])
+    count, train_count = datasets.mnist.NUM_IMAGES, datasets.mnist.NUM_TRAIN
+    if sprite.images.shape == (count, 28, 28, 1) and sprite.num_classes == 10:
+        train, test = sprite[:train_count], sprite[train_count:]
+    else:
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(sprite))
+        train, test = (sprite[part] for part in np.split(order, [len(order) * 5 // 6]))
+    return (train.images, train.labels), (test.images, test.labels), sprite.num_classes
 
 
 def _output_classes(model: tinyconv.Sequential) -> int:
@@ -212,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(function.__name__, help=text, description=text,
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         sub.set_defaults(function=function)
-        if function is not info:
+        if function not in (bench, info):
             sub.add_argument("--threads", type=_positive, help="number of threads")
         return sub
 
@@ -238,6 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=_positive, default=3, help="how many classes")
     sub.add_argument("--invert", action="store_true", help="the images are dark on light, the model's light on dark")
     sub.add_argument("--raw", action="store_true", help="the model takes 0 to 255, although it does not rescale")
+
+    sub = command(bench, "Measure the speed of this machine: every instruction set, one thread and all, and NumPy.")
+    sub.add_argument("--seconds", type=float, default=30, help="how long, about")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
     command(info, "Show versions, instruction sets, threads, and why a fallback is in use.")
     return parser

@@ -12,7 +12,12 @@ __all__ = ["config", "show_config"]
 
 
 def config() -> dict[str, Any]:
-    """Versions, and what `engine.config` tells: backend, instruction sets, OpenMP, threads, fallback reason."""
+    """Versions, and what `engine.config` tells.
+
+    Returns:
+        dict with the versions of tinyconv, Python, NumPy and Pillow, the backend, the
+        instruction sets in use, available and built, OpenMP, threads, and why a fallback is in use.
+    """
     import tinyconv
 
     return {

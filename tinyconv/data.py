@@ -14,8 +14,10 @@ import numpy as np
 
 from tinyconv.engine.program import Loss
 
-__all__ = ["Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights", "epoch_order",
-           "output_labels", "split_validation", "unpack"]
+__all__ = [
+    "Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights",
+    "epoch_order", "output_labels", "split_validation", "unpack",
+]
 
 Shape = tuple[int, ...]
 
@@ -38,7 +40,7 @@ class Data(NamedTuple):
 def as_array(value: Any, name: str) -> np.ndarray:
     """An array of numbers; lists and the like are converted."""
     if not isinstance(value, np.ndarray):
-        if value is None or callable(getattr(value, "__next__", None)) or isinstance(value, (dict, str, bytes)):
+        if value is None or hasattr(value, "__next__") or isinstance(value, (dict, str, bytes)):
             raise TypeError(f"Expected {name} to be an array. Received: {name}={_short(value)}")
         try:
             value = np.asarray(value)
@@ -67,7 +69,8 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
     Returns:
         C-contiguous array (N, ...), uint8 or float32.
     """
-    if type(x) is np.ndarray and x.dtype in _INPUT_DTYPES and x.shape[1:] == input_shape and x.flags.c_contiguous:
+    if (type(x) is np.ndarray and x.shape[1:] == input_shape and x.dtype in _INPUT_DTYPES
+            and x.flags.c_contiguous):
         return x
     x = as_array(x, name)
     if x.ndim == 0 or _fit_rank(x.shape[1:], input_shape) != input_shape:
@@ -119,7 +122,8 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
         raise ValueError(f"Expected {name} to have {form} {_batched(expected)} for loss={loss.kind!r}{hint}. "
                          f"Received: {name}.shape={y.shape}")
     if y.dtype.kind == "f" and np.isnan(y).any():
-        raise ValueError(f"Expected {name} without NaN. Received: NaN in {np.isnan(y).sum()} of {y.size} values")
+        raise ValueError(f"Expected {name} without NaN. "
+                         f"Received: NaN in {np.isnan(y).sum()} of {y.size} values")
     if not sparse:
         return np.ascontiguousarray(y, dtype=np.float32).reshape(len(y), *expected)
     classes = output_shape[-1]
@@ -194,7 +198,8 @@ def unpack(validation_data: Any) -> tuple[Any, Any, Any]:
 def split_validation(data: Data, validation_split: float) -> tuple[Data, Data]:
     """Training and validation data; the latter are the last samples."""
     if not 0 < validation_split < 1:
-        raise ValueError(f"Expected validation_split to be in [0, 1). Received: validation_split={validation_split}")
+        raise ValueError("Expected validation_split to be in [0, 1). "
+                         f"Received: validation_split={validation_split}")
     samples = len(data.x)
     cut = math.floor(samples * (1.0 - validation_split))
     if cut in (0, samples):

@@ -37,8 +37,8 @@ class Sequential(Trainer):
         history: What the last `fit` returned.
     """
 
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None, seed: int | None = None,
-                 trainable: bool = True) -> None:
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
+                 seed: int | None = None, trainable: bool = True) -> None:
         super().__init__(layers, name, seed)
         if not trainable:
             self.trainable = False
@@ -58,7 +58,7 @@ class Sequential(Trainer):
         return {
             "name": self.name,
             "layers": [layers_module.serialize(layer) for layer in self._layers],
-            "build_input_shape": None if self._input_shape is None else [None, *self._input_shape],
+            "build_input_shape": [None, *self._input_shape] if self._input_shape else None,
         }
 
     @classmethod
@@ -68,8 +68,11 @@ class Sequential(Trainer):
         Raises:
             ValueError: If there is no such layer, or a setting is not its own.
         """
-        if not isinstance(config, dict) or not isinstance(config.get("layers"), (list, tuple)):  # noqa: TRY004
-            raise ValueError(f"Expected config to be a dict with a list of layers. Received: {str(config)[:80]}")
+        if not isinstance(config, dict) or not isinstance(config.get("layers"), (list, tuple)):
+            received = " ".join(str(config).split())[:80]
+            raise ValueError(  # noqa: TRY004 (it is what the file holds that is wrong)
+                f"Expected config to be a dict with a list of layers. Received: {received}"
+            )
         model = cls(name=config.get("name"))
         for entry in config["layers"]:
             model.add(layers_module.deserialize(entry))
@@ -93,7 +96,8 @@ class Sequential(Trainer):
         from tinyconv import formats
 
         if not overwrite and _holds_model(filepath):
-            raise FileExistsError(f"A model is there already; pass overwrite=True. Received: filepath={filepath!r}")
+            raise FileExistsError("A model is there already; pass overwrite=True. "
+                                  f"Received: filepath={str(filepath)!r}")
         formats.save_model(self, filepath)
 
     @classmethod

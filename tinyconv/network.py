@@ -21,7 +21,7 @@ from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shap
 from tinyconv.layers import InputLayer, Layer
 
 if TYPE_CHECKING:
-    from tinyconv.engine import Executor
+    from tinyconv.engine.reference import Executor
     from tinyconv.layers import Weight
 
 __all__ = ["Network", "check_seed"]
@@ -57,7 +57,7 @@ class Network:
         self.built = False
         self._seed = utils.default_seed() if seed is None else check_seed(seed)
         self._layers: list[Layer] = []
-        self._input_shape: Shape | None = None  # of a sample, once it is known
+        self._input_shape: Shape = ()  # of a sample, once it is known
         self._output_shape: Shape = ()  # of a sample, once the layers are built
         self._shape_declared = False  # by an Input or a layer's input_shape, not by data
         self._weights_made = 0
@@ -93,7 +93,7 @@ class Network:
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"Expected layer to be an instance of tinyconv.layers.Layer. Received: {layer!r}")
-        declared = None if layer.batch_input_shape is None else tuple(layer.batch_input_shape[1:])
+        declared: Any = tuple(layer.batch_input_shape or ())[1:]
         if isinstance(layer, InputLayer):
             if self._layers or self._shape_declared:
                 raise ValueError(f"Expected an input layer only in the first place. Received: '{layer.name}' "
@@ -101,11 +101,11 @@ class Network:
             self._input_shape, self._shape_declared = declared, True
             return
         self._check_name(layer)
-        if not self._layers and not self._shape_declared and declared is not None:
+        if not self._layers and not self._shape_declared and declared:
             self._input_shape, self._shape_declared = declared, True
         self._layers.append(layer)
         try:
-            if self._input_shape is not None:
+            if self._input_shape:
                 self._build_layers()
         except ValueError:
             self._layers.pop()
@@ -154,9 +154,9 @@ class Network:
             layer.name = utils.unique_name(prefix)
 
     def _adopt(self, layer: Layer) -> None:
-        if not isinstance(layer._on_change, _Owners):
-            layer._on_change = _Owners()
-        layer._on_change.networks.add(self)
+        owners = layer._on_change if isinstance(layer._on_change, _Owners) else _Owners()
+        owners.networks.add(self)
+        layer._on_change = owners
 
     # --- shapes and building ---
 
@@ -173,10 +173,10 @@ class Network:
         shape = self._input_shape
         if input_shape is not None:
             if not isinstance(input_shape, (tuple, list)) or len(input_shape) < 2:
-                raise ValueError("Expected input_shape to be (batch size or None, ...), such as (None, 28, 28, 1). "
-                                 f"Received: input_shape={input_shape!r}")
+                raise ValueError("Expected input_shape to be (batch size or None, ...), such as "
+                                 f"(None, 28, 28, 1). Received: input_shape={input_shape!r}")
             shape = shapes.check_shape(tuple(input_shape[1:]))
-        if shape is None:
+        if not shape:
             raise ValueError("Expected an input_shape to build a model whose layers declare none. "
                              "Received: input_shape=None")
         self._build(shape)
@@ -203,7 +203,7 @@ class Network:
             made = len(layer.weights)
             layer.build(shape)
             self._weights_made += len(layer.weights) - made
-            shape = layer.output_shape
+            shape = layer.output_shape or ()
         self._output_shape = shape
         self.built = True
 
@@ -212,7 +212,7 @@ class Network:
         if self.built:
             return
         shape = self._input_shape
-        if shape is None:
+        if not shape:
             shape = np.shape(x)[1:]
             if not 1 <= len(shape) <= 3 or 0 in shape:
                 raise ValueError("Expected x to have 1 to 3 dimensions per sample, none of them 0. "
@@ -222,7 +222,7 @@ class Network:
     @property
     def input_shape(self) -> tuple[int | None, ...]:
         """(None, ...): the batch size is free."""
-        if self._input_shape is None:
+        if not self._input_shape:
             raise AttributeError(f"Model '{self.name}' has no input_shape yet: it was never built.")
         return (None, *self._input_shape)
 
@@ -298,8 +298,8 @@ class Network:
             self._run_noisy.weights_changed()
         for layer in self._layers:
             owners = layer._on_change
-            if layer.weights and len(owners.networks) > 1:  # type: ignore[union-attr]
-                for network in owners.networks:  # type: ignore[union-attr]
+            if layer.weights and isinstance(owners, _Owners) and len(owners.networks) > 1:
+                for network in owners.networks:
                     if network is not self:
                         network._weights_changed()
 
@@ -320,11 +320,11 @@ class Network:
             return self._program
 
     def _executor(self) -> Executor:
-        if self._run is None:
+        run = self._run
+        if run is None:
             with self._lock:
-                if self._run is None:
-                    self._run = engine.Executor(self.program)
-        return self._run
+                run = self._run = self._run or engine.Executor(self.program)
+        return run
 
     def _forget_program(self) -> None:
         """After a change of the layers or the seed."""
@@ -368,14 +368,14 @@ class Network:
     def _call_noisy(self, x: np.ndarray) -> np.ndarray:
         """A training step that changes nothing, for its predictions."""
         with self._lock:
+            program = self.program
             if self._run_noisy is None:
-                program = self.program
                 frozen = dataclasses.replace(program, trainable=(False,) * len(program.weights))
                 self._run_noisy = engine.Executor(frozen)
             step = _FIRST_CALL + self._calls
             self._calls += 1
             predictions = np.empty((len(x), *self._output_shape), np.float32)
-            state: list[list[np.ndarray]] = [[] for _ in self._program.weights]  # type: ignore[union-attr]
+            state: list[list[np.ndarray]] = [[] for _ in program.weights]
             self._run_noisy.train_step(x, np.zeros_like(predictions), _NO_LOSS, "sgd", (0.0,), state, step,
                                        predictions=predictions)
             return predictions
@@ -387,5 +387,5 @@ def check_seed(seed: Any) -> int:
     return int(seed)
 
 
-def _batched(shape: Shape | None) -> str:
-    return "(" + ", ".join(["None", *map(str, shape or ())]) + ")"
+def _batched(shape: Shape) -> str:
+    return "(" + ", ".join(["None", *map(str, shape)]) + ")"

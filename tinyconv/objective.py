@@ -42,8 +42,8 @@ class Objective:
         for metric in self.counted:
             if metric.kind.startswith("sparse") != sparse:
                 raise ValueError(
-                    f"Expected a metric for labels that are {'class ids' if sparse else 'vectors'}, as those of "
-                    f"{self.loss.kind!r} are. Received: metric {metric.kind!r}"
+                    f"Expected a metric for labels that are {'class ids' if sparse else 'vectors'}, as those "
+                    f"of {self.loss.kind!r} are. Received: metric {metric.kind!r}"
                 )
 
     def buffer(self, samples: int) -> np.ndarray | None:

@@ -208,7 +208,8 @@ class _Geometry:
     def __init__(self, input_shape: Shape4, kernel_shape: Shape4, strides: IntOrPair, padding: str,
                  dilation_rate: IntOrPair) -> None:
         if kernel_shape[2] != input_shape[3]:
-            raise ValueError(f"Expected a kernel for {input_shape[3]} channels, (KH, KW, {input_shape[3]}, F). "
+            raise ValueError(f"Expected a kernel for {input_shape[3]} channels, "
+                             f"(KH, KW, {input_shape[3]}, F). "
                              f"Received: kernel shape {kernel_shape}, input shape {input_shape}")
         self.input_shape = input_shape
         self.kernel_shape = kernel_shape
@@ -218,7 +219,8 @@ class _Geometry:
         padding = shapes.standardize_padding(padding)
         self.output_shape = (input_shape[0], *shapes.conv2d_output_shape(
             input_shape[1:], kernel_shape[3], kernel_size, self.strides, padding, self.dilation_rate))
-        self.padding = shapes.window_padding(input_shape[1:], kernel_size, self.strides, padding, self.dilation_rate)
+        self.padding = shapes.window_padding(
+            input_shape[1:], kernel_size, self.strides, padding, self.dilation_rate)
 
     def check_output(self, dy: np.ndarray) -> None:
         if dy.shape != self.output_shape:
@@ -268,7 +270,7 @@ class _Convolution:
 def _convolution_program(geometry: _Geometry, bias: bool, function: tuple[str, tuple[float, ...]] | None,
                          trainable: bool) -> Program:
     input_shape, output_shape = geometry.input_shape[1:], geometry.output_shape[1:]
-    weights = [np.zeros(geometry.kernel_shape, np.float32)]
+    weights: list[np.ndarray] = [np.zeros(geometry.kernel_shape, np.float32)]
     if bias:
         weights.append(np.zeros(geometry.kernel_shape[3], np.float32))
     ops = [Op("conv2d", input_shape, output_shape, {
@@ -288,7 +290,8 @@ class _PoolWindow:
         self.input_shape = input_shape
         self.pool_size = pool_size
         self.strides = strides
-        self.output_shape = (input_shape[0], *shapes.pool2d_output_shape(input_shape[1:], pool_size, strides, padding))
+        self.output_shape = (
+            input_shape[0], *shapes.pool2d_output_shape(input_shape[1:], pool_size, strides, padding))
         (self.top, _), (self.left, _) = shapes.window_padding(input_shape[1:], pool_size, strides, padding)
 
     @property
@@ -299,8 +302,8 @@ class _PoolWindow:
         """int32 indices that point into their windows, and there into the input."""
         places = self.pool_size[0] * self.pool_size[1]
         if index.min() < 0 or index.max() >= places:
-            raise ValueError(f"Expected index to hold places from 0 to {places - 1} in windows of {self.pool_size}. "
-                             f"Received: values from {index.min()} to {index.max()}")
+            raise ValueError(f"Expected index to hold places from 0 to {places - 1}, in windows of "
+                             f"{self.pool_size}. Received: values from {index.min()} to {index.max()}")
         index = np.ascontiguousarray(index, dtype=np.int32)
         _, oh, ow, _ = self.output_shape
         row = (np.arange(oh) * self.strides[0] - self.top)[:, None, None] + index // self.pool_size[1]
@@ -312,7 +315,8 @@ class _PoolWindow:
         return index
 
 
-def _pool_window(input_shape: Shape4, pool_size: IntOrPair, strides: IntOrPair | None, padding: str) -> _PoolWindow:
+def _pool_window(input_shape: Shape4, pool_size: IntOrPair, strides: IntOrPair | None,
+                 padding: str) -> _PoolWindow:
     size = shapes.standardize_pair(pool_size, "pool_size")
     step = size if strides is None else shapes.standardize_pair(strides, "strides")
     return _PoolWindow(input_shape, size, step, shapes.standardize_padding(padding))
@@ -323,7 +327,8 @@ def _float_array(value: Any, name: str, rank: int) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(f"Expected {name} to be an array. Received: a ragged {type(value).__name__}") from None
+        raise ValueError(f"Expected {name} to be an array. "
+                         f"Received: a ragged {type(value).__name__}") from None
     if array.dtype.kind not in "buif":
         raise TypeError(f"Expected {name} to hold real numbers. Received: {name}.dtype={array.dtype}")
     if array.ndim != rank or 0 in array.shape:
@@ -338,5 +343,6 @@ def _shape4(value: Any, name: str) -> Shape4:
         raise ValueError(f"Expected {name} to be 4 positive integers. Received: {name}={value!r}")
     batch, *rest = (shapes.check_integer(size, name) for size in value)
     if batch * shapes.element_count(tuple(rest)) > shapes.MAX_SIZE:
-        raise ValueError(f"Expected {name} to have at most {shapes.MAX_SIZE} values. Received: {name}={value!r}")
+        raise ValueError(f"Expected {name} to have at most {shapes.MAX_SIZE} values. "
+                         f"Received: {name}={value!r}")
     return batch, rest[0], rest[1], rest[2]

@@ -49,7 +49,8 @@ class Progress:
             self.close()
         elif self._verbose:
             seconds = time.perf_counter() - self._start
-            timing = f"{self._steps}/{self._steps} - {seconds:.0f}s - {_duration(seconds / max(1, self._steps))}/step"
+            step = _duration(seconds / max(1, self._steps))
+            timing = f"{self._steps}/{self._steps} - {seconds:.0f}s - {step}/step"
             print(f"{timing} - {figures}" if figures else timing, flush=True)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 __all__ = [
     "MAX_SIZE", "check_integer", "check_shape", "conv2d_output_shape", "describe", "dilated_size",
     "element_count", "pool2d_output_shape", "reshape_target", "same_padding", "standardize_data_format",
-    "standardize_padding", "standardize_pair", "window_output_size", "window_padding",
+    "standardize_padding", "standardize_pair", "clip_window", "window_output_size", "window_padding",
 ]
 
 Pair = tuple[int, int]
@@ -145,6 +145,18 @@ def window_padding(input_shape: tuple[int, ...], window_size: Pair, strides: Pai
     windows = [dilated_size(size, rate) for size, rate in zip(window_size, dilation_rate, strict=True)]
     return (same_padding(input_shape[0], windows[0], strides[0]),
             same_padding(input_shape[1], windows[1], strides[1]))
+
+
+def clip_window(input_shape: tuple[int, ...], window_size: Pair, strides: Pair) -> tuple[Pair, Pair]:
+    """The window and strides that see the same pixels, without what lies far outside the image.
+
+    With "same" padding a window of twice the image and one pixel more covers the whole
+    image from wherever it stands, and a stride of the image's size leaves one window:
+    larger ones change nothing but the work.
+    """
+    window = tuple(min(size, 2 * pixels + 1) for size, pixels in zip(window_size, input_shape))
+    steps = tuple(min(stride, pixels) for stride, pixels in zip(strides, input_shape))
+    return window, steps  # type: ignore[return-value]
 
 
 def _window_output_shape(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,

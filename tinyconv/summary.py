@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["summary"]
 
+_TITLES = ("Layer (type)", "Output Shape", "Param #")
 # Where the columns end, as shares of the line.
 _COLUMNS = (0.45, 0.80, 1.0)
 
@@ -25,21 +26,19 @@ def summary(model: Network, line_length: int | None = None) -> list[str]:
     """
     rows = [_row(layer) for layer in model.layers]
     if line_length is None:
-        wanted = [max(map(len, column)) + 2 for column in zip(("Layer (type)", "Output Shape", "Param #"), *rows)]
+        wanted = [max(map(len, column)) + 2 for column in zip(_TITLES, *rows)]
         ends = (wanted[0], wanted[0] + wanted[1])
         length = max(65, round(max(ends[0] / _COLUMNS[0], ends[1] / _COLUMNS[1])))
     else:
         length = check_integer(line_length, "line_length", 20)
-    lines = [f'Model: "{model.name}"', "_" * length, _format(("Layer (type)", "Output Shape", "Param #"), length),
-             "=" * length]
+    lines = [f'Model: "{model.name}"', "_" * length, _format(_TITLES, length), "=" * length]
     lines += [_format(row, length) for row in rows]
     lines.append("=" * length)
     if model.built:
-        lines += [
-            f"Total params: {_count(model.count_params())}",
-            f"Trainable params: {_count(sum(weight.value.size for weight in model.trainable_weights))}",
-            f"Non-trainable params: {_count(sum(weight.value.size for weight in model.non_trainable_weights))}",
-        ]
+        total = model.count_params()
+        trainable = sum(weight.value.size for weight in model.trainable_weights)
+        lines += [f"Total params: {_count(total)}", f"Trainable params: {_count(trainable)}",
+                  f"Non-trainable params: {_count(total - trainable)}"]
     else:
         lines += ["Total params: ? (the model is not built)"]
     return [*lines, "_" * length]

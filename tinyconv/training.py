@@ -1,4 +1,4 @@
-"""Training and evaluation: what `Sequential` inherits from `Trainer`.
+"""Training: what `Sequential` inherits from `Trainer`.
 
 A training step is one call into the executor: it takes the whole data set and
 the row numbers of the batch, and changes the weights in place.  What is random
@@ -9,142 +9,34 @@ training that was interrupted goes on exactly as if it had not been.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyconv import data as adapters
-from tinyconv import losses, optimizers, shapes
-from tinyconv.callbacks import Callback, CallbackList, History
+from tinyconv import shapes
+from tinyconv.callbacks import CallbackList, History
 from tinyconv.data import Data
-from tinyconv.network import Network, check_seed
-from tinyconv.objective import Objective, check_metrics, serialize_metric
+from tinyconv.evaluation import Callbacks, Evaluator, Results, as_results, batch_hooks, by_name
+from tinyconv.network import check_seed
+from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
 
 if TYPE_CHECKING:
-    from tinyconv.engine import Executor
-    from tinyconv.optimizers import Optimizer
+    from tinyconv.engine.reference import Executor
 
 __all__ = ["Trainer"]
 
-Results = float | list[float] | dict[str, float]
-Callbacks = Callback | CallbackList | Iterable[Callback] | None
 
-# Values of the largest activation of an evaluated batch, where the caller leaves its size open.
-_EVALUATION_VALUES = 1 << 22
-
-
-class Trainer(Network):
+class Trainer(Evaluator):
     """A network with `compile`, `fit`, `evaluate` and `predict`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.optimizer: Optimizer | None = None
-        self.loss: Any = None
         self.history: History | None = None
         self.stop_training = False
-        self._loss: losses.Loss | None = None
-        self._metrics: list[Any] = []
-        self._objective: Objective | None = None
         self._epochs_seen = 0
         super().__init__(*args, **kwargs)
-
-    # --- compile ---
-
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
-                metrics: Any = None, weighted_metrics: None = None, run_eagerly: bool = False,
-                steps_per_execution: int = 1, jit_compile: Any = "auto", auto_scale_loss: bool = True) -> None:
-        """Says how to train.
-
-        Args:
-            optimizer: Name, class, instance or config, such as `"adam"` or `SGD(0.15)`.
-            loss: Name, class, instance or function, such as `"categorical_crossentropy"`.
-            metrics: List of names, instances or functions `f(y_true, y_pred)`. `"accuracy"`
-                picks the kind that fits the loss and the output. Defaults to none.
-            loss_weights, weighted_metrics: Not supported: None.
-            run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: Accepted for scripts
-                that pass them; they do not change what the engine does.
-
-        Raises:
-            ValueError: If a name is unknown or an argument is not supported.
-        """
-        for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
-            if value:
-                raise ValueError(f"Expected {name} to be None: it is not supported. Received: {name}={value!r}")
-        if loss is None:
-            raise ValueError("Expected a loss such as 'categorical_crossentropy'. Received: loss=None")
-        new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
-        self._metrics = check_metrics(metrics)
-        self.optimizer, self.loss, self._loss = new_optimizer, loss, new_loss
-        self._objective = None
-        if self.built:
-            self._resolve()  # so that metrics which do not fit are refused here
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `compile` was called."""
-        return self._loss is not None
-
-    @property
-    def metrics_names(self) -> list[str]:
-        """`"loss"` and the names of the metrics, in the order of what `evaluate` returns."""
-        return list(self._resolve().names)
-
-    def get_compile_config(self) -> dict[str, Any] | None:
-        """Optimizer, loss and metrics as JSON can hold them; None before `compile`.
-
-        Metrics that are the user's own functions are left out, with a warning.
-        """
-        if self._loss is None or self.optimizer is None:
-            return None
-        metrics = [serialize_metric(metric) for metric in self._metrics]
-        if None in metrics:
-            warnings.warn("A file cannot hold a metric that is a Python function: it is left out.", stacklevel=2)
-        return {
-            "optimizer": optimizers.serialize(self.optimizer),
-            "loss": self.loss if isinstance(self.loss, str) else losses.serialize(self._loss),
-            "metrics": [metric for metric in metrics if metric is not None],
-        }
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles from what `get_compile_config` returned.
-
-        A built model's optimizer is then ready for `set_weights`.
-        """
-        self.compile(optimizer=config["optimizer"], loss=config["loss"], metrics=config.get("metrics"))
-        if self.built:
-            self._build_optimizer()
-
-    def _resolve(self) -> Objective:
-        """Loss and metrics for the model's output."""
-        if self._loss is None:
-            raise ValueError(f"Model '{self.name}' must be compiled first: call model.compile(optimizer, loss).")
-        if self._objective is None:
-            if not self.built:
-                raise ValueError(f"Model '{self.name}' must be built first: call model.build(input_shape).")
-            self._objective = Objective(self._loss, self._metrics, self._output_shape)
-        return self._objective
-
-    def _forget_program(self) -> None:
-        super()._forget_program()
-        self._objective = None
-
-    # --- what is saved besides weights and optimizer ---
-
-    def get_training_state(self) -> dict[str, Any]:
-        """What the order of the samples and the random numbers of further training follow from."""
-        return {"seed": self._seed, "epochs_seen": self._epochs_seen}
-
-    def set_training_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_training_state` returned."""
-        if not isinstance(state, dict):
-            raise TypeError(f"Expected state to be a dict. Received: state={state!r}")
-        seed = check_seed(state.get("seed", self._seed))
-        epochs = shapes.check_integer(state.get("epochs_seen", self._epochs_seen), "epochs_seen", 0)
-        self._seed, self._epochs_seen = seed, epochs
-        self._forget_program()
 
     # --- fit ---
 
@@ -206,11 +98,12 @@ class Trainer(Network):
             order = adapters.epoch_order(len(data.x), bool(shuffle), self._seed, self._epochs_seen)
             progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
             try:
-                logs = _sorted(self._train_epoch(data, adapters.batches(order, size, steps), listeners, progress))
+                rows = adapters.batches(order, size, steps)
+                logs = by_name(self._train_epoch(data, rows, listeners, progress))
                 self._epochs_seen += 1
                 if validation is not None and due(epoch + 1):
                     results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
-                    logs.update({f"val_{name}": value for name, value in _sorted(results).items()})
+                    logs.update({f"val_{name}": value for name, value in by_name(results).items()})
                 progress.end(logs)
             finally:
                 progress.close()
@@ -220,35 +113,11 @@ class Trainer(Network):
         listeners.call("on_train_end", logs)
         return history
 
-    def _prepare(self, x: Any, y: Any, sample_weight: Any, class_weight: Any = None, prefix: str = "") -> Data:
-        """Checked and converted data; builds the model where only data tell its input shape."""
-        if self._loss is None:
-            self._resolve()  # raises
-        self._ensure_built(adapters.as_array(x, f"{prefix}x"))
-        objective = self._resolve()
-        x = adapters.as_inputs(x, self._input_shape, f"{prefix}x")
-        y = adapters.as_labels(y, objective.loss, self._output_shape, f"{prefix}y")
-        if len(x) != len(y):
-            raise ValueError(f"Expected as many labels as inputs. Received: {len(x)} in {prefix}x, "
-                             f"{len(y)} in {prefix}y")
-        if len(x) == 0:
-            raise ValueError(f"Expected at least one sample. Received: {prefix}x.shape={x.shape}")
-        weight = adapters.as_sample_weight(sample_weight, len(x), f"{prefix}sample_weight")
-        if class_weight is not None:
-            if weight is not None:
-                raise ValueError("Expected either class_weight or sample_weight. Received: both")
-            weight = adapters.class_weights(class_weight, y, self._output_shape)
-        return Data(x, y, weight)
-
     def _ready_to_train(self) -> Executor:
         """The executor, after whatever changed since the last step was seen to."""
         self._refresh_trainable()
         self._build_optimizer()
         return self._executor()
-
-    def _build_optimizer(self) -> None:
-        program = self.program
-        self.optimizer.build(program.weights, program.trainable)  # type: ignore[union-attr]
 
     def _train_epoch(self, data: Data, rows: list[np.ndarray], listeners: CallbackList,
                      progress: Progress) -> dict[str, float]:
@@ -256,7 +125,7 @@ class Trainer(Network):
         objective.reset()
         sums = np.zeros(1 + len(objective.counted))
         samples = 0
-        listening = listeners.listens(*_BATCH_HOOKS["train"])
+        listening = listeners.listens(*batch_hooks("train"))
         tick = progress.batch
         for batch, indices in enumerate(rows):
             if listening:
@@ -267,13 +136,14 @@ class Trainer(Network):
                 tick()
             if listening:
                 self._notify_sharers()
-                listeners.call("on_train_batch_end", batch, _sorted(objective.results(sums, samples)))
+                listeners.call("on_train_batch_end", batch, by_name(objective.results(sums, samples)))
             if self.stop_training:
                 break
         self._notify_sharers()
         return objective.results(sums, samples)
 
-    def _step(self, executor: Executor, objective: Objective, data: Data, indices: np.ndarray | None) -> np.ndarray:
+    def _step(self, executor: Executor, objective: Objective, data: Data,
+              indices: np.ndarray | None) -> np.ndarray:
         """One batch: forward, backward, update.  Returns the sums of the loss and the counted metrics."""
         x, y, weight = data
         optimizer = self.optimizer
@@ -285,125 +155,6 @@ class Trainer(Network):
         if predictions is not None:
             objective.update(y if indices is None else y[indices], predictions)
         return sums
-
-    # --- evaluate and predict ---
-
-    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: str | int = "auto",
-                 sample_weight: Any = None, steps: int | None = None, callbacks: Callbacks = None,
-                 return_dict: bool = False) -> Results:
-        """Loss and metrics, means over the samples; dropout is off.
-
-        Args:
-            x, y, sample_weight: As in `fit`.
-            batch_size: Samples a batch; the results do not depend on it.
-            verbose: 0 silent, 1 or 2 one line. Defaults to `"auto"`: 1.
-            steps: At most so many batches (of 32 where no batch_size is given). Defaults to all.
-            callbacks: Callbacks to call.
-            return_dict: Whether to return a dict. Defaults to `False`.
-
-        Returns:
-            The loss, or where there are metrics a list of loss and metrics, or a dict by name.
-
-        Raises:
-            ValueError: If shapes, lengths or values do not fit each other or the model.
-            TypeError: If an argument has a wrong type.
-        """
-        level = verbosity(verbose)
-        data = self._prepare(x, y, sample_weight)
-        listeners = CallbackList(callbacks, self, {"verbose": level})
-        progress = Progress(2 if level else 0, "", 1)
-        results = self._evaluate(data, batch_size, steps, listeners)
-        progress.end(_sorted(results))
-        return _returned(results, return_dict)
-
-    def _evaluate(self, data: Data, batch_size: int | None, steps: int | None,
-                  listeners: CallbackList) -> dict[str, float]:
-        executor, objective = self._executor(), self._resolve()
-        listening = listeners.listens(*_BATCH_HOOKS["test"])
-        cuts = self._cuts(len(data.x), batch_size, steps, listening)
-        objective.reset()
-        sums = np.zeros(1 + len(objective.counted))
-        listeners.call("on_test_begin", {})
-        for batch, (start, stop) in enumerate(cuts):
-            if listening:
-                listeners.call("on_test_batch_begin", batch, {})
-            sums += self._measure(executor, objective, data.slice(start, stop))
-            if listening:
-                listeners.call("on_test_batch_end", batch, _sorted(objective.results(sums, stop)))
-        results = objective.results(sums, cuts[-1][1])
-        listeners.call("on_test_end", _sorted(results))
-        return results
-
-    def _measure(self, executor: Executor, objective: Objective, data: Data) -> np.ndarray:
-        predictions = objective.buffer(len(data.x))
-        sums = executor.evaluate(data.x, data.y, objective.loss, objective.counted, None, data.sample_weight,
-                                 predictions)
-        if predictions is not None:
-            objective.update(data.y, predictions)
-        return sums
-
-    def _cuts(self, samples: int, batch_size: int | None, steps: int | None, as_keras: bool) -> list[tuple[int, int]]:
-        """Start and stop of every batch of an evaluation.
-
-        What a batch holds changes no result, so where nobody can tell the batches are as large
-        as memory makes sensible.
-        """
-        if batch_size is not None:
-            size = shapes.check_integer(batch_size, "batch_size")
-        elif as_keras or steps is not None:
-            size = 32
-        else:
-            largest = max(math.prod(op.output_shape) for op in self.program.ops) if self.program.ops else 1
-            size = min(1024, max(32, _EVALUATION_VALUES // largest))
-        cuts = [(start, min(start + size, samples)) for start in range(0, samples, size)]
-        return cuts if steps is None else cuts[:shapes.check_integer(steps, "steps")]
-
-    def predict(self, x: Any, batch_size: int | None = None, verbose: str | int = "auto",
-                steps: int | None = None, callbacks: Callbacks = None) -> np.ndarray:
-        """The outputs for any number of samples.  Needs no `compile`; safe to call from many threads.
-
-        Args:
-            x: Inputs (N, ...), as in `fit`.
-            batch_size: Samples a batch. Defaults to what fits caches and memory.
-            verbose: 1 or 2 shows a line or a bar. Defaults to `"auto"`: silent.
-            steps: At most so many batches (of 32 where no batch_size is given). Defaults to all.
-            callbacks: Callbacks to call.
-
-        Returns:
-            float32 array (N, *output shape).
-
-        Raises:
-            ValueError: If x is empty or its shape is not that of the model's inputs.
-            TypeError: If x does not hold real numbers.
-        """
-        level = verbosity(verbose, auto=0)
-        if not self.built:
-            self._ensure_built(adapters.as_array(x, "x"))
-        x = adapters.as_inputs(x, self._input_shape)
-        if len(x) == 0:
-            raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")
-        listeners = CallbackList(callbacks, self, {"verbose": level})
-        listening = listeners.listens(*_BATCH_HOOKS["predict"])
-        cuts = self._cuts(len(x), batch_size, steps, listening)
-        outputs = np.empty((cuts[-1][1], *self._output_shape), np.float32)
-        progress = Progress(level, "", len(cuts))
-        listeners.call("on_predict_begin", {})
-        try:
-            for batch, (start, stop) in enumerate(cuts):
-                if listening:
-                    listeners.call("on_predict_batch_begin", batch, {})
-                outputs[start:stop] = self._forward(x[start:stop])
-                if progress.batch is not None:
-                    progress.batch()
-                if listening:
-                    listeners.call("on_predict_batch_end", batch, {"outputs": outputs[start:stop]})
-            progress.end({})
-        finally:
-            progress.close()
-        listeners.call("on_predict_end", {})
-        return outputs
-
-    # --- one batch ---
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None,
                        return_dict: bool = False) -> Results:
@@ -421,25 +172,22 @@ class Trainer(Network):
         objective.reset()
         sums = self._step(executor, objective, data, None)
         self._notify_sharers()
-        return _returned(objective.results(sums, len(data.x)), return_dict)
+        return as_results(objective.results(sums, len(data.x)), return_dict)
 
-    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Results:
-        """Loss and metrics of one batch; arguments and result as in `evaluate`."""
-        data = self._prepare(x, y, sample_weight)
-        objective = self._resolve()
-        objective.reset()
-        sums = self._measure(self._executor(), objective, data)
-        return _returned(objective.results(sums, len(data.x)), return_dict)
+    # --- what is saved besides weights and optimizer ---
 
-    def predict_on_batch(self, x: Any) -> np.ndarray:
-        """The outputs for one batch, (N, *output shape)."""
-        return self(x)
+    def get_training_state(self) -> dict[str, Any]:
+        """What the order of the samples and the random numbers of further training follow from."""
+        return {"seed": self._seed, "epochs_seen": self._epochs_seen}
 
-    def reset_metrics(self) -> None:
-        """For scripts that call it: metrics here never carry over from one call to the next."""
-
-
-_BATCH_HOOKS = {kind: (f"on_{kind}_batch_begin", f"on_{kind}_batch_end") for kind in ("train", "test", "predict")}
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """Takes over what `get_training_state` returned."""
+        if not isinstance(state, dict):
+            raise TypeError(f"Expected state to be a dict. Received: state={state!r}")
+        seed = check_seed(state.get("seed", self._seed))
+        epochs = shapes.check_integer(state.get("epochs_seen", self._epochs_seen), "epochs_seen", 0)
+        self._seed, self._epochs_seen = seed, epochs
+        self._forget_program()
 
 
 def _validation_epochs(frequency: Any) -> Callable[[int], bool]:
@@ -449,15 +197,3 @@ def _validation_epochs(frequency: Any) -> Callable[[int], bool]:
         return chosen.__contains__
     every = shapes.check_integer(frequency, "validation_freq")
     return lambda epoch: epoch % every == 0
-
-
-def _sorted(results: dict[str, float]) -> dict[str, float]:
-    """By name: the order in which Keras 3 records and prints them."""
-    return dict(sorted(results.items()))
-
-
-def _returned(results: dict[str, float], return_dict: bool) -> Results:
-    if return_dict:
-        return results
-    values = list(results.values())
-    return values if len(values) > 1 else values[0]

@@ -23,14 +23,13 @@ ALWAYS_INLINE vfloat activate(const int function, const float *parameters, vfloa
     const vfloat zero = {0};
     switch (function) {
     case TC_RELU: {
-        vfloat below = zero;
-        if (parameters[0] != 0) below = parameters[0] * v_min(zero, x - parameters[2]);
+        vfloat below = parameters[0] != 0 ? parameters[0] * (x - parameters[2]) : zero;
         /* v_min(max_value, NaN) is NaN. */
         return v_select(v_gt(v_set1(parameters[2]), x), below, v_min(v_set1(parameters[1]), x));
     }
     case TC_SIGMOID: return v_sigmoid(x);
     case TC_TANH: return v_tanh(x);
-    case TC_LEAKY_RELU: return v_select(v_gt(zero, x), parameters[0] * x, x);
+    case TC_LEAKY_RELU: return v_select(v_gt(zero, x), parameters[0] != 0 ? parameters[0] * x : zero, x);
     case TC_ELU: return v_select(v_gt(x, zero), x, parameters[0] * v_expm1(v_min(zero, x)));
     case TC_SELU: return SELU_SCALE * v_select(v_gt(x, zero), x, SELU_ALPHA * v_expm1(v_min(zero, x)));
     case TC_SOFTPLUS: return v_softplus(x);
@@ -59,14 +58,13 @@ ALWAYS_INLINE vfloat activation_slope(const int function, const float *parameter
     vfloat x = saved;
     switch (function) {
     case TC_RELU: {
-        vmask above = v_gt(x, v_set1(parameters[2])), inside = v_gt(v_set1(parameters[1]), x);
-        vfloat below = zero;
-        if (parameters[0] != 0) below = parameters[0] * dy;
-        return v_select(above, v_select(inside, dy, zero), below);
+        vfloat below = parameters[0] != 0 ? parameters[0] * dy : zero, above = dy;
+        if (parameters[1] < __builtin_inff()) above = v_select(v_ge(x, v_set1(parameters[1])), zero, dy);
+        return v_select(v_gt(x, v_set1(parameters[2])), above, below);
     }
     case TC_SIGMOID: return dy * (y * (1.0f - y));
     case TC_TANH: return dy * (1.0f - y * y);
-    case TC_LEAKY_RELU: return v_select(v_gt(x, zero), dy, parameters[0] * dy);
+    case TC_LEAKY_RELU: return v_select(v_gt(x, zero), dy, parameters[0] != 0 ? parameters[0] * dy : zero);
     case TC_ELU:
         if (parameters[0] >= 0) return dy * v_select(v_gt(y, zero), v_set1(1.0f), y + parameters[0]);
         return dy * v_select(v_gt(x, zero), v_set1(1.0f), parameters[0] * v_exp(v_min(zero, x)));
@@ -131,15 +129,18 @@ ALWAYS_INLINE void activation_slope_all(const int function, const float *paramet
     X(TC_SOFTSIGN) X(TC_EXPONENTIAL) X(TC_HARD_SIGMOID) X(TC_SILU) X(TC_HARD_SILU) X(TC_GELU) X(TC_GELU_TANH) \
     X(TC_MISH)
 
+/* The parameters of what nearly every relu is, max(0, x). */
+static const float plain_relu[TC_MAX_PARAMETERS] = {0, __builtin_inff(), 0};
+
 /* x, y [n]: y overwritten, may be x. */
 static void activation_forward(int function, const float *parameters, const vfloat *x, vfloat *y, ptrdiff_t n) {
-    static const float plain[TC_MAX_PARAMETERS] = {0, __builtin_inff(), 0};
     if (function == TC_RELU && !activation_saves_input(function, parameters)) {
-        for (ptrdiff_t i = 0; i < n; i++) y[i] = activate(TC_RELU, plain, x[i]);
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = activate(TC_RELU, plain_relu, x[i]);
         return;
     }
     switch (function) {
-#define X(f) case f: activate_all(f, parameters, x, y, n); break;
+#define X(f) \
+    case f: activate_all(f, parameters, x, y, n); break;
         ELEMENTWISE(X)
 #undef X
     }
@@ -149,8 +150,13 @@ static void activation_forward(int function, const float *parameters, const vflo
  * output of the function, as activation_saves_input says. */
 static void activation_backward(int function, const float *parameters, const vfloat *saved, const vfloat *dy,
                                 vfloat *dx, ptrdiff_t n) {
+    if (function == TC_RELU && !activation_saves_input(function, parameters)) {
+        for (ptrdiff_t i = 0; i < n; i++) dx[i] = activation_slope(TC_RELU, plain_relu, saved[i], dy[i]);
+        return;
+    }
     switch (function) {
-#define X(f) case f: activation_slope_all(f, parameters, saved, dy, dx, n); break;
+#define X(f) \
+    case f: activation_slope_all(f, parameters, saved, dy, dx, n); break;
         ELEMENTWISE(X)
 #undef X
     }

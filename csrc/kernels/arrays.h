@@ -127,13 +127,15 @@ static void max_pool2d_array(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t
 typedef struct array_window_backward {
     array_window v;
     int32_t kw;
+    int compared, overlap; /* overlap: a pixel may lie in several windows */
     ptrdiff_t x_row, c, origin;
     float *dx;
 } array_window_backward;
 
 /* Channels [k, k + count). */
 ALWAYS_INLINE void max_pool_strip_backward(const array_window_backward *at, const float *dy, const int32_t *index,
-                                           ptrdiff_t k, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns) {
+                                           ptrdiff_t k, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                                           const int overlap) {
     vfloat d = count == LANES ? v_load(dy + k) : v_load_part(dy + k, count, 0);
     vint place;
     if (count == LANES) memcpy(&place, index + k, sizeof place);
@@ -144,18 +146,21 @@ ALWAYS_INLINE void max_pool_strip_backward(const array_window_backward *at, cons
             float *to = at->dx + (at->origin + row * at->x_row + column * at->c + k);
             vmask here = vi_eq(place, vi_set1((int32_t)row * at->kw + (int32_t)column));
             vfloat share = v_select(here, d, (vfloat){0});
-            if (count == LANES) v_store(to, v_load(to) + share);
-            else v_store_part(to, v_load_part(to, count, 0) + share, count);
+            if (count == LANES) v_store(to, overlap ? v_load(to) + share : share);
+            else v_store_part(to, share, count);
         }
 }
 
 ALWAYS_INLINE void max_pool_window_backward(const array_window_backward *at, const float *dy, const int32_t *index,
-                                            ptrdiff_t rows, ptrdiff_t columns, int compared) {
+                                            ptrdiff_t rows, ptrdiff_t columns) {
     ptrdiff_t k = 0;
-    for (; compared && k + LANES <= at->c; k += LANES)
-        max_pool_strip_backward(at, dy, index, k, LANES, rows, columns);
-    if (LANES_HAVE_PARTS && compared && k < at->c) {
-        max_pool_strip_backward(at, dy, index, k, at->c - k, rows, columns);
+    for (; at->compared && at->overlap && k + LANES <= at->c; k += LANES)
+        max_pool_strip_backward(at, dy, index, k, LANES, rows, columns, 1);
+    for (; at->compared && !at->overlap && k + LANES <= at->c; k += LANES)
+        max_pool_strip_backward(at, dy, index, k, LANES, rows, columns, 0);
+    /* Not where they overlap: to read a part just after it was stored takes longer than all else. */
+    if (LANES_HAVE_PARTS && at->compared && !at->overlap && k < at->c) {
+        max_pool_strip_backward(at, dy, index, k, at->c - k, rows, columns, 0);
         return;
     }
     for (; k < at->c; k++) {
@@ -171,8 +176,8 @@ static void max_pool2d_array_backward(const float *dy, const int32_t *index, ptr
                                       ptrdiff_t kh, ptrdiff_t kw, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t pad_top,
                                       ptrdiff_t pad_left, ptrdiff_t oh, ptrdiff_t ow, float *dx) {
     memset(dx, 0, sizeof(float) * (size_t)(h * w * c));
-    array_window_backward at = {.kw = (int32_t)kw, .x_row = w * c, .c = c, .dx = dx};
-    const int compared = kh * kw <= PLACES_COMPARED;
+    array_window_backward at = {.kw = (int32_t)kw, .compared = kh * kw <= PLACES_COMPARED,
+                                .overlap = kh > sh || kw > sw, .x_row = w * c, .c = c, .dx = dx};
     for (ptrdiff_t a = 0; a < oh; a++) {
         const ptrdiff_t top = a * sh - pad_top;
         window_clip(top, kh, h, &at.v.i0, &at.v.i1);
@@ -183,9 +188,9 @@ static void max_pool2d_array_backward(const float *dy, const int32_t *index, ptr
             if (rows == 0 || columns == 0) continue;
             at.origin = (top * w + left) * c;
             if (rows == 2 && columns == 2) /* the usual window, unrolled */
-                max_pool_window_backward(&at, dy, index, 2, 2, compared);
+                max_pool_window_backward(&at, dy, index, 2, 2);
             else
-                max_pool_window_backward(&at, dy, index, rows, columns, compared);
+                max_pool_window_backward(&at, dy, index, rows, columns);
         }
     }
 }

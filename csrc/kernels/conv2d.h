@@ -96,66 +96,34 @@ typedef void correlate_tile_function(const correlate_tile_args *);
 static correlate_tile_function *const correlate_tiles[17][9] = {TILES(X)};
 #undef X
 
-/* The range [*first, *last) of kernel rows or columns that meet [0, size) when an
- * output stretch of `count` starting at `start` steps by `step`. */
-ALWAYS_INLINE void meeting(const tc_offset *offsets, ptrdiff_t n, ptrdiff_t start, ptrdiff_t count, ptrdiff_t step,
-                           ptrdiff_t size, ptrdiff_t *first, ptrdiff_t *last) {
-    ptrdiff_t low = start * step, high = (start + count - 1) * step;
-    ptrdiff_t i = 0, j = n;
-    while (i < j && high + offsets[i].position < 0) i++;
-    while (j > i && low + offsets[j - 1].position >= size) j--;
-    *first = i, *last = j;
+static int widest_tile(ptrdiff_t channels, int *filters) {
+    *filters = tile_filters(channels, TILE_FILTERS);
+    return tile_pixels[*filters];
 }
 
-/* The runs of kernel rows [i0, i1) and columns [j0, j1): one a kernel row where its
- * columns are neighbours in x and in the weights, else one a tap. */
-static ptrdiff_t make_runs(const tc_correlation *g, ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t j0, ptrdiff_t j1,
-                           tc_run *runs) {
-    ptrdiff_t n = 0;
-    for (ptrdiff_t i = i0; i < i1; i++) {
-        ptrdiff_t row = g->rows[i].position * g->x_row_stride;
-        for (ptrdiff_t j = j0; j < j1; j++) {
-            tc_run run = {row + g->columns[j].position * g->x_column_stride, g->rows[i].tap + g->columns[j].tap,
-                          g->x_channels};
-            if (j > j0 && runs[n - 1].x + runs[n - 1].length == run.x &&
-                runs[n - 1].tap + runs[n - 1].length == run.tap)
-                runs[n - 1].length += run.length;
-            else
-                runs[n++] = run;
-        }
-    }
-    return n;
-}
-
-static void correlate_row(const tc_correlation *g, ptrdiff_t a, const float *x, const float *packed,
-                          const float *bias, int relu, float *y, tc_run *runs) {
-    ptrdiff_t i0, i1, j0 = -1, j1 = -1;
-    meeting(g->rows, g->kernel_rows, a, 1, g->row_step, g->x_rows, &i0, &i1);
-    const vfloat *x_row = (const vfloat *)x + g->x_start + a * g->row_step * g->x_row_stride;
-    correlate_tile_args args = {.runs = runs, .pixel = g->column_step * g->x_column_stride, .relu = relu,
+static void correlate_row_tiles(const tc_correlation *g, ptrdiff_t a, ptrdiff_t first, ptrdiff_t last, const float *x,
+                                const float *packed, const float *bias, int relu, float *y) {
+    /* The kernel rows that lie in the image. */
+    ptrdiff_t row = a * g->row_step, i0 = 0, i1 = g->kernel_rows;
+    while (i0 < i1 && row + g->rows[i0].position < 0) i0++;
+    while (i1 > i0 && row + g->rows[i1 - 1].position >= g->x_rows) i1--;
+    const vfloat *x_row = (const vfloat *)x + g->x_start + row * g->x_row_stride;
+    correlate_tile_args args = {.pixel = g->column_step * g->x_column_stride, .relu = relu,
                                 .y_pixel = g->y_column_stride};
-    /* As few tiles as the widest tile allows, all of nearly the same width. */
-    int widest = tile_pixels[tile_filters(g->y_channels, TILE_FILTERS)];
-    ptrdiff_t tiles = (g->y_columns + widest - 1) / widest;
-    for (ptrdiff_t tile = 0, b = 0; tile < tiles; tile++) {
-        ptrdiff_t pixels = (g->y_columns - b + (tiles - tile) - 1) / (tiles - tile), first, last;
-        meeting(g->columns, g->kernel_columns, b, pixels, g->column_step, g->x_columns, &first, &last);
-        if (first != j0 || last != j1) {
-            j0 = first, j1 = last;
-            args.run_count = make_runs(g, i0, i1, j0, j1, runs);
-        }
-        args.x = x_row + b * args.pixel;
+    for (const tc_tile *tile = g->tiles + first; tile < g->tiles + last; tile++) {
+        args.runs = tile->runs + i0 * tile->runs_per_row;
+        args.run_count = (i1 - i0) * tile->runs_per_row;
+        args.x = x_row + tile->column * args.pixel;
         const float *weights = packed;
         for (ptrdiff_t f = 0; f < g->y_channels;) {
             int filters = tile_filters(g->y_channels - f, TILE_FILTERS);
             args.weights = weights;
             args.bias = bias ? bias + f : NULL;
-            args.y = (vfloat *)y + b * g->y_column_stride + f;
-            correlate_tiles[filters][pixels](&args);
+            args.y = (vfloat *)y + (tile->column - g->tiles[first].column) * g->y_column_stride + f;
+            correlate_tiles[filters][tile->pixels](&args);
             weights += g->taps * filters;
             f += filters;
         }
-        b += pixels;
     }
 }
 

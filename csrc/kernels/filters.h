@@ -27,6 +27,11 @@ typedef struct filters_tile_args {
     ptrdiff_t y_pixel;
 } filters_tile_args;
 
+/* Pixel p is base[p] + steps[p] pixels away: four pointers reach twelve pixels through
+ * the processor's own address arithmetic, whose multiples are 1, 2, 4 and 8. */
+static const signed char pixel_base[12] = {0, 0, 0, 3, 0, 3, 2, 3, 0, 1, 2, 3};
+static const signed char pixel_steps[12] = {0, 1, 2, 0, 4, 2, 4, 4, 8, 8, 8, 8};
+
 typedef void filters_tile_function(const filters_tile_args *);
 
 #if LANES == 16 || defined(__aarch64__)
@@ -94,13 +99,16 @@ static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps,
 }
 
 static void correlate_filters(const tc_correlation *g, ptrdiff_t a, const float *x, const float *packed,
-                              const float *packed_bias, int relu, float *y, tc_run *runs) {
-    ptrdiff_t i0, i1;
-    meeting(g->rows, g->kernel_rows, a, 1, g->row_step, g->x_rows, &i0, &i1);
-    filters_tile_args args = {.runs = runs, .run_count = make_runs(g, i0, i1, 0, g->kernel_columns, runs),
-                              .pixel = g->column_step * g->x_column_stride, .relu = relu,
+                              const float *packed_bias, int relu, float *y) {
+    /* The kernel rows that lie in the image; the columns outside are zeros in memory. */
+    ptrdiff_t row = a * g->row_step, i0 = 0, i1 = g->kernel_rows;
+    while (i0 < i1 && row + g->rows[i0].position < 0) i0++;
+    while (i1 > i0 && row + g->rows[i1 - 1].position >= g->x_rows) i1--;
+    const tc_tile *whole = g->tiles;
+    filters_tile_args args = {.runs = whole->runs + i0 * whole->runs_per_row,
+                              .run_count = (i1 - i0) * whole->runs_per_row, .pixel = g->column_step * g->x_column_stride, .relu = relu,
                               .y_pixel = g->y_column_stride};
-    const float *x_row = x + g->x_start + a * g->row_step * g->x_row_stride;
+    const float *x_row = x + g->x_start + row * g->x_row_stride;
     for (ptrdiff_t f = 0; f < g->y_channels;) {
         int vectors;
         filters_tile_function *const *functions;
@@ -122,8 +130,36 @@ static void correlate_filters(const tc_correlation *g, ptrdiff_t a, const float 
 typedef float vnarrow __attribute__((vector_size(4 * NARROW), aligned(4)));
 typedef int32_t vnarrow_int __attribute__((vector_size(4 * NARROW), aligned(4)));
 
+/* The greater of both, NaN where either is: the instruction returns its second operand
+ * there, so that one of the two orders keeps the NaN, and a NaN with more bits set is one. */
+ALWAYS_INLINE vnarrow narrow_max(vnarrow a, vnarrow b) {
+#if NARROW == 8 && defined(__AVX2__)
+    __m256 m = _mm256_max_ps((__m256)a, (__m256)b), n = _mm256_max_ps((__m256)b, (__m256)a);
+    return (vnarrow)_mm256_or_ps(m, n);
+#elif NARROW == 4 && defined(__SSE2__)
+    __m128 m = _mm_max_ps((__m128)a, (__m128)b), n = _mm_max_ps((__m128)b, (__m128)a);
+    return (vnarrow)_mm_or_ps(m, n);
+#else
+    vnarrow_int first = (a > b) | (a != a);
+    return (vnarrow)((first & (vnarrow_int)a) | (~first & (vnarrow_int)b));
+#endif
+}
+
+ALWAYS_INLINE vnarrow narrow_load(const float *p) { return *(const vnarrow *)p; }
+
 /* As the pools of pooling.h, over channels; pool->channels counts the padded ones. */
 static void max_pool_filters(const tc_pool *pool, const float *const *x, float *y) {
+    const ptrdiff_t channels = pool->channels;
+    if (pool->window_height == 2 && pool->window_width == 2 && pool->stride_width == 2 && pool->pad_left == 0 &&
+        pool->y_columns * 2 <= pool->x_columns && x[0] && x[1]) {
+        const float *top = x[0], *bottom = x[1];
+        for (ptrdiff_t b = 0; b < pool->y_columns; b++, top += 2 * channels, bottom += 2 * channels, y += channels)
+            for (ptrdiff_t c = 0; c < channels; c += NARROW)
+                *(vnarrow *)(y + c) =
+                    narrow_max(narrow_max(narrow_load(top + c), narrow_load(top + channels + c)),
+                               narrow_max(narrow_load(bottom + c), narrow_load(bottom + channels + c)));
+        return;
+    }
     for (ptrdiff_t b = 0; b < pool->y_columns; b++) {
         ptrdiff_t left = b * pool->stride_width - pool->pad_left;
         ptrdiff_t j0 = left < 0 ? -left : 0, j1 = pool->window_width;
@@ -131,11 +167,8 @@ static void max_pool_filters(const tc_pool *pool, const float *const *x, float *
         for (ptrdiff_t c = 0; c < pool->channels; c += NARROW) {
             vnarrow m = -__builtin_inff() - (vnarrow){0};
             for (ptrdiff_t i = 0; i < pool->window_height; i++)
-                for (ptrdiff_t j = j0; x[i] && j < j1; j++) {
-                    vnarrow v = *(const vnarrow *)(x[i] + (left + j) * pool->channels + c);
-                    vnarrow_int better = (v > m) | (v != v);
-                    m = (vnarrow)((better & (vnarrow_int)v) | (~better & (vnarrow_int)m));
-                }
+                for (ptrdiff_t j = j0; x[i] && j < j1; j++)
+                    m = narrow_max(m, narrow_load(x[i] + (left + j) * pool->channels + c));
             *(vnarrow *)(y + b * pool->channels + c) = m;
         }
     }

@@ -22,15 +22,17 @@ ALWAYS_INLINE void JOIN(filters_tile_, WIDTH)(const filters_tile_args *args, con
     }
     const ptrdiff_t pixel = args->pixel;
     for (ptrdiff_t r = 0; r < args->run_count; r++) {
-        const float *x = args->x + args->runs[r].x;
+        const float *x[4];
+        for (int i = 0; i < 4; i++) x[i] = args->x + args->runs[r].x + i * pixel;
         const float *w = args->weights + args->runs[r].tap * (V * WIDTH);
-        for (ptrdiff_t t = args->runs[r].length; t > 0; t--, x++, w += V * WIDTH) {
+        for (ptrdiff_t t = args->runs[r].length; t > 0; t--, w += V * WIDTH) {
             VECTOR weight[2];
             UNROLL for (int v = 0; v < V; v++) weight[v] = *(const VECTOR *)(w + v * WIDTH);
             UNROLL for (int p = 0; p < P; p++) {
-                float in = x[p * pixel];
+                float in = x[pixel_base[p]][pixel_steps[p] * pixel];
                 UNROLL for (int v = 0; v < V; v++) a[p][v] += in * weight[v];
             }
+            for (int i = 0; i < 4; i++) x[i]++;
         }
     }
     UNROLL for (int p = 0; p < P; p++)

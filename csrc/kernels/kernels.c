@@ -14,6 +14,7 @@
 #include "math.h"
 #include "metrics.h"
 #include "optimizers.h"
+#include "peak.h"
 #include "pooling.h"
 #include "random.h"
 #include "softmax.h"
@@ -81,7 +82,8 @@ const tc_kernels NAME(TC_ISA) = {
     .gather = gather,
     .scatter = scatter,
     .pack = pack,
-    .correlate_row = correlate_row,
+    .correlate_tiles = correlate_row_tiles,
+    .widest_tile = widest_tile,
     .weight_gradient = weight_gradient,
     .bias_gradient = bias_gradient,
     .dense = dense,
@@ -109,4 +111,5 @@ const tc_kernels NAME(TC_ISA) = {
     .max_pool_array = max_pool2d_array,
     .max_pool_array_backward = max_pool2d_array_backward,
     .softmax_cross_entropy_row = softmax_cross_entropy_row,
+    .peak = peak,
 };

@@ -24,28 +24,28 @@ static void sum_slots(const float *slots, ptrdiff_t stride, ptrdiff_t count, ptr
 }
 
 /* w -= learning_rate * g. */
-static __attribute__((noinline)) void update_sgd(const float *hyper, ptrdiff_t n, float *w, const float *g) {
-    const vfloat rate = v_set1(hyper[0]);
+static __attribute__((noinline)) void update_sgd(const double *hyper, ptrdiff_t n, float *w, const float *g) {
+    const vfloat rate = v_set1((float)hyper[0]);
     for (ptrdiff_t i = 0; i < n; i += LANES) v_store(w + i, v_load(w + i) - rate * v_load(g + i));
 }
 
 /* m = momentum * m - learning_rate * g;  w += m, or w += momentum * m - learning_rate * g. */
-static __attribute__((noinline)) void update_momentum(const float *hyper, ptrdiff_t n, float *w, const float *g,
+static __attribute__((noinline)) void update_momentum(const double *hyper, ptrdiff_t n, float *w, const float *g,
                                                       float *m) {
-    const vfloat rate = v_set1(hyper[0]), momentum = v_set1(hyper[1]);
+    const vfloat rate = v_set1((float)hyper[0]), momentum = v_set1((float)hyper[1]);
     const int nesterov = hyper[2] != 0;
     for (ptrdiff_t i = 0; i < n; i += LANES) {
-        vfloat step = rate * v_load(g + i), speed = momentum * v_load(m + i) - step;
+        vfloat step = rate * v_load(g + i), speed = v_fma(momentum, v_load(m + i), -step);
         v_store(m + i, speed);
-        v_store(w + i, v_load(w + i) + (nesterov ? momentum * speed - step : speed));
+        v_store(w + i, v_load(w + i) + (nesterov ? v_fma(momentum, speed, -step) : speed));
     }
 }
 
 /* m += (g - m) (1 - beta_1);  v += (g g - v) (1 - beta_2);  w -= m alpha / (sqrt(v) + epsilon). */
-static __attribute__((noinline)) void update_adam(const float *hyper, ptrdiff_t n, float *w, const float *g,
+static __attribute__((noinline)) void update_adam(const double *hyper, ptrdiff_t n, float *w, const float *g,
                                                   float *first, float *second) {
-    const vfloat alpha = v_set1(hyper[0]), epsilon = v_set1(hyper[3]);
-    const vfloat rate_1 = v_set1(1.0f - hyper[1]), rate_2 = v_set1(1.0f - hyper[2]);
+    const vfloat alpha = v_set1((float)hyper[0]), epsilon = v_set1((float)hyper[3]);
+    const vfloat rate_1 = v_set1((float)(1 - hyper[1])), rate_2 = v_set1((float)(1 - hyper[2]));
     for (ptrdiff_t i = 0; i < n; i += LANES) {
         vfloat d = v_load(g + i), m = v_load(first + i), v = v_load(second + i);
         m += (d - m) * rate_1;
@@ -57,7 +57,7 @@ static __attribute__((noinline)) void update_adam(const float *hyper, ptrdiff_t 
 }
 
 /* n is a multiple of LANES. */
-static void update_vectors(int kind, const float *hyper, ptrdiff_t n, float *w, const float *g, float *s0,
+static void update_vectors(int kind, const double *hyper, ptrdiff_t n, float *w, const float *g, float *s0,
                            float *s1) {
     switch (kind) {
     case TC_OPTIMIZER_SGD: update_sgd(hyper, n, w, g); break;
@@ -68,7 +68,7 @@ static void update_vectors(int kind, const float *hyper, ptrdiff_t n, float *w, 
 
 /* w, g, s0, s1 [n]: w and the states the rule has are updated; others may be NULL.
  * kind: enum tc_optimizer, which tells what hyper holds. */
-static void update_weights(int kind, const float *hyper, ptrdiff_t n, float *w, const float *g, float *s0,
+static void update_weights(int kind, const double *hyper, ptrdiff_t n, float *w, const float *g, float *s0,
                            float *s1) {
     const ptrdiff_t whole_vectors = n / LANES * LANES, rest = n - whole_vectors;
     if (whole_vectors) update_vectors(kind, hyper, whole_vectors, w, g, s0, s1);

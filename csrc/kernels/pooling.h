@@ -44,8 +44,8 @@ ALWAYS_INLINE vint load_index(const void *index, int bytes, ptrdiff_t i) {
 #endif
 }
 
-/* v beats m: greater, or not a number (which then stays: nothing is greater than it). */
-ALWAYS_INLINE vmask beats(vfloat v, vfloat m) { return m_or(v_gt(v, m), m_not(v_eq(v, v))); }
+/* v beats m: greater, or the first that is not a number. */
+ALWAYS_INLINE vmask beats(vfloat v, vfloat m) { return m_and(v_not_le(v, m), v_eq(m, m)); }
 
 ALWAYS_INLINE void max_pool_row_of(const tc_pool *pool, const float *const *x, float *y, void *index,
                                    const int index_bytes) {
@@ -55,9 +55,11 @@ ALWAYS_INLINE void max_pool_row_of(const tc_pool *pool, const float *const *x, f
         ptrdiff_t left = b * pool->stride_width - pool->pad_left;
         ptrdiff_t j0 = left < 0 ? -left : 0, j1 = pool->window_width;
         if (left + j1 > pool->x_columns) j1 = pool->x_columns - left;
+        ptrdiff_t i0 = 0;
+        while (!x[i0]) i0++;
         for (ptrdiff_t c = 0; c < channels; c++) {
-            vfloat m = v_set1(-__builtin_inff());
-            vint at = vi_set1(-1);
+            vfloat m = v_set1(-__builtin_inff()); /* the first pixel, should all be no greater */
+            vint at = vi_set1((int32_t)(i0 * pool->window_width + j0));
             for (ptrdiff_t i = 0; i < pool->window_height; i++) {
                 if (!x[i]) continue;
                 const vfloat *row = (const vfloat *)x[i] + left * channels + c;

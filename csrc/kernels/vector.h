@@ -18,6 +18,9 @@
 #include <emmintrin.h>
 #define LANES 4
 #else
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 #include <math.h>
 #define LANES 4
 #endif
@@ -42,6 +45,7 @@ ALWAYS_INLINE vfloat v_abs(vfloat a) { return (vfloat)((vint)a & 0x7fffffff); }
 ALWAYS_INLINE vfloat v_from_int(vint a) { return __builtin_convertvector(a, vfloat); }
 
 /* Masks: one truth value a lane.  v_select(m, a, b) is a where m holds, else b.
+ * v_not_le(a, b) is true where either is NaN.
  * v_max(a, b) is a > b ? a : b: b where either is NaN (as the instruction does). */
 #if defined(__AVX512F__)
 typedef __mmask16 vmask;
@@ -50,6 +54,7 @@ ALWAYS_INLINE vmask v_ge(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512
 ALWAYS_INLINE vmask v_eq(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ); }
 ALWAYS_INLINE vmask vi_eq(vint a, vint b) { return _mm512_cmpeq_epi32_mask((__m512i)a, (__m512i)b); }
 ALWAYS_INLINE vmask vi_gt(vint a, vint b) { return _mm512_cmpgt_epi32_mask((__m512i)a, (__m512i)b); }
+ALWAYS_INLINE vmask v_not_le(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_NLE_UQ); }
 ALWAYS_INLINE vmask m_or(vmask a, vmask b) { return (vmask)(a | b); }
 ALWAYS_INLINE vmask m_and(vmask a, vmask b) { return (vmask)(a & b); }
 ALWAYS_INLINE vmask m_not(vmask a) { return (vmask)~a; }
@@ -66,6 +71,7 @@ ALWAYS_INLINE vmask v_ge(vfloat a, vfloat b) { return a >= b; }
 ALWAYS_INLINE vmask v_eq(vfloat a, vfloat b) { return a == b; }
 ALWAYS_INLINE vmask vi_eq(vint a, vint b) { return a == b; }
 ALWAYS_INLINE vmask vi_gt(vint a, vint b) { return a > b; }
+ALWAYS_INLINE vmask v_not_le(vfloat a, vfloat b) { return ~(a <= b); }
 ALWAYS_INLINE vmask m_or(vmask a, vmask b) { return a | b; }
 ALWAYS_INLINE vmask m_and(vmask a, vmask b) { return a & b; }
 ALWAYS_INLINE vmask m_not(vmask a) { return ~a; }
@@ -97,6 +103,21 @@ ALWAYS_INLINE vint v_round_to_int(vfloat a) {
 #endif
 #endif
 
+/* a * b + c, rounded once where the instruction set can.  A plain a * b + c becomes the
+ * same, at the compiler's discretion; this is for a sum of two products, where its
+ * choice of the one to fuse would change from place to place. */
+ALWAYS_INLINE vfloat v_fma(vfloat a, vfloat b, vfloat c) {
+#if defined(__AVX512F__)
+    return (vfloat)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__) && LANES == 8
+    return (vfloat)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (vfloat)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+
 /* The first count (1 to LANES) values at p, the other lanes filled with `fill`; and back. */
 #if defined(__AVX512F__)
 #define LANES_HAVE_PARTS 1 /* parts of a vector cost no more than a whole one */
@@ -126,7 +147,9 @@ ALWAYS_INLINE vint vi_load_part(const int32_t *p, ptrdiff_t count) {
     memcpy(&a, p, (size_t)count * sizeof(int32_t));
     return a;
 }
-ALWAYS_INLINE void vi_store_part(int32_t *p, vint a, ptrdiff_t count) { memcpy(p, &a, (size_t)count * sizeof(int32_t)); }
+ALWAYS_INLINE void vi_store_part(int32_t *p, vint a, ptrdiff_t count) {
+    memcpy(p, &a, (size_t)count * sizeof(int32_t));
+}
 #endif
 
 /* The largest lane; of lanes that are NaN nothing is promised. */

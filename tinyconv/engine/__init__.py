@@ -13,7 +13,7 @@ from typing import Any
 
 from tinyconv.engine.program import Program
 
-__all__ = ["Executor", "Program", "backend", "config", "get_num_threads", "set_num_threads"]
+__all__ = ["Executor", "Program", "backend", "config", "get_num_threads", "measure_peak", "set_num_threads"]
 
 _reason = ""  # why the fallback is in use
 _native: Any = None
@@ -96,6 +96,18 @@ def set_num_threads(threads: int) -> None:
 def get_num_threads() -> int:
     """How many threads the engine uses; 1 on the NumPy backend, whose BLAS has its own setting."""
     return _native.get_num_threads() if _native is not None else 1
+
+
+def measure_peak(seconds: float = 0.2) -> float | None:
+    """The most float32 operations a second (a multiply-add is two) that this processor does.
+
+    Args:
+        seconds: How long to measure. Defaults to 0.2.
+
+    Returns:
+        FLOP/s with the threads and the instruction set in use; None on the NumPy backend.
+    """
+    return _native.measure_peak(seconds) if _native is not None else None
 
 
 def config() -> dict[str, Any]:

@@ -50,7 +50,7 @@ cdef extern from "tinyconv.h" nogil:
 
     ctypedef struct tc_update:
         int optimizer
-        float hyperparameters[4]
+        double hyperparameters[4]
         float *const *states
 
     ctypedef struct tc_program:
@@ -81,6 +81,7 @@ cdef extern from "tinyconv.h" nogil:
     int tc_softmax_cross_entropy(const float *logits, const int32_t *labels, const float *dense,
                                  ptrdiff_t n, ptrdiff_t c, double *loss, float *gradient) noexcept
 
+    double tc_measure_peak(double seconds) noexcept
     void tc_set_threads(int threads) noexcept
     int tc_threads() noexcept
     int tc_has_openmp() noexcept

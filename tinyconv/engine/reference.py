@@ -22,6 +22,10 @@ _CHUNK_BYTES = 16 << 20
 _CROSSENTROPIES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
 
 
+# (input, what backward needs) of every operation, then (output, None).
+_Tape = list[tuple[Any, Any]]
+
+
 class _Batch(NamedTuple):
     """One call's arguments, checked: see `Executor`."""
 
@@ -168,12 +172,9 @@ class Executor:
         return sums
 
     def _forward(self, z: np.ndarray, weights: list[np.ndarray], noise: ops.Noise | None,
-                 backward: bool) -> list[tuple[np.ndarray, Any]]:
-        """(input, what backward needs) of every operation, and at the end (output, None).
-
-        Without backward only what the loss may need is kept: the last input and the output.
-        """
-        tape = []
+                 backward: bool) -> _Tape:
+        """Runs every operation; without backward only what the loss may need is kept."""
+        tape: _Tape = []
         for i, op in enumerate(self.program.ops):
             y, saved = ops.FORWARD[op.kind](op, z, [weights[w] for w in op.weights], noise)
             keep = backward or i >= self._last_activation
@@ -182,7 +183,7 @@ class Executor:
         tape.append((z, None))
         return tape
 
-    def _measure(self, batch: _Batch, start: int, stop: int, wanted: _Objective, tape: list[tuple[np.ndarray, Any]],
+    def _measure(self, batch: _Batch, start: int, stop: int, wanted: _Objective, tape: _Tape,
                  sums: np.ndarray) -> tuple[int, np.ndarray]:
         """Adds loss and metrics to sums; the operation to go back from, and the gradient of its input there."""
         height, width, channels = self.program.output_shape
@@ -201,7 +202,8 @@ class Executor:
         if batch.sample_weight is not None:
             weight = batch.sample_weight[rows]
             values = values * weight
-            gradient = gradient * weight[:, None, None]
+            # A sample of weight 0 does not train, whatever its gradient: not even a NaN.
+            gradient = np.where(weight[:, None, None] == 0, 0, gradient * weight[:, None, None])
         sums[0] += values.sum()
         for i, metric in enumerate(wanted.metrics):
             sums[1 + i] += objective.count(metric, output, labels).sum()
@@ -209,11 +211,11 @@ class Executor:
             gradient = gradient * gradient.dtype.type(1 / batch.n)
         return end, gradient.reshape(measured.shape)
 
-    def _backward(self, end: int, lowest: int, dy: np.ndarray, tape: list[tuple[np.ndarray, Any]],
+    def _backward(self, end: int, lowest: int, dy: np.ndarray, tape: _Tape,
                   weights: list[np.ndarray], gradients: list[np.ndarray | None] | None,
                   want_dx: bool) -> np.ndarray | None:
-        """From the gradient of operation `end`'s input down to operation `lowest`'s."""
-        dz: np.ndarray | None = dy
+        """From the gradient of operation `end`'s input down to that of operation `lowest`'s."""
+        dz: Any = dy
         for i in range(end - 1, lowest - 1, -1):
             op = self.program.ops[i]
             dz, parts = ops.BACKWARD[op.kind](op, dz, tape[i][1], [weights[w] for w in op.weights],

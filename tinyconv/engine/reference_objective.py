@@ -26,14 +26,16 @@ def measure(loss: Loss, from_logits: bool, z: np.ndarray, labels: np.ndarray) ->
     from_logits: whether z is what goes into a softmax or sigmoid.  If not, z are probabilities.
     """
     positions, channels = z.shape[1:]
+    if labels.ndim == 3:
+        labels = labels.astype(z.dtype, copy=False)
     if loss.kind == "inner_product":
-        return (z * labels).sum(axis=(1, 2), dtype=np.float64), labels.astype(z.dtype)
+        return (z * labels).sum(axis=(1, 2), dtype=np.float64), labels
     if loss.kind == "mean_squared_error":
         difference = z - labels
         values, gradient = np.square(difference) / channels, difference * (2 / channels)
     elif loss.kind == "binary_crossentropy":
         targets = labels * (1 - loss.label_smoothing) + loss.label_smoothing / 2 if loss.label_smoothing else labels
-        values, gradient = (_binary_logits if from_logits else _binary_probabilities)(z, targets.astype(z.dtype))
+        values, gradient = (_binary_logits if from_logits else _binary_probabilities)(z, targets)
         values, gradient = values / channels, gradient / channels
     else:
         values, gradient = (_logits if from_logits else _probabilities)(z, _targets(loss, labels, z))
@@ -48,7 +50,7 @@ def _targets(loss: Loss, labels: np.ndarray, z: np.ndarray) -> np.ndarray:
         np.put_along_axis(targets, labels[..., None], 1, axis=-1)
         return targets
     smoothing = loss.label_smoothing
-    return (labels * (1 - smoothing) + smoothing / z.shape[-1] if smoothing else labels).astype(z.dtype)
+    return labels * (1 - smoothing) + smoothing / z.shape[-1] if smoothing else labels
 
 
 def _logits(z: np.ndarray, targets: np.ndarray) -> Measured:

@@ -214,7 +214,9 @@ def dropout_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_d
 
 def dropout_mask(noise: Noise, stream: int, rate: float, images: int, values: int) -> np.ndarray:
     """Which values dropout keeps, bool (images, values); `random_key` and `random_bits` for all images at once."""
-    positions = np.arange(noise.first, noise.first + images, dtype=np.uint64)[:, None]
+    positions: Any = np.arange(noise.first, noise.first + images, dtype=np.uint64)[:, None]
+    first: Any
+    second: Any
     first, second = random_key(noise.seed, noise.step, stream, positions)
     bits = random_bits((first.astype(np.uint32), second.astype(np.uint32)), np.arange(values, dtype=np.uint32))
     # Rates are float32 numbers: what C computes with.

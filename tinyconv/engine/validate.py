@@ -30,7 +30,6 @@ _FLOAT32 = np.dtype(np.float32)
 _UINT32, _UINT64 = np.dtype(np.uint32), np.dtype(np.uint64)
 _INPUTS = (np.dtype(np.uint8), _FLOAT32)
 _FLOATS, _IDS, _INDICES = (_FLOAT32,), (np.dtype(np.int32),), (np.dtype(np.int64),)
-_largest = np.maximum.reduce  # of a 1-D array half the price of .max()
 
 Batch = tuple[np.ndarray, Any, Any, Any, Any, int]
 
@@ -68,7 +67,7 @@ def check_batch(program: Program, x: Any, y: Any = None, indices: Any = None, sa
             raise ValueError(f"Expected indices to have 1 dimension. Received: indices.shape={indices.shape}")
         n = indices.shape[0]
         # As unsigned numbers negative indices are the largest: one pass finds both kinds.
-        if n and _largest(indices.view(_UINT64)) >= samples:
+        if n and np.maximum.reduce(indices.view(_UINT64)) >= samples:
             raise ValueError(f"Expected indices in [0, {samples}). "
                              f"Received: indices from {indices.min()} to {indices.max()}")
     if loss is not None:
@@ -184,7 +183,7 @@ def _check_y(program: Program, y: Any, sparse: bool, samples: int, indices: np.n
     if sparse:
         taken = y if indices is None else y[indices]
         channels = program.output_shape[2]
-        if taken.size and _largest(taken.view(_UINT32)) >= channels:
+        if taken.size and np.maximum.reduce(taken.view(_UINT32), axis=None) >= channels:
             check_labels(taken, channels)
     return y
 

@@ -11,8 +11,9 @@ import math
 import os
 import re
 import stat
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 __all__ = [
     "FormatError", "MissingFileError", "check_depth", "checked_dict", "checked_integer", "checked_list",
@@ -163,7 +164,7 @@ def parse_json(data: bytes, what: str) -> Any:
     except ValueError as error:
         raise FormatError(f"{what}: expected JSON. Received: {shorten(str(error))}") from None
     except RecursionError:
-        raise FormatError(f"{what}: expected at most {MAX_JSON_DEPTH} levels of JSON. Received: more") from None
+        raise FormatError(f"{what}: expected at most {MAX_JSON_DEPTH} levels. Received: more") from None
     check_depth(value, what)
     return value
 
@@ -208,7 +209,7 @@ def _constant(text: str) -> NoReturn:
 # --- files ---
 
 
-def open_inside(folder: Path, name: Any, what: str) -> tuple[BinaryIO, int]:
+def open_inside(folder: Path, name: Any, what: str) -> tuple[FileIO, int]:
     """Opens a file that a file names, for reading, if it is a regular file inside `folder`.
 
     Args:
@@ -242,7 +243,7 @@ def open_inside(folder: Path, name: Any, what: str) -> tuple[BinaryIO, int]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         fail(what, "a plain file", name)
-    return os.fdopen(descriptor, "rb", buffering=0), status.st_size
+    return FileIO(descriptor, "rb"), status.st_size
 
 
 def read_json(folder: Path, name: str) -> bytes:

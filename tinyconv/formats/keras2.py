@@ -13,7 +13,15 @@ import warnings
 from typing import Any
 
 from tinyconv import initializers, layers
-from tinyconv.formats.guard import FormatError, checked_dict, checked_list, checked_string, fail, shorten, unique
+from tinyconv.formats.guard import (
+    FormatError,
+    checked_dict,
+    checked_list,
+    checked_string,
+    fail,
+    shorten,
+    unique,
+)
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
 
 __all__ = ["PRIVATE", "create_layers", "read_topology", "write_topology"]
@@ -179,8 +187,8 @@ def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
             case [[[str() as source, 0, 0, *_]]] if source not in following:
                 following[source] = index
             case _:
-                raise FormatError("layers: expected a plain chain. Received: a layer without exactly one input "
-                                  f"of its own, {shorten(value.get('name'))}")
+                raise FormatError("layers: expected a plain chain. Received: a layer without exactly one "
+                                  f"input of its own, {shorten(value.get('name'))}")
     names = unique([checked_string(value.get("name"), "layer name") for value in values], "layer names")
     order = [] if first is None else [first]
     while order and names[order[-1]] in following and len(order) < len(values):
@@ -246,7 +254,8 @@ def _read_settings(config: dict[str, Any], what: str) -> dict[str, Any]:
             fail(what, "an activation that tinyconv has", "Keras 2's hard_sigmoid, clip(0.2 x + 0.5, 0, 1)")
         config["activation"] = activation.removeprefix(PRIVATE)
     elif isinstance(activation, dict):
-        config["activation"] = {**activation, "class_name": str(activation.get("class_name")).removeprefix(PRIVATE)}
+        class_name = str(activation.get("class_name")).removeprefix(PRIVATE)
+        config["activation"] = {**activation, "class_name": class_name}
     for key in [key for key in config if key.endswith("_initializer")]:
         value = config[key]
         if isinstance(value, dict) and isinstance(value.get("class_name"), str):

@@ -10,14 +10,24 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from tinyconv.formats.guard import (
-    FormatError, checked_dict, checked_list, checked_number, checked_product, checked_shape, checked_string,
-    fail, open_inside, shorten, unique,
+    FormatError,
+    checked_dict,
+    checked_list,
+    checked_number,
+    checked_product,
+    checked_shape,
+    checked_string,
+    fail,
+    open_inside,
+    shorten,
+    unique,
 )
 
 __all__ = ["Group", "Shards", "WeightSpec", "match", "parse_manifest"]
@@ -122,7 +132,7 @@ class Shards:
     """
 
     def __init__(self, folder: Path, group: Group, opened: set[tuple[int, int]]) -> None:
-        self._files: list[tuple[BinaryIO, str]] = []
+        self._files: list[tuple[FileIO, str]] = []
         self._digests = group.digests
         self._hash: Any = None
         self._index = 0
@@ -153,12 +163,12 @@ class Shards:
     def read(self, spec: WeightSpec, out: np.ndarray | None) -> None:
         """Reads the next weight into `out`, C-contiguous with spec.size values; None skips it."""
         if out is not None and spec.stored == np.dtype("<f4") == out.dtype and sys.byteorder == "little":
-            self._read_into(memoryview(out.reshape(-1)).cast("B"), spec.name)
+            self._read_into(out.reshape(-1).view(np.uint8).data, spec.name)
             return
         flat = None if out is None else out.reshape(-1)
         for start in range(0, spec.size, _CHUNK):
             stored = np.empty(min(_CHUNK, spec.size - start), spec.stored)
-            self._read_into(memoryview(stored.view(np.uint8)), spec.name)
+            self._read_into(stored.view(np.uint8).data, spec.name)
             if flat is not None:
                 flat[start:start + stored.size] = _decode(stored, spec)
 
@@ -183,9 +193,10 @@ class Shards:
 
     def _next_file(self) -> None:
         if self._hash is not None and self._hash.hexdigest() != self._digests[self._index]:
-            fail(f"weights in {self._files[self._index][1]!r}",
-                 f"bytes of SHA-256 {self._digests[self._index][:16]}...",
-                 f"SHA-256 {self._hash.hexdigest()[:16]}..., the file is damaged")
+            raise FormatError(
+                f"weights in {shorten(self._files[self._index][1])}: the file is damaged, expected SHA-256 "
+                f"{shorten(self._digests[self._index])}. Received: {self._hash.hexdigest()}"
+            )
         self._hash = None
         self._index += 1
 
@@ -213,7 +224,7 @@ _SPELLINGS = (
     lambda name: name,
     lambda name: re.sub(r":\d+$", "", name),  # conv2d/kernel:0
     lambda name: "/".join(re.sub(r":\d+$", "", name).split("/")[-2:]),  # sequential/conv2d/kernel
-    lambda name: "/".join(re.sub(r":\d+$", "", name).split("/")[:1] + name.split("/")[-1:]),  # conv2d/cell/kernel
+    lambda name: "/".join(name.split("/")[:1] + name.split("/")[-1:]),  # conv2d/cell/kernel
 )
 
 

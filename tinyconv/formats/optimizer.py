@@ -78,7 +78,7 @@ class StateReader:
     """
 
     def __init__(self, model: Any, specs: list[WeightSpec], restore: bool) -> None:
-        self._optimizer = model.optimizer if restore and specs else None
+        self._optimizer: Any = model.optimizer if restore and specs else None
         self._steps = np.zeros(1, np.int64)
         self._arrays: dict[str, np.ndarray] = {}  # where the weights of the file go
         self._pairs: list[tuple[str, str, np.ndarray]] = []  # momentum, velocity, state array
@@ -95,8 +95,9 @@ class StateReader:
         names = _weight_names(model)
         shapes = {f"{name}/{slot}": (index, slot, weight.shape)
                   for index, (name, weight) in enumerate(zip(names, model.weights)) for slot in slots}
-        found = [shapes.get(spec.name) for spec in specs[1:]]
-        if None in found:
+        if all(spec.name in shapes for spec in specs[1:]):
+            found = [shapes[spec.name] for spec in specs[1:]]
+        else:
             found = self._in_order(model, slots, specs[1:])
         for spec, (index, slot, shape) in zip(specs[1:], found):
             if spec.shape != shape or spec.dtype != "float32":
@@ -126,7 +127,8 @@ class StateReader:
         state = self._optimizer.state
         if not state[index]:  # of a weight that is frozen now
             shape = self._optimizer._weights[index].shape
-            state[index] = [np.zeros(shape, np.float32) for _ in range(1 if "momentum" in slots else len(slots))]
+            count = 1 if "momentum" in slots else len(slots)
+            state[index] = [np.zeros(shape, np.float32) for _ in range(count)]
         return np.empty_like(state[index][0]) if "momentum" in slots else state[index][slots.index(slot)]
 
     def target(self, spec: WeightSpec) -> np.ndarray | None:

@@ -17,7 +17,6 @@ userDefinedMetadata  under "tinyconv": the compile settings in full, and what
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,15 @@ import numpy as np
 from tinyconv import initializers
 from tinyconv.formats import keras2, optimizer, store
 from tinyconv.formats.guard import (
-    FormatError, MissingFileError, checked_dict, checked_product, fail, parse_json, read_json, shorten,
+    FormatError,
+    MissingFileError,
+    checked_dict,
+    checked_integer,
+    checked_product,
+    fail,
+    parse_json,
+    read_json,
+    shorten,
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
 from tinyconv.formats.training import read_training_config, write_training_config
@@ -35,6 +42,9 @@ from tinyconv.models import Sequential
 
 __all__ = ["load", "save"]
 
+# Windows and steps of more pixels than this many times the input's size (and a few) are no network's:
+# running such a layer could take for ever.
+_WINDOW_FACTOR, _WINDOW_EXTRA = 4, 64
 # How often a folder is read again that another process saves to meanwhile.
 _ATTEMPTS = 5
 
@@ -66,8 +76,9 @@ def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
             document["trainingConfig"] = config
     document["userDefinedMetadata"] = {"tinyconv": own}
     if private:
-        warnings.warn(f"TensorFlow.js will refuse this model, it has no {', '.join(sorted(set(private))[:4])}; "
-                      "tinyconv reads it.", stacklevel=4)
+        names = ", ".join(sorted(set(private))[:4])
+        warnings.warn(f"TensorFlow.js will refuse this model, it has no {names}; tinyconv reads it.",
+                      stacklevel=4)
 
     def write_weights(append: Any) -> None:
         for _, array in tensors:
@@ -107,7 +118,8 @@ def load(path: Path) -> Any:
     """Reads the model of a folder or a model.json. See `formats.load_model`."""
     folder, name = (path, store.DESCRIPTION) if path.is_dir() else (path.parent, path.name)
     if not path.exists():
-        raise MissingFileError(f"load_model expected a model's folder or its model.json. Received: {path} (missing)")
+        raise MissingFileError("load_model expected a model's folder or its model.json. "
+                               f"Received: {path} (missing)")
     for attempt in range(_ATTEMPTS):
         data = read_json(folder, name)
         try:
@@ -122,7 +134,8 @@ def load(path: Path) -> Any:
 def _load(folder: Path, document: Any) -> Any:
     document = checked_dict(document, "the file")
     if document.get("format") not in (None, "layers-model"):
-        fail("format", "layers-model (graph models hold TensorFlow operations, not layers)", document["format"])
+        fail("format", "layers-model (graph models hold TensorFlow operations, not layers)",
+             document["format"])
     name, entries, training = keras2.read_topology(document.get("modelTopology"))
     created = keras2.create_layers(entries)
     expected = _expected_weights(created)
@@ -139,8 +152,8 @@ def _load(folder: Path, document: Any) -> Any:
         # Only now, when the files are as long as the shapes say, is memory taken for the weights.
         model = _build(created, name)
         restore = _compile(model, document, training)
-        state = optimizer.StateReader(model, [spec for group in groups for spec in group.specs if spec.is_optimizer],
-                                      restore)
+        moments = [spec for group in groups for spec in group.specs if spec.is_optimizer]
+        state = optimizer.StateReader(model, moments, restore)
         arrays = [weight.value for weight in model.weights]
         for group, files in zip(groups, shards):
             _read_group(group, files, targets, arrays, state)
@@ -165,9 +178,17 @@ def _expected_weights(created: list[Any]) -> list[tuple[str, tuple[int, ...]]]:
         for name, size in layer.weight_shapes(shape).items():
             checked_product(size, f"{what} {name}")
             expected.append((f"{layer.name}/{name}", size))
+        _check_windows(layer, shape, what)
         shape = _guarded(what, layer.compute_output_shape, shape)
         checked_product(shape, what)
     return expected
+
+
+def _check_windows(layer: Any, shape: tuple[int, ...], what: str) -> None:
+    limit = _WINDOW_FACTOR * max(shape) + _WINDOW_EXTRA
+    for name in ("pool_size", "kernel_size", "dilation_rate", "strides"):
+        for size in getattr(layer, name, ()):
+            checked_integer(size, f"{what} {name}", 1, limit)
 
 
 class _Unset(initializers.Initializer):

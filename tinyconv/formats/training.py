@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from tinyconv import losses, metrics, optimizers
+from tinyconv.formats.guard import checked_dict
 from tinyconv.utils import to_snake_case
 
 __all__ = ["read_training_config", "write_training_config"]
 
 # Losses and metrics that TensorFlow.js finds by these names.
-_LOSSES = ("binary_crossentropy", "categorical_crossentropy", "mean_squared_error", "sparse_categorical_crossentropy")
+_LOSSES = (
+    "binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
+    "sparse_categorical_crossentropy",
+)
 _METRICS = {
     "acc": "acc", "accuracy": "accuracy", "binary_accuracy": "binary_accuracy",
     "categorical_accuracy": "categorical_accuracy", "mae": "mae", "mean_absolute_error": "mae", "mse": "mse",
@@ -88,9 +92,9 @@ def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_optimizer(value: Any) -> optimizers.Optimizer:
-    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
-        raise ValueError(f"Expected an optimizer's class_name and config. Received: {str(value)[:80]}")
-    config = {to_snake_case(key): setting for key, setting in value["config"].items()}
+    value = checked_dict(value, "optimizer_config")
+    config = checked_dict(value.get("config"), "optimizer_config config")
+    config = {to_snake_case(key): setting for key, setting in config.items()}
     class_name = "SGD" if value.get("class_name") == "Momentum" else value.get("class_name")
     return optimizers.deserialize({"class_name": class_name, "config": config})
 

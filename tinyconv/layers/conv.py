@@ -75,10 +75,10 @@ class Conv2D(Layer):
         return {**weights, "bias": (self.filters,)} if self.use_bias else weights
 
     def lower(self, builder: ProgramBuilder) -> None:
-        padding = shapes.window_padding(self.input_shape, self.kernel_size, self.strides, self.padding,
-                                        self.dilation_rate)
+        _, strides = shapes.clip_window(self.input_shape, self.kernel_size, self.strides)
+        padding = shapes.window_padding(self.input_shape, self.kernel_size, strides, self.padding, self.dilation_rate)
         builder.add("conv2d", as_image_shape(self.output_shape), self.lower_weights(builder), self.name,
-                    kernel_size=self.kernel_size, strides=self.strides, padding=padding,
+                    kernel_size=self.kernel_size, strides=strides, padding=padding,
                     dilation_rate=self.dilation_rate)
         add_activation(builder, self.activation, self.name)
 

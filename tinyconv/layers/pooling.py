@@ -29,9 +29,10 @@ class Pooling2D(Layer):
         return shapes.pool2d_output_shape(input_shape, self.pool_size, self.strides, self.padding)
 
     def lower(self, builder: ProgramBuilder) -> None:
-        padding = shapes.window_padding(self.input_shape, self.pool_size, self.strides, self.padding)
+        window, strides = shapes.clip_window(self.input_shape, self.pool_size, self.strides)
+        padding = shapes.window_padding(self.input_shape, window, strides, self.padding)
         builder.add(self.kind, as_image_shape(self.output_shape), layer=self.name,
-                    pool_size=self.pool_size, strides=self.strides, padding=padding)
+                    pool_size=window, strides=strides, padding=padding)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pool_size": list(self.pool_size), "padding": self.padding,

@@ -1,0 +1,289 @@
+"""Downloads files over http and https: checked, resumed, and whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from tinyconv.shapes import describe
+
+__all__ = ["DownloadError", "cache_folder", "download", "has_checksum"]
+
+MAX_BYTES = 1 << 30
+TIMEOUT = 30.0
+_PIECE = 1 << 16
+_SCHEMES = ("http", "https")
+
+
+class DownloadError(OSError):
+    """A file could not be downloaded; the message is one line and names the address."""
+
+
+class _WrongRange(DownloadError):
+    """What is there of a partial download does not fit what the server has."""
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: the environment variable TINYCONV_CACHE, or `~/.cache/tinyconv`."""
+    given = os.environ.get("TINYCONV_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "tinyconv"
+
+
+def has_checksum(path: Path, sha256: str) -> bool:
+    """Whether there is a file with this SHA-256."""
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
+
+
+def download(url: str, path: str | os.PathLike[str], sha256: str | None = None, max_bytes: int = MAX_BYTES,
+             timeout: float = TIMEOUT, progress: bool = True) -> Path:
+    """Downloads a file; `path` appears only when it is complete.
+
+    A download that was interrupted leaves `<path>.part`, from which the next call goes on; only where
+    there is a checksum to tell whether the pieces fit.
+
+    Args:
+        url: Address, http or https. Redirections must stay with these, and with https once there.
+        path: Where to put the file; folders are created. A file that is there is replaced, unless it
+            has the checksum: then nothing is downloaded.
+        sha256: SHA-256 of the file, 64 hexadecimal digits. Defaults to None: not checked.
+        max_bytes: Most bytes to accept. Defaults to 1 GiB.
+        timeout: Seconds to wait for the server each time. Defaults to 30.
+        progress: Whether to show progress on stderr. Defaults to True.
+
+    Returns:
+        The path.
+
+    Raises:
+        DownloadError: If the server cannot be reached, answers with an error, ends too early, or sends
+            more than `max_bytes` or another file than `sha256` says.
+        ValueError: If the address is not http or https.
+    """
+    path = Path(path)
+    _check_url(url)
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"Expected sha256 to be 64 hexadecimal digits. Received: sha256={describe(sha256)}")
+    if sha256 is not None and has_checksum(path, sha256):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with _locked(part) as file:
+        try:
+            # Another process may have brought the file while this one waited.
+            if sha256 is None or not has_checksum(path, sha256):
+                _fill(url, file, sha256, max_bytes, timeout, progress)
+                _place(file, part, path)
+            else:
+                file.truncate(0)
+        finally:
+            if not file.closed and (sha256 is None or os.fstat(file.fileno()).st_size == 0):
+                file.close()
+                part.unlink(missing_ok=True)
+    return path
+
+
+def _fill(url: str, file: BinaryIO, sha256: str | None, max_bytes: int, timeout: float,
+          progress: bool) -> None:
+    """Brings a partial download to its end; where the pieces do not fit, it starts over once."""
+    resumable = sha256 is not None and os.fstat(file.fileno()).st_size > 0
+    digest = None
+    for resume in (True, False) if resumable else (False,):
+        try:
+            digest = _transfer(url, file, resume, max_bytes, timeout, progress)
+        except _WrongRange:
+            continue
+        if sha256 in (None, digest):
+            os.fsync(file.fileno())
+            return
+    file.truncate(0)  # not to be resumed
+    raise DownloadError(f"Expected {url} to have the SHA-256 {sha256}. Received: {digest}")
+
+
+def _place(file: BinaryIO, part: Path, path: Path) -> None:
+    if os.name == "nt":
+        file.close()  # Windows renames closed files only
+    os.replace(part, path)
+    file.close()
+
+
+def _check_url(url: Any) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        valid = isinstance(url, str) and parts.scheme in _SCHEMES and bool(parts.hostname) \
+            and re.search(r"[\x00-\x20\x7f]", url) is None and (parts.port or 1) > 0
+    except (ValueError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise ValueError(f"Expected the url to be an http or https address. Received: {describe(url)}")
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[BinaryIO]:
+    """Opens a partial download for this process alone; another one that loads the same file waits."""
+    while True:
+        file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        try:
+            if _lock(file, part):
+                yield file
+                return
+        finally:
+            file.close()
+
+
+def _lock(file: BinaryIO, part: Path) -> bool:
+    """Waits for the lock; False where the file was renamed or removed meanwhile."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: the checksum tells where two processes wrote into each other
+        return True
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(part))
+    except FileNotFoundError:
+        return False
+
+
+def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: float, progress: bool) -> str:
+    """Brings `file` to its full length; returns its SHA-256."""
+    import hashlib
+    import http.client
+
+    file.seek(0)
+    digest = hashlib.sha256()
+    if resume:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    start = file.tell()
+    try:
+        with _open(url, start, timeout) as response:
+            if start and response.status != 206:  # the server sends everything
+                start, digest = 0, hashlib.sha256()
+            total = _total(response, url, start)
+            if total is not None and total > max_bytes:
+                raise _too_long(url, max_bytes, total)
+            file.seek(start)
+            file.truncate()
+            received = start
+            with _Meter(url, total, received, progress) as meter:
+                while piece := response.read(_PIECE):
+                    received += len(piece)
+                    if received > max_bytes:
+                        raise _too_long(url, max_bytes, received)
+                    file.write(piece)
+                    digest.update(piece)
+                    meter.update(len(piece))
+    except DownloadError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
+        raise DownloadError(f"Could not download {url}: {reason}") from error
+    finally:
+        file.flush()
+    if total is not None and received != total:
+        raise DownloadError(f"Expected {url} to send {total} bytes. Received: {received} bytes before the "
+                            "connection ended")
+    return digest.hexdigest()
+
+
+def _too_long(url: str, max_bytes: int, received: int) -> DownloadError:
+    return DownloadError(f"Expected {url} to send at most {max_bytes} bytes. Received: {received} bytes")
+
+
+def _open(url: str, start: int, timeout: float) -> Any:
+    """The response to a request for the file from byte `start` on."""
+    from urllib.error import HTTPError
+    from urllib.request import Request
+
+    request = Request(url, headers={"User-Agent": "tinyconv", "Accept-Encoding": "identity"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        return _opener().open(request, timeout=timeout)
+    except HTTPError as error:
+        with error:
+            if start and error.code == 416:
+                raise _WrongRange(f"Could not resume {url}: HTTP status 416") from None
+            status = f"{error.code} {error.reason}".strip()
+            raise DownloadError(f"Could not download {url}: HTTP status {status}") from None
+
+
+def _opener() -> Any:
+    """What fetches http and https addresses and nothing else: no files, no FTP, no data addresses."""
+    from urllib import request
+
+    class Redirects(request.HTTPRedirectHandler):
+        def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+            scheme = newurl.partition(":")[0].lower()
+            if scheme not in _SCHEMES or (scheme == "http" and req.type == "https"):
+                fp.close()
+                raise DownloadError(f"Could not download {req.full_url}: redirected to {describe(newurl)}")
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    opener = request.OpenerDirector()
+    for handler in (request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
+                    request.HTTPDefaultErrorHandler, Redirects, request.HTTPErrorProcessor):
+        opener.add_handler(handler())
+    return opener
+
+
+def _total(response: Any, url: str, start: int) -> int | None:
+    """Size of the whole file, as the server states it."""
+    if start:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        if not match or int(match[1]) != start:
+            raise _WrongRange(f"Could not resume {url} at byte {start}: the server sends another part")
+        if match[2] != "*":
+            return int(match[2])
+    length = response.headers.get("Content-Length")
+    return start + int(length) if length and length.isdecimal() else None
+
+
+class _Meter:
+    """Progress on stderr: a bar where tqdm is installed, otherwise a line at each tenth."""
+
+    def __init__(self, url: str, total: int | None, start: int, show: bool) -> None:
+        name = url.rpartition("/")[2]
+        self._bar = _tqdm_bar(name, total, start) if show else None
+        self._show = show and self._bar is None
+        self._name, self._total, self._done, self._tenth = name, total, start, -1
+        self._report()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, count: int) -> None:
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        self._report()
+
+    def _report(self) -> None:
+        tenth = 10 * self._done // self._total if self._total else self._done >> 20
+        if self._show and tenth > self._tenth:
+            self._tenth = tenth
+            of = f" of {self._total / 1e6:.1f}" if self._total else ""
+            print(f"{self._name}: {self._done / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
+
+
+def _tqdm_bar(name: str, total: int | None, start: int) -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, file=sys.stderr)

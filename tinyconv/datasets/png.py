@@ -1,0 +1,162 @@
+"""Sprite PNG files: one image a row, read into uint8 arrays and written from them.
+
+A file is checked before it is decoded: its signature, its dimensions against the
+budget of memory, and the checksum of every chunk, which Pillow itself skips.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["MAX_BYTES", "read_png", "write_png"]
+
+# Room for 345 classes of 3,000 sketches, and far below what a hostile file could ask for.
+MAX_BYTES = 1 << 30
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_PIECE = 1 << 20
+
+
+class _Header(NamedTuple):
+    width: int
+    height: int
+    depth: int
+    color_type: int
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that Pillow takes for the pixels: 4 bytes each but for plain grey and palettes."""
+        if self.color_type not in (0, 3):
+            return 4 * self.width * self.height
+        return (4 if self.depth == 16 else 1) * self.width * self.height
+
+
+def read_png(path: Path, channels: int = 1, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """Decodes a PNG file of any colour type.
+
+    Args:
+        path: The file.
+        channels: 1 for the red channel (grey levels of a grey file), 3 for RGB, 4 for RGBA.
+        max_bytes: Most memory that the decoded pixels may take.
+
+    Returns:
+        uint8 array (height, width * channels), C-contiguous. Of 16 bit values the high byte.
+
+    Raises:
+        ValueError: If the file is no PNG, is truncated or corrupt, or is larger than `max_bytes`.
+        OSError: If the file cannot be opened.
+    """
+    import struct
+    import zlib
+
+    from PIL.PngImagePlugin import PngImageFile
+
+    with open(path, "rb") as file:
+        header = _check(file, path, max_bytes)
+        file.seek(0)
+        # Not Image.open: no other format may answer, and max_bytes is the budget, not a warning of Pillow's.
+        try:
+            with PngImageFile(file) as image:
+                return _pixels(image, channels)
+        except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
+            raise ValueError(f"Expected {path} to be a whole PNG image of {header.width}x{header.height} "
+                             f"pixels. Received: {' '.join(str(error).split())}") from error
+
+
+def _check(file: BinaryIO, path: Path, max_bytes: int) -> _Header:
+    """Walks through the chunks; the header, if the file is whole and within the budget."""
+    from zlib import crc32
+
+    def need(size: int, piece: bytes) -> bytes:
+        if len(piece) != size:
+            raise ValueError(f"Expected {path} to be a whole PNG file. Received: a file that ends after "
+                             f"{file.tell()} bytes, before its end chunk")
+        return piece
+
+    signature = file.read(len(_SIGNATURE))
+    if signature != _SIGNATURE:
+        raise ValueError(f"Expected {path} to be a PNG file. Received: a file that starts with {signature!r}")
+    header = None
+    while True:
+        length = int.from_bytes(need(4, file.read(4)), "big")
+        kind = need(4, file.read(4))
+        start = file.tell()
+        if header is None:
+            header = _read_header(kind, length, need(13, file.read(13)), path)
+            if header.decoded_bytes > max_bytes:
+                raise ValueError(f"Expected {path} to take at most max_bytes={max_bytes} decoded. Received: "
+                                 f"{header.width}x{header.height} pixels, {header.decoded_bytes} bytes")
+            file.seek(start)
+        checksum = crc32(kind)
+        left = length
+        while left:
+            piece = file.read(min(left, _PIECE))
+            need(min(left, _PIECE), piece)
+            checksum = crc32(piece, checksum)
+            left -= len(piece)
+        if need(4, file.read(4)) != checksum.to_bytes(4, "big"):
+            raise ValueError(f"Expected {path} to be an intact PNG file. Received: a wrong checksum of the "
+                             f"chunk {kind!r} at byte {start - 8}")
+        if kind == b"IEND":
+            return header
+
+
+def _read_header(kind: bytes, length: int, data: bytes, path: Path) -> _Header:
+    header = _Header(int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), data[8], data[9])
+    if kind != b"IHDR" or length != 13 or not header.width or not header.height \
+            or header.color_type not in _COLOR_TYPES or header.depth not in (1, 2, 4, 8, 16):
+        raise ValueError(f"Expected {path} to start with a valid PNG header. Received: {kind!r}, "
+                         f"{header.width}x{header.height} pixels, bit depth {header.depth}, "
+                         f"colour type {header.color_type}")
+    return header
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    """The pixels of an opened image, strip by strip: Pillow's own conversion needs three copies at once."""
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width * channels), np.uint8)
+    rows = max(1, _PIECE // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = _as_mode(image.crop((0, top, width, bottom)), channels)
+        pixels[top:bottom] = np.frombuffer(strip.tobytes(), np.uint8).reshape(bottom - top, -1)
+    return pixels
+
+
+def _as_mode(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits: the high byte, as Pillow takes it of 16 bit RGB
+        from PIL import Image
+
+        dtype = np.dtype({"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}.get(image.mode, np.int32))
+        high = (np.frombuffer(image.tobytes(), dtype) >> 8).astype(np.uint8)
+        image = Image.frombytes("L", image.size, high.tobytes())
+    if image.mode == _MODES[channels]:
+        return image
+    if channels > 1:
+        return image.convert("RGBA").convert(_MODES[channels])
+    if image.mode == "P":
+        image = image.convert("RGBA")  # not RGB: it would warn of a palette with transparency
+    return image.convert("L") if image.mode == "1" else image.getchannel(0)
+
+
+def write_png(file: BinaryIO, rows: np.ndarray, channels: int = 1) -> None:
+    """Writes a PNG file.
+
+    Args:
+        file: Where to.
+        rows: uint8 array (N, width * channels).
+        channels: 1 for a grey file, 3 for RGB, 4 for RGBA.
+    """
+    from PIL import Image
+
+    mode = _MODES[channels]
+    size = (rows.shape[1] // channels, rows.shape[0])
+    Image.frombuffer(mode, size, np.ascontiguousarray(rows), "raw", mode, 0, 1).save(file, "PNG")

@@ -1,0 +1,151 @@
+"""Writes sprites, the two files that `Sprite` reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tinyconv.datasets.png import write_png
+from tinyconv.shapes import check_integer, describe
+
+__all__ = ["write_sprite"]
+
+
+def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = None, one_hot: bool = True,
+                 prefix: str = "") -> tuple[Path, Path]:
+    """Writes labelled images as a sprite: a PNG with one image a row, and a file of labels.
+
+    Both files are written under temporary names and renamed when they are complete; where one
+    cannot be, the files that were there before stay.
+
+    Args:
+        images: uint8 array (N, height, width), (N, height * width), or (N, height, width, channels)
+            with 1, 3 (RGB) or 4 (RGBA) channels.
+        labels: Class ids (N,), or one-hot rows (N, num_classes).
+        path: Folder for the files, created where it is missing, or a pair of paths (images, labels).
+        num_classes: Number of classes. Defaults to None: the width of one-hot rows, otherwise the
+            largest class id plus 1.
+        one_hot: Whether the label file is one-hot, one byte an image and class, as the tutorials
+            expect, or has one byte an image, for at most 256 classes. Defaults to True.
+        prefix: Start of the file names in a folder: "mnist" gives `mnist_images.png` and
+            `mnist_labels_uint8`. Defaults to "": `images.png` and `labels_uint8`.
+
+    Returns:
+        The paths of the PNG and of the label file.
+    """
+    rows, channels = _as_rows(images)
+    ids, classes = _as_ids(labels, len(rows), num_classes)
+    if not one_hot and classes > 256:
+        raise ValueError(f"Expected at most 256 classes with one_hot=False. Received: {classes} classes")
+    image_path, label_path = _paths(path, prefix)
+
+    def write_labels(file: BinaryIO) -> None:
+        for start in range(0, len(ids), 4096):
+            part = ids[start:start + 4096]
+            block = np.equal.outer(part, np.arange(classes)) if one_hot else part
+            file.write(block.astype(np.uint8).tobytes())
+
+    _replace_all([(image_path, lambda file: write_png(file, rows, channels)), (label_path, write_labels)])
+    return image_path, label_path
+
+
+def _as_rows(images: Any) -> tuple[np.ndarray, int]:
+    """The images as rows (N, size), and the number of channels."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise TypeError(f"Expected images to be uint8. Received: images.dtype={images.dtype}")
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if images.ndim not in (2, 3, 4) or channels not in (1, 3, 4) or not images.size:
+        raise ValueError("Expected images to have the shape (N, size), (N, height, width) or "
+                         "(N, height, width, channels), not empty, with 1, 3 or 4 channels. "
+                         f"Received: images.shape={images.shape}")
+    return images.reshape(len(images), -1), channels
+
+
+def _as_ids(labels: Any, count: int, num_classes: int | None) -> tuple[np.ndarray, int]:
+    """Class ids, int64 (N,), and the number of classes."""
+    labels = np.asarray(labels)
+    if labels.shape not in ((count,), (count, 1)) and (labels.ndim != 2 or len(labels) != count):
+        raise ValueError(f"Expected labels to be {count} class ids or one-hot rows, one for each image. "
+                         f"Received: labels.shape={labels.shape}")
+    if labels.dtype.kind not in "biuf" or not np.isfinite(labels).all() or (labels != np.floor(labels)).any():
+        raise ValueError("Expected labels to be whole numbers. "
+                         f"Received: {labels.dtype}, {describe(labels.ravel()[:8].tolist())}")
+    classes = None if num_classes is None else check_integer(num_classes, "num_classes")
+    if labels.size == count:
+        ids = labels.astype(np.int64).reshape(count)
+    else:
+        if ((labels != 0) & (labels != 1)).any() or (np.count_nonzero(labels, axis=1) != 1).any():
+            raise ValueError("Expected labels to be one-hot rows: one 1 and otherwise 0. "
+                             f"Received: labels of shape {labels.shape} with other rows")
+        ids = labels.argmax(axis=1)
+        classes = labels.shape[1] if classes is None else classes
+    largest = int(ids.max())
+    classes = largest + 1 if classes is None else classes
+    if ids.min() < 0 or largest >= classes or classes > 1 << 16:
+        raise ValueError(f"Expected labels to be class ids from 0 to {min(classes, 1 << 16) - 1}. "
+                         f"Received: labels from {ids.min()} to {largest}")
+    return ids, classes
+
+
+def _paths(path: Any, prefix: str) -> tuple[Path, Path]:
+    if isinstance(path, (tuple, list)):
+        if len(path) != 2 or Path(path[0]).absolute() == Path(path[1]).absolute():
+            raise ValueError("Expected path to be a folder or two different paths. "
+                             f"Received: {describe(path)}")
+        return Path(path[0]), Path(path[1])
+    if not isinstance(prefix, str) or set(prefix) & set("/\\\0"):
+        raise ValueError("Expected prefix to be the start of a file name. "
+                         f"Received: prefix={describe(prefix)}")
+    start = f"{prefix}_" if prefix else ""
+    return Path(path) / f"{start}images.png", Path(path) / f"{start}labels_uint8"
+
+
+def _replace_all(files: list[tuple[Path, Callable[[BinaryIO], None]]]) -> None:
+    """Writes every file beside its place, then renames all; after an error all are as they were."""
+    token = secrets.token_hex(8)
+    new = [path.with_name(f".{path.name}-{token}.new") for path, _ in files]
+    old = [path.with_name(f".{path.name}-{token}.old") for path, _ in files]
+    placed: list[int] = []
+    try:
+        for (path, write), temporary in zip(files, new, strict=True):
+            if path.is_dir():
+                raise ValueError(f"Expected path to name files. Received: {path}, which is a folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        for i, (path, _) in enumerate(files):
+            _keep(path, old[i])
+            os.replace(new[i], path)
+            placed.append(i)
+    except BaseException:
+        for i, (path, _) in enumerate(files):
+            if old[i].exists():
+                os.replace(old[i], path)
+            elif i in placed:
+                path.unlink(missing_ok=True)
+        raise
+    finally:
+        for temporary in new:
+            temporary.unlink(missing_ok=True)
+    for path in old:
+        path.unlink(missing_ok=True)
+
+
+def _keep(path: Path, copy: Path) -> None:
+    """Gives the file a second name, where it exists."""
+    try:
+        os.link(path, copy, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except (OSError, NotImplementedError):  # a file system without links
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, copy)
