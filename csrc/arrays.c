@@ -5,14 +5,8 @@
 #include "program.h"
 #include "threads.h"
 
-/* Bytes that a thread should move for its start to pay. */
-#define THREAD_BYTES 2e5
-
-static int threads_for(double bytes, ptrdiff_t n) {
-    double threads = tc_threads();
-    if (threads > bytes / THREAD_BYTES + 1) threads = (double)(int)(bytes / THREAD_BYTES + 1);
-    return threads > (double)n ? (int)n : (int)threads;
-}
+/* Moving a byte takes about as long as two multiply-adds on vectors. */
+static int threads_for(double bytes, ptrdiff_t n) { return tc_threads_for(2.0 * bytes, n); }
 
 int tc_max_pool2d(const float *x, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t window_height,
                   ptrdiff_t window_width, ptrdiff_t stride_height, ptrdiff_t stride_width, ptrdiff_t pad_top,

@@ -127,6 +127,16 @@ int tc_threads(void) {
 #endif
 }
 
+/* Multiply-adds a thread should have, for its start to pay. */
+#define THREAD_WORK 4e5
+
+int tc_threads_for(double work, ptrdiff_t pieces) {
+    ptrdiff_t threads = tc_threads();
+    if (threads > pieces) threads = pieces;
+    if ((double)threads > work / THREAD_WORK + 1) threads = (ptrdiff_t)(work / THREAD_WORK) + 1;
+    return (int)threads;
+}
+
 int tc_has_openmp(void) {
 #ifdef TC_OPENMP
     return 1;

@@ -25,8 +25,6 @@
 #define SHARE 2048
 /* Rows of the largest window that fuses (256 pixels). */
 #define MAX_WINDOW 256
-/* Multiply-adds a thread should have, for its start to pay. */
-#define THREAD_WORK 4e5
 
 struct tc_workspace {
     float *memory; /* aligned to a vector */
@@ -548,14 +546,6 @@ static void pack_now(tc_program *p, int which) {
     atomic_flag_clear(&p->packing);
 }
 
-static int thread_count(const tc_program *p, const job *j) {
-    double work = p->flops * (double)j->batch->n * (j->backward ? 3 : 1);
-    ptrdiff_t threads = tc_threads();
-    if (threads > j->slots) threads = j->slots;
-    if ((double)threads > work / THREAD_WORK + 1) threads = (ptrdiff_t)(work / THREAD_WORK) + 1;
-    return (int)threads;
-}
-
 static int run(job *j, double *sums, const tc_update *update, float *const *gradients) {
     tc_program *p = j->program;
     ptrdiff_t lanes = p->kernels->lanes;
@@ -567,7 +557,7 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
     }
     j->slots = j->blocks < most ? j->blocks : most;
     j->sum_count = 1 + (j->objective ? j->objective->metric_count : 0);
-    int threads = thread_count(p, j);
+    int threads = tc_threads_for(p->flops * (double)j->batch->n * (j->backward ? 3 : 1), j->slots);
     tc_workspace *w = j->workspace = workspace_take(p, j, threads);
     if (!w) return TC_ERROR_MEMORY;
     pack_now(p, TC_STALE_FORWARD | (j->backward ? TC_STALE_BACKWARD : 0));

@@ -64,7 +64,8 @@ class Network(ProgramBuilder):
         if bias:
             weights.append(self.new_weight(filters, scale=0.3))
         self.add("conv2d", (*output_size(self.shape, kernel_size, strides, padding, dilation), filters),
-                 tuple(weights), kernel_size=kernel_size, strides=strides, dilation_rate=dilation, padding=padding)
+                 tuple(weights), kernel_size=kernel_size, strides=strides, dilation_rate=dilation,
+                 padding=padding)
         return self
 
     def pool(self, kind, pool_size, strides=None, padding="valid"):
@@ -75,7 +76,9 @@ class Network(ProgramBuilder):
         return self
 
     def dense(self, units, bias=True):
-        weights = [self.new_weight(self.shape[2], units)] + ([self.new_weight(units, scale=0.3)] if bias else [])
+        weights = [self.new_weight(self.shape[2], units)]
+        if bias:
+            weights.append(self.new_weight(units, scale=0.3))
         self.add("dense", (1, 1, units), tuple(weights))
         return self
 
@@ -108,7 +111,8 @@ def explicit_padding(shape, window, strides, padding, dilation=(1, 1)):
 
 
 def output_size(shape, window, strides, padding, dilation=(1, 1)):
-    return tuple(oracles.output_size(shape[a], window[a], strides[a], dilation[a], padding[a]) for a in (0, 1))
+    return tuple(oracles.output_size(shape[a], window[a], strides[a], dilation[a], padding[a])
+                 for a in (0, 1))
 
 
 def seed_network(seed=0):

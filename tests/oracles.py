@@ -23,7 +23,7 @@ def same_padding(size, window, stride=1, dilation=1):
 
 
 def windows(height, width, window, strides=(1, 1), dilation=(1, 1), padding=NO_PADDING):
-    """(a, b, i, j, row, column): tap (i, j) of output pixel (a, b) reads that pixel; those inside the image."""
+    """(a, b, i, j, row, column): tap (i, j) of output pixel (a, b) reads that pixel of the image."""
     for a in range(output_size(height, window[0], strides[0], dilation[0], padding[0])):
         for b in range(output_size(width, window[1], strides[1], dilation[1], padding[1])):
             for i in range(window[0]):
@@ -188,7 +188,8 @@ def activation(function, x, parameters=()):
         rows = [_log_softmax(row) for row in x.reshape(-1, x.shape[-1]).tolist()]
         y = np.array(rows).reshape(x.shape)
         return np.exp(y) if function == "softmax" else y
-    return np.array([ACTIVATIONS[function](value, *parameters) for value in x.ravel().tolist()]).reshape(x.shape)
+    values = [ACTIVATIONS[function](value, *parameters) for value in x.ravel().tolist()]
+    return np.array(values).reshape(x.shape)
 
 
 def activation_backward(function, dy, x, parameters=(), step=1e-5):
@@ -235,7 +236,8 @@ def _position_loss(kind, row, target, from_logits, smoothing):
     logarithms = _log_softmax(row) if from_logits else [math.log(_clip(p / math.fsum(row))) for p in row]
     if kind == "sparse_categorical_crossentropy":
         return -logarithms[target]
-    return -math.fsum((t * (1 - smoothing) + smoothing / channels) * p for t, p in zip(target, logarithms, strict=True))
+    smoothed = [t * (1 - smoothing) + smoothing / channels for t in target]
+    return -math.fsum(t * p for t, p in zip(smoothed, logarithms, strict=True))
 
 
 def _binary_loss(p, t, from_logits):
@@ -272,9 +274,9 @@ def central_difference(function, x, step=1e-5, entries=None):
 
 
 def weight_difference(function, weight, step=1e-5, entries=None):
-    """As central_difference for a float32 array that `function()` reads: it is changed in place, and restored.
+    """As central_difference for a float32 array that `function()` reads.
 
-    What float32 rounding makes of the step is what is divided by.
+    It is changed in place, and restored; what float32 makes of the step is what is divided by.
     """
     flat = weight.reshape(-1)
     places = range(flat.size) if entries is None else entries

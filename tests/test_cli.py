@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tinyconv
 from PIL import Image
-from tinyconv import cli, datasets, layers
+from tinyconv import bench, cli, datasets, layers
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_info_shows_the_configuration(capsys):
 def test_bench_prints_a_line_for_every_configuration(capsys):
     assert cli.main(["bench", "--seconds", "0.5"]) == 0
     text = capsys.readouterr().out
-    for name in [*tinyconv.engine.config()["instruction_sets_available"], "numpy"]:
+    for name, _ in bench.configurations():
         assert re.search(rf"^{name} .*\d$", text, re.MULTILINE), text
     fails(capsys, "bench", "--seconds", "-1")
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from tinyconv.datasets import Sprite, write_sprite
 
 pytestmark = pytest.mark.once
@@ -118,7 +119,7 @@ def test_batches_go_once_through_the_images(folder):
 
 def test_batches_shuffle_by_seed(folder):
     sprite = Sprite(folder)
-    first, again, other = ([x for x, _ in sprite.batches(7, shuffle=True, seed=seed)][0] for seed in (1, 1, 2))
+    first, again, other = (next(sprite.batches(7, shuffle=True, seed=seed))[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     np.testing.assert_array_equal(np.sort(first.ravel()), np.sort(sprite.as_float32().ravel()))
@@ -204,7 +205,7 @@ def test_label_formats_are_detected_and_declared(folder):
     (bytes(20), {}, "a multiple of 7 bytes, one for each image and class. Received: 20 bytes"),
     (bytes(21), {"num_classes": 4}, "28 bytes, 4 for each of 7 images. Received: 21 bytes"),
     (bytes(21), {"label_format": "indices"}, "7 bytes, one for each image. Received: 21 bytes"),
-    (bytes(21), {}, "one-hot, 3 bytes an image, one of them 1, the others 0. Received: [0, 0, 0] for image 0"),
+    (bytes(21), {}, "3 bytes an image, one of them 1, the others 0. Received: [0, 0, 0] for image 0"),
     (b"\1\0\0" * 6 + b"\1\1\0", {}, r"Received: [1, 1, 0] for image 6"),
     (b"\1\0\0" * 6 + b"\2\0\0", {}, r"Received: [2, 0, 0] for image 6"),
     (b"\0\1\2\3\4\5\6", {"num_classes": 6}, "class ids from 0 to 5. Received: 6 for image 6"),
@@ -232,8 +233,48 @@ def png(width, height, data, color_type=0, depth=8) -> bytes:
 
 
 def test_hand_made_png_is_read(folder):
-    (folder / "images.png").write_bytes(png(16, 7, zlib.compress(b"".join(b"\0" + bytes([i] * 16) for i in range(7)))))
+    rows = b"".join(b"\0" + bytes([i] * 16) for i in range(7))
+    (folder / "images.png").write_bytes(png(16, 7, zlib.compress(rows)))
     np.testing.assert_array_equal(Sprite(folder).images[:, 0, 0, 0], np.arange(7))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("rows", [7, 6])
+def test_black_rows_are_not_missing_rows(folder, mode, rows):
+    """Pillow itself leaves rows black that a file lacks."""
+    channels, depth, color_type = {
+        "1": (1, 1, 0), "L": (1, 8, 0), "LA": (2, 8, 4), "P": (1, 8, 3), "RGB": (3, 8, 2), "RGBA": (4, 8, 6),
+        "I;16": (1, 16, 0)}[mode]
+    data = zlib.compress(bytes((1 + 16 * channels * depth // 8) * rows))
+    content = png(16, 7, data, color_type, depth)
+    if mode == "P":
+        content = content[:33] + chunk(b"PLTE", bytes(3)) + content[33:]
+    (folder / "images.png").write_bytes(content)
+    if rows == 7:
+        assert not Sprite(folder).images.any()
+    else:
+        with pytest.raises(ValueError, match="whole PNG image of 16x7 pixels. Received: data for") as error:
+            Sprite(folder)
+        one_line(error)
+
+
+# A Pillow that writes interlaced files does not exist: this one is made by hand, pass by pass.
+@pytest.mark.parametrize("missing", [0, 1])
+def test_interlaced_png_is_read_and_checked(folder, missing):
+    images, _ = make()
+    pixels = images.reshape(7, 16)
+    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    data = b"".join(b"\0" + row.tobytes() for left, top, right, down in steps
+                    for row in pixels[top::down, left::right])
+    header = struct.pack(">IIBBBBB", 16, 7, 8, 0, 0, 0, 1)
+    (folder / "images.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(data[:len(data) - missing])) + chunk(b"IEND", b""))
+    if missing:
+        with pytest.raises(ValueError, match="whole PNG image"):
+            Sprite(folder)
+    else:
+        np.testing.assert_array_equal(Sprite(folder).images[..., 0], images)
 
 
 @pytest.mark.parametrize(("content", "message"), [
@@ -247,10 +288,10 @@ def test_hand_made_png_is_read(folder):
     (png(16, 7, b"", depth=5), "a valid PNG header"),
     (png(16, 7, b"", color_type=3, depth=16), "whole PNG image of 16x7 pixels"),
     (png(16, 7, b"")[:-12], "before its end chunk"),
-    (png(60_000, 60_000, zlib.compress(bytes(1000))), "max_bytes=1073741824 decoded. Received: 60000x60000 pixels"),
+    (png(60_000, 60_000, zlib.compress(bytes(1000))), "max_bytes=1073741824 decoded. Received: 60000x60000"),
     (png(20_000, 20_000, b"", color_type=6), "Received: 20000x20000 pixels, 1600000000 bytes"),
-], ids=["empty", "gif", "a row too few", "no zlib", "no data", "width 0", "colour type", "depth", "16 bit palette",
-        "no end", "bomb", "RGBA bomb"])
+], ids=["empty", "gif", "a row too few", "no zlib", "no data", "width 0", "colour type", "depth",
+        "16 bit palette", "no end", "bomb", "RGBA bomb"])
 def test_broken_png_is_refused(folder, content, message):
     (folder / "images.png").write_bytes(content)
     with pytest.raises(ValueError) as error:
@@ -269,7 +310,6 @@ def test_budget_is_an_argument(folder):
 def test_large_images_raise_no_warning_of_pillow(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
     write_sprite(*make(count=200), tmp_path)
-    (tmp_path / "other").mkdir()
     assert len(Sprite(tmp_path, max_bytes=3200)) == 200
 
 
@@ -317,7 +357,8 @@ def test_missing_files_raise_their_own_error(folder):
 
 @pytest.mark.parametrize(("image_shape", "message"), [
     ((4, 5), "20 pixels wide"), ((16,), "Received: image_shape=(16,)"), (16, "Received: image_shape=16"),
-    ((4, 4, 2), "1, 3 or 4 channels"), ((0, 16), "positive integer"), ((4, 4, 1, 1), "Received: image_shape="),
+    ((4, 4, 2), "1, 3 or 4 channels"), ((0, 16), "positive integer"),
+    ((4, 4, 1, 1), "Received: image_shape=(4, 4, 1, 1)"),
 ], ids=str)
 def test_image_shape_that_does_not_fit_is_refused(folder, image_shape, message):
     with pytest.raises(ValueError) as error:
@@ -329,14 +370,14 @@ def test_image_shape_that_does_not_fit_is_refused(folder, image_shape, message):
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(1, 20), height=st.integers(1, 6), width=st.integers(1, 6), channels=st.sampled_from([1, 3, 4]),
-       classes=st.integers(2, 300), one_hot=st.booleans(), seed=st.integers(0, 99))
-def test_written_sprite_is_read_back(tmp_path_factory, count, height, width, channels, classes, one_hot, seed):
+@given(count=st.integers(1, 20), classes=st.integers(2, 300), one_hot=st.booleans(), seed=st.integers(0, 99),
+       shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3, 4])))
+def test_written_sprite_is_read_back(tmp_path_factory, count, shape, classes, one_hot, seed):
     classes = classes if one_hot else min(classes, 256)
-    images, labels = make(count, (height, width, channels), classes, seed)
+    images, labels = make(count, shape, classes, seed)
     folder = tmp_path_factory.mktemp("sprite")
     write_sprite(images, labels, folder, num_classes=classes, one_hot=one_hot)
-    sprite = Sprite(folder, image_shape=(height, width, channels), num_classes=classes,
+    sprite = Sprite(folder, image_shape=shape, num_classes=classes,
                     label_format="one_hot" if one_hot else "indices")
     np.testing.assert_array_equal(sprite.images, images)
     np.testing.assert_array_equal(sprite.labels, labels)
@@ -373,7 +414,7 @@ def test_write_sprite_takes_views_and_leaves_them(tmp_path):
     ({"images": np.zeros(7, np.uint8)}, ValueError, "images.shape=(7,)"),
     ({"labels": [0] * 6}, ValueError, "labels.shape=(6,)"),
     ({"labels": [0, 1, 2, 0, 1, 2, -1]}, ValueError, "labels from -1 to 2"),
-    ({"labels": [0, 1, 2, 0, 1, 2, 3], "num_classes": 3}, ValueError, "from 0 to 2. Received: labels from 0 to 3"),
+    ({"labels": [0, 1, 2, 0, 1, 2, 3], "num_classes": 3}, ValueError, "0 to 2. Received: labels from 0 to 3"),
     ({"labels": [0.5] * 7}, ValueError, "whole numbers"),
     ({"labels": [float("nan")] * 7}, ValueError, "whole numbers"),
     ({"labels": ["a"] * 7}, ValueError, "whole numbers"),

@@ -25,8 +25,9 @@ from tinyconv.engine.program import ACTIVATIONS
 executor_class = engine_helpers.executor_class  # a fixture
 
 CASES = [(name, ()) for name in ACTIVATIONS] + [
-    ("relu", (0.1, math.inf, 0.0)), ("relu", (0.0, 6.0, 0.0)), ("relu", (0.2, 4.0, 1.0)), ("relu", (0.0, 3.0, -1.0)),
-    ("leaky_relu", (0.01,)), ("leaky_relu", (0.0,)), ("elu", (0.5,)), ("elu", (0.0,)),
+    ("relu", (0.1, math.inf, 0.0)), ("relu", (0.0, 6.0, 0.0)), ("relu", (0.2, 4.0, 1.0)),
+    ("relu", (0.0, 3.0, -1.0)), ("leaky_relu", (0.01,)), ("leaky_relu", (0.0,)), ("elu", (0.5,)),
+    ("elu", (0.0,)),
 ]
 VALUE_BY_VALUE = [case for case in CASES if "softmax" not in case[0]]
 # Not on a corner of any function above.
@@ -80,8 +81,8 @@ def test_softmax_is_over_the_last_axis(executor_class, function, n, shape):
 @pytest.mark.parametrize("function", ["softmax", "log_softmax"])
 def test_softmax_does_not_overflow(executor_class, function):
     program = alone((function, ()), 4)
-    x = np.array([[1000, 0, -1000, 999], [-1e30, -1e30, -1e30, -1e30], [3e38, -3e38, 0, 0], [0, 0, 0, -np.inf]],
-                 np.float32)
+    rows = [[1000, 0, -1000, 999], [-1e30, -1e30, -1e30, -1e30], [3e38, -3e38, 0, 0], [0, 0, 0, -np.inf]]
+    x = np.array(rows, np.float32)
     y = executor_class(program).predict(x)[:, 0, 0]
     shifted = [[1, -999, -1999, 0], [0, 0, 0, 0], [0, -999, -999, -999], [0, 0, 0, -np.inf]]
     expected = oracles.activation("softmax", shifted)
@@ -128,8 +129,8 @@ def test_activation_passes_nan_on_and_keeps_it_to_its_value(executor_class, case
 
 @pytest.mark.parametrize(("function", "low", "high"), [
     ("linear", -np.inf, np.inf), ("relu", 0, np.inf), ("sigmoid", 0, 1), ("tanh", -1, 1),
-    ("leaky_relu", -np.inf, np.inf), ("elu", -1, np.inf), ("selu", -1.7580993, np.inf), ("softplus", 0, np.inf),
-    ("exponential", 0, np.inf), ("hard_sigmoid", 0, 1),
+    ("leaky_relu", -np.inf, np.inf), ("elu", -1, np.inf), ("selu", -1.7580993, np.inf),
+    ("softplus", 0, np.inf), ("exponential", 0, np.inf), ("hard_sigmoid", 0, 1),
 ])
 def test_activation_at_infinity_is_its_limit(executor_class, function, low, high):
     program = alone((function, ()), 2)
@@ -140,7 +141,8 @@ def test_activation_at_infinity_is_its_limit(executor_class, function, low, high
 def test_relu_has_no_gradient_at_zero(executor_class):
     program = alone(("relu", ()), 4)
     x = np.array([[0.0, -0.0, 1e-30, -1e-30]], np.float32)
-    _, _, dx = executor_class(program).gradients(x, np.ones((1, 4), np.float32), INNER_PRODUCT, input_gradient=True)
+    dy = np.ones((1, 4), np.float32)
+    _, _, dx = executor_class(program).gradients(x, dy, INNER_PRODUCT, input_gradient=True)
     assert dx.ravel().tolist() == [0, 0, 1, 0]
 
 

@@ -205,7 +205,9 @@ def counted(executor_class, metric, scores, y):
     """The metric's sum, counted by evaluate and by train_step alike."""
     scores = np.array(scores, np.float32)
     program = identity(1, 1, scores.shape[1])
-    loss = Loss("sparse_categorical_crossentropy" if y.dtype == np.int32 else "mean_squared_error", y.dtype == np.int32)
+    loss = Loss("mean_squared_error")
+    if y.dtype == np.int32:
+        loss = Loss("sparse_categorical_crossentropy", True)
     executor = executor_class(program)
     total = executor.evaluate(scores, y, loss, (metric,))[1]
     assert executor.train_step(scores, y, loss, "sgd", (0.1,), [], 0, (metric,))[1] == total
@@ -255,7 +257,8 @@ def test_metrics_hold_the_definition(executor_class, kind, n):
     for sample, own in zip(scores.reshape(n, 4, 10), ids, strict=True):
         for row, label in zip(sample, own, strict=True):
             if "binary" in kind:
-                expected += np.mean([(value > np.float32(0.1)) == (c == label) for c, value in enumerate(row)]) / 4
+                hits = [(value > np.float32(0.1)) == (c == label) for c, value in enumerate(row)]
+                expected += np.mean(hits) / 4
             elif "top_k" in kind:
                 expected += sum(row > row[label]) < 3 and 1 / 4
             else:
@@ -279,7 +282,8 @@ def test_nan_is_never_a_hit(executor_class, kind):
 
 def test_several_metrics_at_once_come_in_order_and_unweighted(executor_class):
     program = identity(1, 1, 3)
-    metrics = (Metric("top_k_categorical_accuracy", 2), Metric("categorical_accuracy"), Metric("binary_accuracy", 0.4))
+    metrics = (Metric("top_k_categorical_accuracy", 2), Metric("categorical_accuracy"),
+               Metric("binary_accuracy", 0.4))
     scores, y = np.array(SCORES, np.float32), one_hot(IDS, 3)
     executor = executor_class(program)
     together = executor.evaluate(scores, y, Loss("mean_squared_error"), metrics,
@@ -293,5 +297,6 @@ def test_several_metrics_at_once_come_in_order_and_unweighted(executor_class):
 def test_the_metric_sees_the_output_where_the_loss_sees_the_input_of_the_softmax(executor_class):
     program = Network((1, 1, 2)).activation("softmax").build()
     z, y = np.array([[3, 1], [0, 1]], np.float32), np.array([[1, 0], [0, 1]], np.float32)
-    sums = executor_class(program).evaluate(z, y, Loss("categorical_crossentropy"), (Metric("binary_accuracy", 0.8),))
+    metrics = (Metric("binary_accuracy", 0.8),)
+    sums = executor_class(program).evaluate(z, y, Loss("categorical_crossentropy"), metrics)
     np.testing.assert_allclose(sums[1], 1.5, rtol=1e-6)  # softmax([0, 1]) is [0.27, 0.73]

@@ -76,7 +76,8 @@ def case_id(case):
 
 CONVOLUTION_CASES = [(*geometry, channels, BATCHES[(i + k) % len(BATCHES)])
                      for i, geometry in enumerate(CONVOLUTIONS) for k, channels in enumerate(CHANNELS)]
-CONVOLUTION_CASES += [(*CONVOLUTIONS[2], channels, n) for channels, n in itertools.product(CHANNELS[:4], BATCHES)]
+CONVOLUTION_CASES += [(*CONVOLUTIONS[2], channels, n)
+                      for channels, n in itertools.product(CHANNELS[:4], BATCHES)]
 
 
 def conv2d_case(case, bias=True):
@@ -140,7 +141,8 @@ def test_dense_and_its_gradients_hold_the_oracle(executor_class, inputs, units, 
     dy = np.random.default_rng(3).standard_normal((n, units)).astype(np.float32)
     _, gradients, dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
     exact_dy = np.float64(dy)
-    assert_rounded(dx.reshape(n, inputs), exact_dy @ exact_kernel.T, np.abs(exact_dy) @ np.abs(exact_kernel.T), units)
+    assert_rounded(dx.reshape(n, inputs), exact_dy @ exact_kernel.T,
+                   np.abs(exact_dy) @ np.abs(exact_kernel.T), units)
     assert_rounded(gradients[0], rows.T @ exact_dy, np.abs(rows.T) @ np.abs(exact_dy), n)
     if bias:
         assert_rounded(gradients[1], exact_dy.sum(0), np.abs(exact_dy).sum(0), n)
@@ -227,7 +229,8 @@ def test_rescale_is_linear(executor_class, n, x_type):
 
 
 def test_rescale_in_the_middle_of_a_program(executor_class):
-    program = Network((4, 4, 3)).conv2d(5, (3, 3)).rescale(-2.0, 3.0).conv2d(4, (2, 2), padding="same").build()
+    network = Network((4, 4, 3)).conv2d(5, (3, 3)).rescale(-2.0, 3.0)
+    program = network.conv2d(4, (2, 2), padding="same").build()
     x = images(program, 9)
     inner = -2 * oracles.conv2d(x, *program.weights[:2]) + 3
     padding = program.ops[2].attributes["padding"]

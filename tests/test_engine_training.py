@@ -82,7 +82,11 @@ def test_updates_hold_the_rule_over_several_steps(executor_class, name, numbers)
                 np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-6 * np.abs(other).max())
 
 
-@pytest.mark.parametrize(("name", "numbers"), [case for case in OPTIMIZER_CASES if case[1][-1] != 1e-7], ids=str)
+# Adam with a small epsilon makes a whole step of a gradient's last bits.
+STEADY_CASES = [case for case in OPTIMIZER_CASES if case[1][-1] != 1e-7]
+
+
+@pytest.mark.parametrize(("name", "numbers"), STEADY_CASES, ids=str)
 def test_training_follows_float64(executor_class, name, numbers):
     results = []
     for make in (executor_class, exact):
@@ -91,8 +95,8 @@ def test_training_follows_float64(executor_class, name, numbers):
         losses = []
         for step in range(6):
             x, y = images(program, 33, seed=step), labels_for(SPARSE, program, 33, seed=step)
-            losses.append(executor.train_step(x, y, SPARSE, name, hyperparameters_at(name, numbers, step), state,
-                                              step, ACCURACY))
+            now = hyperparameters_at(name, numbers, step)
+            losses.append(executor.train_step(x, y, SPARSE, name, now, state, step, ACCURACY))
         results.append((np.array(losses), program.weights))
     (losses, weights), (expected_losses, expected_weights) = results
     np.testing.assert_allclose(losses[:, 0], expected_losses[:, 0], rtol=1e-4)
@@ -106,8 +110,8 @@ def test_training_learns(executor_class):
     x, y = images(program, 40), labels_for(SPARSE, program, 40)
     first = executor.evaluate(x, y, SPARSE, ACCURACY)
     for step in range(150):
-        executor.train_step(x, y, SPARSE, "adam", hyperparameters_at("adam", (0.02, 0.9, 0.999, 1e-7), step), state,
-                            step)
+        now = hyperparameters_at("adam", (0.02, 0.9, 0.999, 1e-7), step)
+        executor.train_step(x, y, SPARSE, "adam", now, state, step)
     last = executor.evaluate(x, y, SPARSE, ACCURACY)
     assert last[0] < first[0] / 20
     assert last[1] == 40
@@ -140,7 +144,8 @@ def test_weights_changed_makes_new_weights_count(executor_class):
         executor.weights_changed()
         assert_close(executor.predict(x[:n]), exact(program).predict(x[:n]), 1e-5)
         y = labels_for(SPARSE, program, n)
-        assert_all_close(executor.gradients(x[:n], y, SPARSE)[1], exact(program).gradients(x[:n], y, SPARSE)[1])
+        assert_all_close(executor.gradients(x[:n], y, SPARSE)[1],
+                         exact(program).gradients(x[:n], y, SPARSE)[1])
 
 
 @pytest.mark.parametrize("frozen", [(0, 1), (2, 3), (0,), (1, 3), (0, 1, 2, 3)], ids=str)
@@ -199,7 +204,8 @@ def test_threads_do_not_change_a_bit(n):
             executor, state = engine.Executor(program), new_state(program, 2)
             for step in range(2):
                 x, y = images(program, n, step), labels_for(SPARSE, program, n, step)
-                sums = executor.train_step(x, y, SPARSE, "adam", (0.01, 0.9, 0.999, 1e-7), state, step, ACCURACY)
+                sums = executor.train_step(x, y, SPARSE, "adam", (0.01, 0.9, 0.999, 1e-7), state, step,
+                                           ACCURACY)
             results.append([sums, executor.predict(x), *program.weights])
     finally:
         engine.set_num_threads(before)
@@ -226,7 +232,8 @@ def test_an_empty_batch_changes_nothing(executor_class):
     assert executor.predict(x, none).shape == (0, 1, 1, 4)
     assert executor.predict(x[:0]).shape == (0, 1, 1, 4)
     assert executor.evaluate(x, y, SPARSE, ACCURACY, none).tolist() == [0, 0]
-    assert executor.train_step(x, y, SPARSE, "adam", (0.1, 0.9, 0.999, 1e-7), state, 0, (), none).tolist() == [0]
+    sums = executor.train_step(x, y, SPARSE, "adam", (0.1, 0.9, 0.999, 1e-7), state, 0, (), none)
+    assert sums.tolist() == [0]
     _, gradients, dx = executor.gradients(x, y, SPARSE, indices=none, input_gradient=True)
     assert not any(g.any() for g in gradients) and dx.shape == (0, 8, 9, 2)
     assert all((w == kept).all() for w, kept in zip(program.weights, before, strict=True))
@@ -243,8 +250,8 @@ def dropout_output(executor_class, x, rate, seed=7, step=3, streams=1):
         network.dropout(rate)
     program = network.build()
     predictions = np.empty((len(x), x[0].size), np.float32)
-    executor_class(program).train_step(x, np.zeros_like(x), INNER_PRODUCT, "sgd", (0.1,), [], step, (), None, None,
-                                       predictions)
+    executor_class(program).train_step(x, np.zeros_like(x), INNER_PRODUCT, "sgd", (0.1,), [], step, (), None,
+                                       None, predictions)
     return predictions
 
 
@@ -329,7 +336,8 @@ def test_dropout_gradient_uses_the_mask_of_its_step(executor_class, n):
     seen = []
     for step in (0, 1):
         sums, gradients, dx = executor.gradients(x, y, SPARSE, step, True, input_gradient=True)
-        expected_sums, expected, expected_dx = reference64.gradients(x, y, SPARSE, step, True, input_gradient=True)
+        expected_sums, expected, expected_dx = reference64.gradients(x, y, SPARSE, step, True,
+                                                                     input_gradient=True)
         np.testing.assert_allclose(sums, expected_sums, rtol=1e-5)
         assert_all_close([*gradients, dx], [*expected, expected_dx])
         seen.append(dx)
@@ -337,7 +345,8 @@ def test_dropout_gradient_uses_the_mask_of_its_step(executor_class, n):
     weight = program.weights[0]
     frozen = reference.Executor(Program(program.ops, program.weights, (False,) * 4, program.input_shape,
                                         program.output_shape, program.seed), dtype=np.float64)
-    differences = oracles.weight_difference(lambda: frozen.gradients(x, y, SPARSE, 1, True)[0][0] / n, weight, 1e-4)
+    differences = oracles.weight_difference(lambda: frozen.gradients(x, y, SPARSE, 1, True)[0][0] / n, weight,
+                                            1e-4)
     assert np.abs(gradients[0] - differences).max() < 1e-3 * np.abs(differences).max()
 
 
@@ -350,7 +359,8 @@ def test_masks_are_the_same_bits_on_every_backend():
 
 
 def test_reference_gives_the_same_in_chunks(monkeypatch):
-    program = Network((6, 5, 3), 11).conv2d(4, (3, 3)).dropout(0.5).flatten().dense(3).activation("softmax").build()
+    network = Network((6, 5, 3), 11).conv2d(4, (3, 3)).dropout(0.5)
+    program = network.flatten().dense(3).activation("softmax").build()
     x, y = images(program, 41), labels_for(SPARSE, program, 41)
     weight = np.random.default_rng(8).uniform(0, 3, 41).astype(np.float32)
     indices = np.random.default_rng(9).permutation(41)

@@ -61,7 +61,7 @@ class Progress:
 
 def _tqdm_bar(title: str, steps: int) -> Any:
     try:
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:
         return None
     return tqdm(total=steps, desc=title or None, unit="batch", file=sys.stdout, mininterval=0.1)

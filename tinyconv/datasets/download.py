@@ -215,7 +215,7 @@ def _open(url: str, start: int, timeout: float) -> Any:
         with error:
             if start and error.code == 416:
                 raise _WrongRange(f"Could not resume {url}: HTTP status 416") from None
-            status = f"{error.code} {error.reason}".strip()
+            status = " ".join(f"{error.code} {error.reason}".split())
             raise DownloadError(f"Could not download {url}: HTTP status {status}") from None
 
 

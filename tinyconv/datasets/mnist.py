@@ -91,7 +91,8 @@ class MnistData:
             raise ValueError("Expected either path, or both images_url and labels_url, or none of them. "
                              f"Received: path={describe(path)}, images_url={describe(images_url)}, "
                              f"labels_url={describe(labels_url)}")
-        self._path, self._urls = path, (images_url or IMAGES_URL, labels_url or LABELS_URL)
+        self._path = path
+        self._urls = None if images_url is None or labels_url is None else (images_url, labels_url)
         self._split = _check_split(split)
         self._seed = seed
         self._orders: dict[str, np.ndarray] = {}
@@ -99,7 +100,7 @@ class MnistData:
 
     def load(self) -> MnistData:
         """Loads the sprite and shuffles both parts, each on its own; returns this object."""
-        sprite = _load(self._path, *self._urls)
+        sprite = _load(self._path, self._urls)
         cut = self._split if isinstance(self._split, int) else math.floor(len(sprite) * self._split)
         if not 0 < cut < len(sprite):
             raise ValueError(f"Expected split to leave images for training and for testing. Received: "
@@ -149,11 +150,11 @@ def _check_split(split: Any) -> int | float:
                      f"Received: split={describe(split)}")
 
 
-def _load(path: Any, images_url: str = IMAGES_URL, labels_url: str = LABELS_URL) -> Sprite:
-    """The sprite of a folder; without one, of two addresses."""
+def _load(path: Any, urls: tuple[str, str] | None = None) -> Sprite:
+    """The sprite of a folder; without one, of two addresses, MNIST's by default."""
     if path is not None:
         return Sprite.from_folder(path)
-    urls = (images_url, labels_url)
+    urls = (IMAGES_URL, LABELS_URL) if urls is None else urls
     if all(url in SHA256 for url in urls):
         return _fetch(cache_folder() / "mnist", urls)
     with tempfile.TemporaryDirectory(prefix="tinyconv-") as folder:

@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 30
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# First column and row, and steps to the next, of the passes of an interlaced image.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PIECE = 1 << 20
 
 
@@ -29,6 +31,18 @@ class _Header(NamedTuple):
     height: int
     depth: int
     color_type: int
+    interlaced: bool
+
+    @property
+    def scanline_bytes(self) -> int:
+        """Size of the decompressed data: rows, each after one byte that names its filter."""
+        bits = self.depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[self.color_type]
+        size = 0
+        for left, top, right, down in _ADAM7 if self.interlaced else ((0, 0, 1, 1),):
+            columns, rows = -((left - self.width) // right), -((top - self.height) // down)
+            if columns > 0 and rows > 0:
+                size += rows * (1 + (columns * bits + 7) // 8)
+        return size
 
     @property
     def decoded_bytes(self) -> int:
@@ -64,6 +78,11 @@ def read_png(path: Path, channels: int = 1, max_bytes: int = MAX_BYTES) -> np.nd
         # Not Image.open: no other format may answer, and max_bytes is the budget, not a warning of Pillow's.
         try:
             with PngImageFile(file) as image:
+                image.load()
+                # Pillow leaves rows black that the data do not reach; looking costs time, so only then.
+                last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
+                if header.interlaced or not any(last):
+                    _check_data(file, header)
                 return _pixels(image, channels)
         except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error) as error:
             raise ValueError(f"Expected {path} to be a whole PNG image of {header.width}x{header.height} "
@@ -109,7 +128,8 @@ def _check(file: BinaryIO, path: Path, max_bytes: int) -> _Header:
 
 
 def _read_header(kind: bytes, length: int, data: bytes, path: Path) -> _Header:
-    header = _Header(int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big"), data[8], data[9])
+    width, height = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
+    header = _Header(width, height, data[8], data[9], bool(data[12]))
     if kind != b"IHDR" or length != 13 or not header.width or not header.height \
             or header.color_type not in _COLOR_TYPES or header.depth not in (1, 2, 4, 8, 16):
         raise ValueError(f"Expected {path} to start with a valid PNG header. Received: {kind!r}, "
@@ -118,9 +138,27 @@ def _read_header(kind: bytes, length: int, data: bytes, path: Path) -> _Header:
     return header
 
 
+def _check_data(file: BinaryIO, header: _Header) -> None:
+    """Decompresses the data of a checked file and compares their size with the header."""
+    from zlib import decompressobj
+
+    inflater = decompressobj()
+    size = 0
+    file.seek(len(_SIGNATURE))
+    while True:
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if kind == b"IEND":
+            break
+        end = file.tell() + length + 4
+        while kind == b"IDAT" and file.tell() < end - 4:
+            size += len(inflater.decompress(file.read(min(end - 4 - file.tell(), _PIECE >> 6))))
+        file.seek(end)
+    if size < header.scanline_bytes:
+        raise ValueError(f"data for {size} of {header.scanline_bytes} bytes of rows")
+
+
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
-    """The pixels of an opened image, strip by strip: Pillow's own conversion needs three copies at once."""
-    image.load()
+    """The pixels of a loaded image, strip by strip: Pillow's own conversion needs three copies at once."""
     width, height = image.size
     pixels = np.empty((height, width * channels), np.uint8)
     rows = max(1, _PIECE // width)

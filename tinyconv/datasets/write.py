@@ -130,6 +130,7 @@ def _replace_all(files: list[tuple[Path, Callable[[BinaryIO], None]]]) -> None:
         for i, (path, _) in enumerate(files):
             if old[i].exists():
                 os.replace(old[i], path)
+                old[i].unlink(missing_ok=True)  # two names of one file stay two
             elif i in placed:
                 path.unlink(missing_ok=True)
         raise

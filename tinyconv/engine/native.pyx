@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 import numpy as np
 
 from tinyconv.engine import program as _program
-from tinyconv.engine.validate import check_batch
+from tinyconv.engine.validate import check_batch, check_program, check_update
 
 cdef dict _KINDS = {kind: i for i, kind in enumerate(_program.OP_KINDS)}
 cdef dict _FUNCTIONS = {name: i for i, name in enumerate(_program.ACTIVATIONS)}
@@ -69,7 +69,9 @@ cdef class Executor:
     cdef tc_program *_handle
     cdef readonly object program
     cdef float **_pointers   # state arrays, TC_MAX_STATES a weight
-    cdef object _state       # the list whose arrays _pointers names
+    cdef list _arrays        # what _pointers names, kept alive
+    cdef Py_ssize_t _state_count
+    cdef object _optimizer   # the rule that they were checked for
     cdef object _loss
     cdef object _metrics
     cdef tc_objective _objective
@@ -77,6 +79,7 @@ cdef class Executor:
     backend = "native"
 
     def __cinit__(self, program):
+        check_program(program)
         cdef Py_ssize_t i, count = len(program.ops), weight_count = len(program.weights)
         self.program = program
         cdef tc_op *ops = <tc_op *>calloc(count + 1, sizeof(tc_op))
@@ -132,22 +135,33 @@ cdef class Executor:
             self._objective.metric_parameters[i] = metric.parameter
         self._loss, self._metrics = loss, metrics
 
-    cdef _fill_states(self, state):
-        if state is self._state:
+    cdef bint _states_known(self, optimizer, list state):
+        """Whether _pointers names these very arrays, checked for this rule."""
+        cdef Py_ssize_t i = 0
+        if optimizer != self._optimizer or len(state) != self._state_count:
+            return False
+        for arrays in state:
+            for array in arrays:
+                if i >= len(self._arrays) or self._arrays[i] is not array:
+                    return False
+                i += 1
+        return i == len(self._arrays)
+
+    cdef _fill_states(self, optimizer, hyperparameters, state):
+        """Checked and kept, with the arrays themselves, as the objective is."""
+        if self._states_known(optimizer, state):
             return
         cdef Py_ssize_t i, k
+        self._optimizer = None
+        check_update(self.program, optimizer, hyperparameters, state)
         for i in range(len(self.program.weights)):
             arrays = state[i] if i < len(state) else []
             for k in range(TC_MAX_STATES):
-                self._pointers[i * TC_MAX_STATES + k] = NULL
-            for k, array in enumerate(arrays):
-                if array.dtype != np.float32 or array.size != self.program.weights[i].size:
-                    raise ValueError(
-                        f"Optimizer state must be float32 of the weight's shape {self.program.weights[i].shape}. "
-                        f"Received: dtype={array.dtype}, shape={array.shape}"
-                    )
-                self._pointers[i * TC_MAX_STATES + k] = <float *>_address(array, True)
-        self._state = state
+                self._pointers[i * TC_MAX_STATES + k] = (
+                    <float *>_address(arrays[k], True) if k < len(arrays) else NULL)
+        self._arrays = [array for arrays in state for array in arrays]
+        self._state_count = len(state)
+        self._optimizer = optimizer
 
     def predict(self, x, indices=None):
         x, _, indices, _, _, n = check_batch(self.program, x, None, indices)
@@ -188,14 +202,9 @@ cdef class Executor:
         cdef tc_update update
         self._fill_batch(&batch, x, y, indices, sample_weight, n)
         self._fill_objective(loss, metrics)
-        self._fill_states(state)
-        names, states = _program.OPTIMIZERS[optimizer]
-        if len(hyperparameters) != len(names):
-            raise ValueError(f"{optimizer} expects the hyperparameters {names}. Received: {hyperparameters}")
-        for i, trainable in enumerate(self.program.trainable):
-            if trainable and states and self._pointers[i * TC_MAX_STATES + states - 1] == NULL:
-                raise ValueError(f"{optimizer} expects {states} state arrays a weight. "
-                                 f"Received: {len(state[i]) if i < len(state) else 0} for weight {i}")
+        self._fill_states(optimizer, hyperparameters, state)
+        if len(hyperparameters) != len(_program.OPTIMIZERS[optimizer][0]):
+            check_update(self.program, optimizer, hyperparameters, state)
         update.optimizer = _OPTIMIZERS[optimizer]
         for i, value in enumerate(hyperparameters):
             update.hyperparameters[i] = value

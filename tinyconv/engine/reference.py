@@ -78,9 +78,10 @@ class Executor:
         self._dtype = np.dtype(dtype)
         # The first operation whose gradient somebody wants, and the last one before which
         # a cross-entropy is taken exactly.
-        self._lowest = next((i for i, op in enumerate(program.ops) if any(program.trainable[w] for w in op.weights)),
-                            len(program.ops))
-        self._last_activation = max((i for i, op in enumerate(program.ops) if op.kind != "reshape"), default=0)
+        numbered = list(enumerate(program.ops))
+        trained = [i for i, op in numbered if any(program.trainable[w] for w in op.weights)]
+        self._lowest = min(trained, default=len(program.ops))
+        self._last_activation = max((i for i, op in numbered if op.kind != "reshape"), default=0)
 
     def predict(self, x: np.ndarray, indices: np.ndarray | None = None) -> np.ndarray:
         """The outputs, (n, H, W, C)."""
@@ -105,7 +106,8 @@ class Executor:
     def train_step(self, x: np.ndarray, y: np.ndarray, loss: Loss, optimizer: str,
                    hyperparameters: tuple[float, ...], state: list[list[np.ndarray]], step: int,
                    metrics: tuple[Metric, ...] = (), indices: np.ndarray | None = None,
-                   sample_weight: np.ndarray | None = None, predictions: np.ndarray | None = None) -> np.ndarray:
+                   sample_weight: np.ndarray | None = None,
+                   predictions: np.ndarray | None = None) -> np.ndarray:
         """Updates the trainable weights and the optimizer's state in place; sums as `evaluate`.
 
         optimizer and hyperparameters: a name in OPTIMIZERS and its numbers of this step.
@@ -120,8 +122,8 @@ class Executor:
             with np.errstate(all="ignore"):
                 for i, gradient in enumerate(gradients):
                     if gradient is not None:
-                        arrays = state[i] if i < len(state) else []
-                        objective.update(optimizer, self.program.weights[i], gradient, arrays, hyperparameters)
+                        weight, arrays = self.program.weights[i], state[i] if i < len(state) else []
+                        objective.update(optimizer, weight, gradient, arrays, hyperparameters)
         return sums
 
     def gradients(self, x: np.ndarray, y: np.ndarray, loss: Loss, step: int = 0, training: bool = True,
@@ -148,7 +150,8 @@ class Executor:
 
     def workspace_bytes(self, n: int, training: bool = True) -> int:
         """Bytes of working memory for a batch of n samples, about."""
-        return min(n, self._chunk_size(training)) * ops.saved_values(self.program, training) * self._dtype.itemsize
+        images = min(n, self._chunk_size(training))
+        return images * ops.saved_values(self.program, training) * self._dtype.itemsize
 
     # --- one pass ---
 
@@ -185,7 +188,7 @@ class Executor:
 
     def _measure(self, batch: _Batch, start: int, stop: int, wanted: _Objective, tape: _Tape,
                  sums: np.ndarray) -> tuple[int, np.ndarray]:
-        """Adds loss and metrics to sums; the operation to go back from, and the gradient of its input there."""
+        """Adds loss and metrics to sums; the operation to go back from, and the gradient of its input."""
         height, width, channels = self.program.output_shape
         shape = (stop - start, height * width, channels)
         rows, loss = batch.rows(start, stop), wanted.loss

@@ -34,8 +34,9 @@ def relu(x: np.ndarray, negative_slope: float, max_value: float, threshold: floa
         y = np.maximum(x, 0)
         return y if math.isinf(max_value) else np.minimum(y, x.dtype.type(max_value))
     # 0 * -inf would be NaN: a slope of 0 is not multiplied.
-    below = x.dtype.type(negative_slope) * (x - x.dtype.type(threshold)) if negative_slope else np.zeros_like(x)
-    return np.where(x < threshold, below, np.minimum(x, x.dtype.type(max_value)))
+    real = x.dtype.type
+    below = real(negative_slope) * (x - real(threshold)) if negative_slope else np.zeros_like(x)
+    return np.where(x < threshold, below, np.minimum(x, real(max_value)))
 
 
 def relu_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray, negative_slope: float, max_value: float,

@@ -34,7 +34,8 @@ def measure(loss: Loss, from_logits: bool, z: np.ndarray, labels: np.ndarray) ->
         difference = z - labels
         values, gradient = np.square(difference) / channels, difference * (2 / channels)
     elif loss.kind == "binary_crossentropy":
-        targets = labels * (1 - loss.label_smoothing) + loss.label_smoothing / 2 if loss.label_smoothing else labels
+        smoothing = loss.label_smoothing
+        targets = labels * (1 - smoothing) + smoothing / 2 if smoothing else labels
         values, gradient = (_binary_logits if from_logits else _binary_probabilities)(z, targets)
         values, gradient = values / channels, gradient / channels
     else:

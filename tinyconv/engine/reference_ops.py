@@ -101,8 +101,8 @@ def _patches(op: Op, x: np.ndarray) -> np.ndarray:
         x = padded
     oh, ow, _ = op.output_shape
     image, row, pixel, channel = x.strides
-    windows = as_strided(x, (n, oh, ow, kh, kw, c), (image, sh * row, sw * pixel, dh * row, dw * pixel, channel),
-                         writeable=False)
+    strides = image, sh * row, sw * pixel, dh * row, dw * pixel, channel
+    windows = as_strided(x, (n, oh, ow, kh, kw, c), strides, writeable=False)
     return windows.reshape(n * oh * ow, kh * kw * c)
 
 
@@ -199,9 +199,9 @@ def activation_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, wan
 def dropout(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
     if noise is None or op.attributes["rate"] == 0:
         return x, None
-    factor = x.dtype.type(1 / (1 - op.attributes["rate"]))
-    mask = dropout_mask(noise, op.attributes["stream"], op.attributes["rate"], len(x), math.prod(op.input_shape))
-    mask = mask.reshape(x.shape)
+    stream, rate = op.attributes["stream"], op.attributes["rate"]
+    factor = x.dtype.type(1 / (1 - rate))
+    mask = dropout_mask(noise, stream, rate, len(x), math.prod(op.input_shape)).reshape(x.shape)
     return np.where(mask, x * factor, 0), (mask, factor)
 
 
@@ -213,12 +213,13 @@ def dropout_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_d
 
 
 def dropout_mask(noise: Noise, stream: int, rate: float, images: int, values: int) -> np.ndarray:
-    """Which values dropout keeps, bool (images, values); `random_key` and `random_bits` for all images at once."""
+    """Which values dropout keeps, bool (images, values): the random numbers of all images at once."""
     positions: Any = np.arange(noise.first, noise.first + images, dtype=np.uint64)[:, None]
     first: Any
     second: Any
     first, second = random_key(noise.seed, noise.step, stream, positions)
-    bits = random_bits((first.astype(np.uint32), second.astype(np.uint32)), np.arange(values, dtype=np.uint32))
+    elements = np.arange(values, dtype=np.uint32)
+    bits = random_bits((first.astype(np.uint32), second.astype(np.uint32)), elements)
     # Rates are float32 numbers: what C computes with.
     return (bits >> np.uint32(8)) >= math.ceil(float(np.float32(rate)) * 2**24)
 
@@ -245,7 +246,8 @@ def saved_values(program: Program, training: bool) -> int:
     for op in program.ops:
         size = math.prod(op.output_shape)
         if op.kind == "conv2d" and not _is_pointwise(op):
-            size += math.prod(op.output_shape[:2]) * math.prod(op.attributes["kernel_size"]) * op.input_shape[2]
+            taps = math.prod(op.attributes["kernel_size"]) * op.input_shape[2]
+            size += math.prod(op.output_shape[:2]) * taps
         sizes.append(size)
     return sum(sizes) if training else 2 * max(sizes)
 

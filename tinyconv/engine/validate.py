@@ -119,13 +119,16 @@ def check_update(program: Program, optimizer: str, hyperparameters: tuple[float,
             continue
         arrays = state[i] if i < len(state) else []
         if len(arrays) < count:
-            raise ValueError(f"Expected {count} state arrays of {optimizer} for weight {i}. Received: {len(arrays)}")
+            raise ValueError(f"Expected {count} state arrays of {optimizer} for weight {i}. "
+                             f"Received: {len(arrays)}")
         for array in arrays[:count]:
             if array.dtype != _FLOAT32:
-                raise TypeError(f"Expected the state of weight {i} to be float32. Received: dtype={array.dtype}")
+                raise TypeError(f"Expected the state of weight {i} to be float32. "
+                                f"Received: dtype={array.dtype}")
             if array.size != weight.size or not array.flags.carray:
-                raise ValueError(f"Expected the state of weight {i} to be C-contiguous, writeable and of its shape, "
-                                 f"{weight.shape}. Received: shape={array.shape}, strides={array.strides}")
+                raise ValueError(f"Expected the state of weight {i} to be C-contiguous, writeable and of its "
+                                 f"shape, {weight.shape}. "
+                                 f"Received: shape={array.shape}, strides={array.strides}")
 
 
 def check_program(program: Program) -> None:
@@ -161,9 +164,11 @@ def check_program(program: Program) -> None:
 
 def _array(value: Any, name: str, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"Expected {name} to be a NumPy array. Received: {name} of type {type(value).__name__}")
+        raise TypeError(f"Expected {name} to be a NumPy array. "
+                        f"Received: {name} of type {type(value).__name__}")
     if value.dtype not in dtypes:
-        raise TypeError(f"Expected {name} to be {' or '.join(map(str, dtypes))}. Received: {name}.dtype={value.dtype}")
+        raise TypeError(f"Expected {name} to be {' or '.join(map(str, dtypes))}. "
+                        f"Received: {name}.dtype={value.dtype}")
     flags = value.flags
     return value if flags.c_contiguous and flags.aligned else value.copy()
 
@@ -194,7 +199,8 @@ def _check_predictions(predictions: Any, program: Program, n: int) -> None:
                         f"Received: {getattr(predictions, 'dtype', type(predictions).__name__)}")
     _check_samples(predictions, "predictions", program.output_shape)
     if predictions.shape[0] != n:
-        raise ValueError(f"Expected predictions for {n} samples. Received: predictions.shape={predictions.shape}")
+        raise ValueError(f"Expected predictions for {n} samples. "
+                         f"Received: predictions.shape={predictions.shape}")
     flags = predictions.flags
     if not (flags.c_contiguous and flags.aligned and flags.writeable):
         raise ValueError("Expected predictions to be C-contiguous and writeable. "
@@ -216,9 +222,11 @@ def _sparse_labels(loss: Loss, metrics: tuple[Metric, ...]) -> bool:
             raise ValueError(f"Unknown metric. Expected one of {METRICS}. Received: metric={metric.kind!r}")
         if metric.kind.startswith("sparse_") != sparse:
             raise ValueError(f"Expected metrics that take the labels of {loss.kind}, "
-                             f"{'class ids' if sparse else 'one value an output'}. Received: metric={metric.kind!r}")
+                             f"{'class ids' if sparse else 'one value an output'}. "
+                             f"Received: metric={metric.kind!r}")
         if "top_k" in metric.kind and not metric.parameter >= 1:
-            raise ValueError(f"Expected k of {metric.kind} to be at least 1. Received: k={metric.parameter:g}")
+            raise ValueError(f"Expected k of {metric.kind} to be at least 1. "
+                             f"Received: k={metric.parameter:g}")
     return sparse
 
 
@@ -244,7 +252,8 @@ def _check_window(i: int, op: Op, size: str) -> None:
     sizes, strides = op.attributes[size], op.attributes["strides"]
     dilation, padding = op.attributes.get("dilation_rate", (1, 1)), op.attributes["padding"]
     if min(*sizes, *strides, *dilation) < 1 or min(*padding[0], *padding[1]) < 0:
-        raise _refusal(i, op, "positive sizes, strides and dilation and padding of 0 or more", f"{op.attributes}")
+        raise _refusal(i, op, "positive sizes, strides and dilation, and padding of 0 or more",
+                       f"{op.attributes}")
     for axis in (0, 1):
         extent = (sizes[axis] - 1) * dilation[axis] + 1
         room = op.input_shape[axis] + sum(padding[axis]) - extent
@@ -276,7 +285,8 @@ def _check_pool(program: Program, i: int, op: Op) -> None:
 
 def _check_same_shape(program: Program, i: int, op: Op) -> None:
     if op.input_shape != op.output_shape:
-        raise _refusal(i, op, "an output of its input's shape", f"shapes {op.input_shape} -> {op.output_shape}")
+        raise _refusal(i, op, "an output of its input's shape",
+                       f"shapes {op.input_shape} -> {op.output_shape}")
 
 
 def _check_activation(program: Program, i: int, op: Op) -> None:
@@ -284,7 +294,8 @@ def _check_activation(program: Program, i: int, op: Op) -> None:
     function = op.attributes["function"]
     parameters = op.attributes.get("parameters") or ()
     if function not in ACTIVATIONS or len(parameters) > len(ACTIVATIONS[function]):
-        raise _refusal(i, op, "a function of ACTIVATIONS and at most its parameters", f"{function!r}, {parameters}")
+        raise _refusal(i, op, "a function of ACTIVATIONS and at most its parameters",
+                       f"{function!r}, {parameters}")
 
 
 def _check_dropout(program: Program, i: int, op: Op) -> None:

@@ -1,0 +1,67 @@
+"""The chart of a run: a panel for each metric, a bar for each peer at its best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .report import OWN, Metric, number
+from .workloads import HIGHER_IS_BETTER
+
+OWN_COLOR, PEER_COLOR = "#c2410c", "#94a3b8"
+
+
+def draw(metrics: list[Metric], threads: int, path: Path, subtitle: str = "") -> None:
+    """Writes a PNG.
+
+    Args:
+        metrics: What to draw; those without tinyconv or without a peer are left out.
+        threads: Of which number of threads.
+        path: The file.
+        subtitle: Machine and date.
+
+    Raises:
+        ValueError: If no metric can be drawn.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = [metric for metric in metrics if metric.best(threads) and metric.best(threads, OWN)]
+    if not panels:
+        raise ValueError(f"Expected results of tinyconv and of a peer with {threads} threads. Received: none")
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    most = max(len(_bars(metric, threads)) for metric in panels)
+    figure, axes = pyplot.subplots(down, across, squeeze=False, layout="constrained",
+                                   figsize=(4.2 * across, down * (0.9 + 0.28 * most) + 0.6))
+    for ax, metric in zip(axes.flat, panels, strict=False):
+        _panel(ax, metric, threads)
+    for ax in axes.flat[len(panels):]:
+        ax.set_visible(False)
+    plural = "s" if threads > 1 else ""
+    figure.suptitle(f"tinyconv beside other engines, {threads} thread{plural}\n{subtitle}".strip(), fontsize=11)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _bars(metric: Metric, threads: int) -> list[tuple[str, float]]:
+    """(peer, median of its best variant), the best first."""
+    peers = {peer for peer, _ in metric.values[threads]}
+    found = {peer: metric.best(threads, peer) for peer in peers}
+    values = [(peer, best[1].median) for peer, best in found.items() if best]
+    return sorted(values, key=lambda bar: bar[1], reverse=HIGHER_IS_BETTER[metric.unit])
+
+
+def _panel(ax, metric: Metric, threads: int) -> None:  # type: ignore[no-untyped-def]
+    bars = _bars(metric, threads)
+    names, values = [name for name, _ in bars], [value for _, value in bars]
+    drawn = ax.barh(names, values, color=[OWN_COLOR if name == OWN else PEER_COLOR for name in names])
+    ax.bar_label(drawn, [number(value, metric.unit) for value in values], padding=3, fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(x=0.22)
+    ax.set_xticks([])
+    ax.tick_params(left=False, labelsize=8)
+    ax.spines[["top", "right", "bottom"]].set_visible(False)
+    better = "more" if HIGHER_IS_BETTER[metric.unit] else "less"
+    ax.set_title(f"{metric.workload} {metric.name}\n{metric.unit}, {better} is better", fontsize=9, loc="left")
