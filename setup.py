@@ -79,7 +79,8 @@ def sanitize_flags() -> list[str]:
     if not names:
         return []
     # A finding ends the process, so that a test cannot pass over it.
-    return [f"-fsanitize={','.join(names)}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
+    return [f"-fsanitize={','.join(names)}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer",
+            "-O1", "-g"]
 
 
 class BuildEngine(build_ext):
@@ -112,7 +113,8 @@ class BuildEngine(build_ext):
         rows = {"neon" if self.probe(ARM_PROBE) else "baseline": []}
         rows |= {row: options for row, (options, vector) in X86_ROWS.items()
                  if self.probe(X86_PROBE.format(vector=vector), options)}
-        facts |= {"FLAGS": tuple(flags), "INSTRUCTION_SETS": tuple(rows), "OPENMP": openmp and " ".join(openmp[0])}
+        facts |= {"FLAGS": tuple(flags), "INSTRUCTION_SETS": tuple(rows),
+                  "OPENMP": openmp and " ".join(openmp[0])}
 
         ext.define_macros = [(f"TC_HAVE_{row.upper()}", "1") for row in rows if row in X86_ROWS]
         ext.define_macros += [("TC_OPENMP", "1")] if openmp else []
@@ -171,7 +173,8 @@ class BuildEngine(build_ext):
                 objects = self.compiler.compile([str(source)], output_dir=folder,
                                                 extra_postargs=["-std=gnu11", "-Werror", *options])
                 if link is not None:
-                    self.compiler.link_shared_object(objects, str(Path(folder, "probe.so")), extra_postargs=link)
+                    library = str(Path(folder, "probe.so"))
+                    self.compiler.link_shared_object(objects, library, extra_postargs=link)
             except BUILD_ERRORS:
                 return False
         return True
@@ -215,7 +218,8 @@ class BuildEngine(build_ext):
         return outputs + [str(self.facts_paths()[self.inplace])]
 
     def get_output_mapping(self) -> dict[str, str]:
-        mapping = {built: source for built, source in super().get_output_mapping().items() if os.path.exists(built)}
+        mapping = {built: source for built, source in super().get_output_mapping().items()
+                   if os.path.exists(built)}
         if self.inplace:
             built, source = self.facts_paths()
             mapping[str(built)] = str(source)

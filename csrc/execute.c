@@ -124,6 +124,27 @@ static void activate(const block *b, const tc_step *step, float *y, ptrdiff_t n)
     if (step->function != TC_LINEAR) b->k->activation(step->function, step->parameters, y, y, n);
 }
 
+/* The points of every row of a convolution's input (or of dz). */
+static void make_points(const block *b, const tc_winograd *w, const float *x, ptrdiff_t x_row_stride) {
+    const tc_kernels *k = b->k;
+    ptrdiff_t channels = w->g.x_channels;
+    for (ptrdiff_t row = 0; row < w->g.x_rows; row++)
+        k->winograd_input(x + (row * x_row_stride + w->first * channels) * k->lanes, w->n, w->stored, w->tiles, channels,
+                          at(b, b->program->points_offset + row * w->g.x_row_stride));
+}
+
+/* Row a of a correlation, from the points. */
+static void points_row(const block *b, const tc_winograd *w, ptrdiff_t a, ptrdiff_t columns, const float *bias, int relu,
+                       float *y) {
+    const tc_correlation *g = &w->g;
+    float *products = at(b, b->program->products_offset);
+    for (int k = 0; k < w->n; k++)
+        b->k->correlate_tiles(g, a, 0, g->tile_count, at(b, b->program->points_offset + k * w->tiles * g->x_channels),
+                              w->packed + k * g->taps * g->y_channels, NULL, 0,
+                              products + k * w->tiles * g->y_channels * b->k->lanes);
+    b->k->winograd_output(products, w->n, columns, w->tiles, g->y_channels, bias, relu, y);
+}
+
 /* The activation of every fusible function never falls, so the maximum is taken first
  * and only what the pool keeps is activated. */
 static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
@@ -131,10 +152,13 @@ static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor 
     const tc_kernels *k = b->k;
     const float *input = at(b, x->offset), *bias = weight_values(b, step->bias);
     int relu = tc_is_plain_relu(step->function, step->parameters);
+    const tc_winograd *w = &step->forward_points;
+    if (w->n) make_points(b, w, input, g->x_row_stride);
     if (!step->pooled) {
         for (ptrdiff_t a = 0; a < g->y_rows; a++) {
             float *row = tensor_row(b, y, a);
-            k->correlate_tiles(g, a, 0, g->tile_count, input, step->packed, bias, relu, row);
+            if (w->n) points_row(b, w, a, g->y_columns, bias, relu, row);
+            else k->correlate_tiles(g, a, 0, g->tile_count, input, step->packed, bias, relu, row);
             if (!relu) activate(b, step, row, y->width * y->channels);
         }
         return;
@@ -149,7 +173,8 @@ static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor 
                 ptrdiff_t z = a * pool.stride_height + i;
                 float *to = at(b, b->program->row_offset + i * c->columns * step->outputs);
                 rows[i] = z < step->z_rows ? to : NULL;
-                if (rows[i])
+                if (rows[i] && w->n) points_row(b, w, z, g->y_columns, bias, relu, to);
+                else if (rows[i])
                     k->correlate_tiles(g, z, c->first_tile, c->last_tile, input, step->packed, bias, relu, to);
             }
             ptrdiff_t before = c->y_column * pool.channels;
@@ -300,6 +325,25 @@ static void make_dz(const block *b, const tc_step *step, const float *dy, ptrdif
     }
 }
 
+/* dw from the points of x and dz, whose rows start at dz. */
+static void points_weight_gradient(const block *b, const tc_step *step, const float *x, const float *dz, float *dw) {
+    const tc_kernels *k = b->k;
+    const tc_winograd *w = &step->forward_points;
+    const tc_weight_gradient *g = &step->gradient_points;
+    ptrdiff_t plane = step->inputs * step->outputs, count = step->kernel_rows * plane;
+    float *d = at(b, b->program->gradient_points_offset), *u = at(b, b->program->points_offset);
+    float *points = at(b, b->program->kernel_points_offset);
+    make_points(b, w, x, step->forward.x_row_stride);
+    for (ptrdiff_t a = 0; a < step->z_rows; a++)
+        k->winograd_gradient_points(dz + a * step->dz_row_stride * k->lanes, w->n, step->z_columns, w->tiles,
+                                    step->outputs, d + a * g->dz_row_stride * k->lanes);
+    memset(points, 0, sizeof(float) * (size_t)(w->n * count));
+    for (int i = 0; i < w->n; i++)
+        k->weight_gradient(g, 0, step->z_rows, u + i * w->tiles * step->inputs * k->lanes,
+                           d + i * w->tiles * step->outputs * k->lanes, points + i * count);
+    k->winograd_kernel_gradient(points, w->n, step->kernel_rows, plane, dw);
+}
+
 static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     const tc_step *step = &b->program->steps[i];
     const tc_tensor *x = &b->program->tensors[i], *y = x + 1;
@@ -310,12 +354,21 @@ static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     activation_backward(b, step, y, dy);
     for (ptrdiff_t first = 0; first < step->z_rows; first += step->strip) {
         ptrdiff_t last = first + step->strip < step->z_rows ? first + step->strip : step->z_rows;
-        float *rows = dx ? dz + first * step->dz_row_stride * lanes : dz;
+        float *rows = dx || step->forward_points.n ? dz + first * step->dz_row_stride * lanes : dz;
         make_dz(b, step, dy, first, last, rows);
         if (db) b->k->bias_gradient(rows, last - first, step->dz_row_stride, step->z_columns, step->outputs, db);
-        if (dw) b->k->weight_gradient(&step->gradient, first, last, at(b, x->offset), rows, dw);
+        if (dw && !step->forward_points.n)
+            b->k->weight_gradient(&step->gradient, first, last, at(b, x->offset), rows, dw);
     }
+    if (dw && step->forward_points.n) points_weight_gradient(b, step, at(b, x->offset), dz, dw);
     if (!dx) return;
+    const tc_winograd *w = &step->backward_points;
+    if (w->n) {
+        make_points(b, w, at(b, dz_offset), step->dz_row_stride);
+        for (ptrdiff_t a = 0; a < w->g.y_rows; a++)
+            points_row(b, w, a, step->backward[0].y_columns, NULL, 0, dx + a * w->g.y_row_stride * lanes);
+        return;
+    }
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         const tc_correlation *g = &step->backward[phase];
         for (ptrdiff_t a = 0; a < g->y_rows; a++)
@@ -537,11 +590,11 @@ static void finish_share(const job *j, ptrdiff_t i, ptrdiff_t s, const tc_update
 
 static void pack_now(tc_program *p, int which) {
     while (atomic_flag_test_and_set(&p->packing)) {}
-    int stale = atomic_load(&p->stale) & which;
+    /* Cleared before: weights that change meanwhile are packed again the next time. */
+    int stale = atomic_fetch_and(&p->stale, ~which) & which;
     if (stale) {
         for (ptrdiff_t i = 0; i < p->step_count; i++) tc_pack_step(p, i, stale);
         if (stale & TC_STALE_FEW) tc_few_pack(p, p->few);
-        atomic_fetch_and(&p->stale, ~stale);
     }
     atomic_flag_clear(&p->packing);
 }

@@ -125,6 +125,16 @@ typedef struct tc_kernels {
     void (*bias_gradient)(const float *dz, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
                           ptrdiff_t channels, float *db);
 
+    /* The transforms of kernels/winograd.h, row by row, with n points (6 or 8). */
+    void (*winograd_input)(const float *x, int n, ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t channels, float *u);
+    void (*winograd_gradient_points)(const float *dz, int n, ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t channels,
+                                     float *d);
+    void (*winograd_output)(const float *products, int n, ptrdiff_t columns, ptrdiff_t tiles, ptrdiff_t filters,
+                            const float *bias, int relu, float *y);
+    void (*winograd_kernel)(const float *kernel, int n, int k, ptrdiff_t kernel_rows, ptrdiff_t plane, int reversed,
+                            float *points);
+    void (*winograd_kernel_gradient)(const float *points, int n, ptrdiff_t kernel_rows, ptrdiff_t plane, float *dw);
+
     /* y[u] = bias[u] + sum_k x[k] w[k][u], overwritten; x [inputs], y [units]. */
     void (*dense)(const float *x, ptrdiff_t inputs, ptrdiff_t units, const float *packed, const float *bias,
                   int relu, float *y);

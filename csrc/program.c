@@ -25,6 +25,12 @@ static int is_fusible(const tc_op *op) {
     return is_elementwise(op) && !activation_saves_input(op->function, op->parameters);
 }
 
+/* Whether `next` reads the image as `op` writes it: a reshape between them has vanished. */
+static int same_image(const tc_op *op, const tc_op *next) {
+    return op->out_height == next->in_height && op->out_width == next->in_width &&
+           op->out_channels == next->in_channels;
+}
+
 /* A pool that a convolution can feed row by row: no row belongs to two windows. */
 static int is_fusible_pool(const tc_op *op) {
     return op->kind == TC_OP_MAX_POOL2D && op->pad_top == 0 && op->pad_left == 0 &&
@@ -199,7 +205,7 @@ static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step) {
 
 /* Groups tiles so that the rows of a pool's window, as far as they are computed before
  * they are pooled, take a part of L1.  A chunk ends where a window does. */
-static int plan_chunks(tc_step *step, ptrdiff_t vector_bytes) {
+static int plan_chunks(tc_step *step, ptrdiff_t vector_bytes, int whole) {
     const tc_correlation *g = &step->forward;
     const tc_pool *pool = &step->pool;
     step->chunks = calloc((size_t)g->tile_count, sizeof *step->chunks);
@@ -209,6 +215,7 @@ static int plan_chunks(tc_step *step, ptrdiff_t vector_bytes) {
     for (ptrdiff_t i = 0; i < g->tile_count; i++) {
         ptrdiff_t end = g->tiles[i].column + g->tiles[i].pixels, last = i == g->tile_count - 1;
         chunk.columns = end - start;
+        if (whole && !last) continue;
         ptrdiff_t next = i + 1 < g->tile_count ? g->tiles[i + 1].pixels : 0;
         if (!last && (end % pool->stride_width || (chunk.columns + next) * column_bytes <= CHUNK_BYTES)) continue;
         chunk.last_tile = i + 1;
@@ -232,6 +239,60 @@ static void plan_weight_gradient(const tc_op *op, tc_step *step, const tc_tensor
     step->strip = max(period, rows / period * period);
 }
 
+/* ---- Winograd ---------------------------------------------------------------------- */
+
+/* How many points a convolution of these operands takes, 0 for the direct way: the
+ * transforms pay where channels, filters and kernel rows share them, and their rounding
+ * is lost in that of a sum of some length. */
+static int winograd_points(const tc_op *op, ptrdiff_t columns) {
+    ptrdiff_t tiles = (columns + 3) / 4;
+    if (op->stride_height != 1 || op->stride_width != 1 || op->dilation_height != 1 || op->dilation_width != 1)
+        return 0;
+    if ((op->window_width != 3 && op->window_width != 5) || op->window_height < 3) return 0;
+    if (op->in_channels < 8 || op->out_channels < 8 || columns < 4 || tiles * 4 * 3 > columns * 4) return 0;
+    return (int)op->window_width + 3;
+}
+
+/* Fills in what `direct` (whose offsets are planned) does, by points. */
+static int plan_winograd(const tc_kernels *k, const tc_correlation *direct, int n, ptrdiff_t stored, tc_winograd *w) {
+    ptrdiff_t channels = direct->x_channels;
+    w->n = n;
+    w->tiles = (direct->y_columns + 3) / 4;
+    w->first = direct->x_start / channels + direct->columns[0].position;
+    w->stored = stored - w->first;
+    tc_correlation *g = &w->g;
+    *g = *direct;
+    g->y_columns = w->tiles, g->y_column_stride = g->y_channels;
+    g->x_columns = w->tiles, g->x_start = 0, g->x_row_stride = n * w->tiles * channels, g->x_column_stride = channels;
+    g->taps = direct->kernel_rows * channels, g->kernel_columns = 1;
+    g->tiles = NULL, g->tile_count = 0;
+    g->rows = malloc(sizeof *g->rows * (size_t)(g->kernel_rows + 1));
+    w->packed = malloc(sizeof(float) * (size_t)(n * g->taps * g->y_channels));
+    if (!g->rows || !w->packed) return TC_ERROR_MEMORY;
+    g->columns = g->rows + g->kernel_rows;
+    /* A tap of the direct kernel is row * columns * channels; here there is one column. */
+    for (ptrdiff_t i = 0; i < g->kernel_rows; i++)
+        g->rows[i] = (tc_offset){direct->rows[i].position, direct->rows[i].tap / direct->kernel_columns};
+    g->columns[0] = (tc_offset){0, 0};
+    int filters, widest = k->widest_tile(g->y_channels, &filters);
+    return tc_plan_tiles(g, widest, filters) ? TC_OK : TC_ERROR_MEMORY;
+}
+
+static int plan_points(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x) {
+    int n = winograd_points(op, step->z_columns), status = TC_OK;
+    if (!n) return TC_OK;
+    status = plan_winograd(k, &step->forward, n, x->left + op->in_width + x->right, &step->forward_points);
+    if (status == TC_OK && winograd_points(op, op->in_width))
+        status = plan_winograd(k, &step->backward[0], n, step->dz_row_stride / op->out_channels,
+                               &step->backward_points);
+    ptrdiff_t tiles = step->forward_points.tiles;
+    step->gradient_points = step->gradient;
+    step->gradient_points.x_start = 0, step->gradient_points.x_row_stride = n * tiles * op->in_channels;
+    step->gradient_points.dz_columns = tiles, step->gradient_points.dz_row_stride = n * tiles * op->out_channels;
+    step->gradient_points.kernel_columns = 1;
+    return status;
+}
+
 /* ---- the plan -------------------------------------------------------------------- */
 
 /* The operations of step `at`; returns how many it takes. */
@@ -252,13 +313,14 @@ static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
         if (op->kind == TC_OP_CONV2D)
             step->kernel_rows = op->window_height, step->kernel_columns = op->window_width;
         /* A sigmoid that ends the program stays alone: binary cross-entropy wants its input. */
-        if (taken < count && is_fusible(&ops[taken]) &&
+        if (taken < count && is_fusible(&ops[taken]) && same_image(op, &ops[taken]) &&
             !(taken + 1 == count && ops[taken].function == TC_SIGMOID)) {
             step->function = ops[taken].function;
             memcpy(step->parameters, ops[taken].parameters, sizeof step->parameters);
             taken++;
         }
-        if (op->kind == TC_OP_CONV2D && taken < count && is_fusible_pool(&ops[taken])) {
+        if (op->kind == TC_OP_CONV2D && taken < count && is_fusible_pool(&ops[taken]) &&
+            same_image(op, &ops[taken])) {
             plan_pool(&ops[taken], step);
             tc_pool *pool = &step->pool;
             ptrdiff_t rows = (pool->y_rows - 1) * pool->stride_height + pool->window_height;
@@ -352,8 +414,9 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, ptrdiff_
         if (step->kind == TC_STEP_CONV2D) {
             status = plan_forward(p->kernels, op, step, x);
             if (status == TC_OK) status = plan_backward(p->kernels, op, step);
-            if (status == TC_OK && step->pooled) status = plan_chunks(step, vector_bytes);
+            if (status == TC_OK && step->pooled) status = plan_chunks(step, vector_bytes, winograd_points(op, step->z_columns));
             plan_weight_gradient(op, step, x, vector_bytes);
+            if (status == TC_OK) status = plan_points(p->kernels, op, step, x);
         }
         if (op->kind == TC_OP_CONV2D)
             p->flops += (double)step->z_rows * step->z_columns * step->forward.taps * op->out_channels;
@@ -370,6 +433,7 @@ static ptrdiff_t place(ptrdiff_t *end, ptrdiff_t size) {
 }
 
 static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
+    ptrdiff_t points = 0, products = 0, gradient_points = 0, kernel_points = 0;
     ptrdiff_t end = 0, rows = 0, scratch = 1, largest = 1;
     for (ptrdiff_t i = 0; i <= p->step_count; i++) {
         p->tensors[i].offset = place(&end, p->tensors[i].size);
@@ -383,7 +447,18 @@ static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
         if (step->pooled)
             scratch = max(scratch, step->pool.window_height * (ptrdiff_t)sizeof(float *) / vector_bytes + 1);
     }
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        const tc_step *step = &p->steps[i];
+        const tc_winograd *f = &step->forward_points, *b = &step->backward_points;
+        if (!f->n) continue;
+        points = max(points, max(f->g.x_rows * f->g.x_row_stride, b->n ? b->g.x_rows * b->g.x_row_stride : 0));
+        products = max(products, f->n * max(f->tiles * step->outputs, b->tiles * step->inputs));
+        gradient_points = max(gradient_points, step->z_rows * step->gradient_points.dz_row_stride);
+        kernel_points = max(kernel_points, f->n * step->kernel_rows * step->inputs * step->outputs);
+    }
     p->row_offset = place(&end, rows);
+    p->points_offset = place(&end, points);
+    p->products_offset = place(&end, products);
     p->scratch_offset = place(&end, scratch);
     p->label_offset = place(&end, p->tensors[p->step_count].size + 4);
     p->forward_size = end;
@@ -392,13 +467,15 @@ static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
         if (step->kind == TC_STEP_CONV2D) {
             /* Without an input gradient only a strip of dz is ever alive. */
             ptrdiff_t alive = step->strip < step->z_rows ? step->strip : step->z_rows;
-            step->dz_offset = place(&end, step->dz_row_stride * (i > p->lowest ? step->z_rows : alive));
+            step->dz_offset = place(&end, step->dz_row_stride * (i > p->lowest || step->forward_points.n ? step->z_rows : alive));
         }
         if (step->pooled && (step->kind == TC_STEP_CONV2D || step->kind == TC_STEP_MAX_POOL2D)) {
             ptrdiff_t count = step->pool.y_rows * step->pool.y_columns * step->pool.channels;
             step->index_offset = place(&end, (count * step->index_bytes + 3) / 4);
         }
     }
+    p->gradient_points_offset = place(&end, gradient_points);
+    p->kernel_points_offset = place(&end, kernel_points / p->kernels->lanes + 1);
     p->gradient_a = place(&end, largest);
     p->gradient_b = place(&end, largest);
     p->training_size = end;
@@ -517,6 +594,10 @@ void tc_program_destroy(tc_program *p) {
         tc_step *step = &p->steps[i];
         free(step->chunks);
         tc_correlation_clear(&step->forward);
+        tc_correlation_clear(&step->forward_points.g);
+        tc_correlation_clear(&step->backward_points.g);
+        free(step->forward_points.packed);
+        free(step->backward_points.packed);
         for (ptrdiff_t phase = 0; step->backward && phase < step->phases; phase++)
             tc_correlation_clear(&step->backward[phase]);
         free(step->backward);
@@ -541,8 +622,20 @@ void tc_pack_step(tc_program *p, ptrdiff_t i, int which) {
     if (step->kernel < 0) return;
     const float *kernel = p->weights[step->kernel].values;
     int dense = step->kind == TC_STEP_DENSE;
-    for (int transposed = 0; transposed < 2; transposed++)
-        if (which & (transposed ? TC_STALE_BACKWARD : TC_STALE_FORWARD))
+    for (int transposed = 0; transposed < 2; transposed++) {
+        if (!(which & (transposed ? TC_STALE_BACKWARD : TC_STALE_FORWARD))) continue;
+        const tc_winograd *w = transposed ? &step->backward_points : &step->forward_points;
+        if (!w->n) {
             p->kernels->pack(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, transposed,
                              dense, transposed ? step->packed_transposed : step->packed);
+            continue;
+        }
+        ptrdiff_t plane = step->inputs * step->outputs, count = step->kernel_rows * plane;
+        for (int k = 0; k < w->n; k++) {
+            /* `packed` itself is room enough for a kernel one column wide. */
+            p->kernels->winograd_kernel(kernel, w->n, k, step->kernel_rows, plane, transposed, step->packed);
+            p->kernels->pack(step->packed, step->kernel_rows, 1, step->inputs, step->outputs, transposed, 0,
+                             w->packed + k * count);
+        }
+    }
 }

@@ -30,6 +30,17 @@ typedef struct tc_chunk {
     ptrdiff_t first_tile, last_tile, columns, y_column, y_columns;
 } tc_chunk;
 
+/* A correlation by Winograd's filtering along rows: n correlations of points, each with
+ * a kernel one column wide.  See kernels/winograd.h. */
+typedef struct tc_winograd {
+    int n;                /* points of a tile of four columns; 0 where the direct way is taken */
+    ptrdiff_t tiles;      /* of a row of the output */
+    ptrdiff_t first;      /* column of the stored input row that tile 0 starts at */
+    ptrdiff_t stored;     /* columns stored from there */
+    tc_correlation g;     /* of one point: from u [rows][n][tiles][channels] to [tiles][filters] */
+    float *packed;        /* [n] packed kernels */
+} tc_winograd;
+
 typedef struct tc_step {
     int kind;
     int function; /* activation, also the one fused behind a convolution or dense layer */
@@ -43,6 +54,8 @@ typedef struct tc_step {
     tc_correlation *backward; /* one a phase of the stride */
     ptrdiff_t phases;
     tc_weight_gradient gradient;
+    tc_winograd forward_points, backward_points;
+    tc_weight_gradient gradient_points; /* of one point */
     ptrdiff_t z_rows, z_columns;
     ptrdiff_t dz_left, dz_row_stride;       /* dz: [rows][left + columns + right][filters] */
     ptrdiff_t dz_offset, dz_whole_offset;        /* as training needs it; all rows */
@@ -80,6 +93,8 @@ struct tc_program {
     ptrdiff_t row_offset;                           /* rows of z on their way to the pool */
     ptrdiff_t gradient_a, gradient_b;               /* dy and dx change places */
     ptrdiff_t label_offset, scratch_offset;
+    ptrdiff_t points_offset, products_offset;       /* Winograd: u, and a row before it is taken back */
+    ptrdiff_t gradient_points_offset, kernel_points_offset; /* dz and dw at the points */
     double flops; /* multiply-adds an image, forward */
 
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */

@@ -170,6 +170,21 @@ def assert_rounded(actual, expected, magnitude, length):
     assert excess.max(initial=0) <= 0, f"off by up to {np.abs(actual - expected).max()}"
 
 
+def by_points(kernel, strides, dilation):
+    """Whether the C engine may take a convolution by Winograd's points (csrc/kernels/winograd.h)."""
+    height, width, channels, filters = kernel.shape
+    return width in (3, 5) and height >= 3 and min(channels, filters) >= 8 and strides == dilation == (1, 1)
+
+
+def along(magnitude, axis, reach):
+    """The largest magnitude within `reach` along an axis: points mix neighbours, and their rounding."""
+    magnitude = np.asarray(magnitude)
+    padded = np.pad(magnitude, [(reach, reach) if i == axis % magnitude.ndim else (0, 0)
+                                for i in range(magnitude.ndim)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis)
+    return windows.max(-1)
+
+
 def assert_close(actual, expected, tolerance=2e-5):
     """Within `tolerance` of the largest expected value: for what went through several operations."""
     actual, expected = np.float64(actual), np.float64(expected)

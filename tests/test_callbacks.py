@@ -278,6 +278,8 @@ def test_csv_logger_appends_and_replaces(tmp_path):
     assert path.read_text().splitlines() == ["epoch;val_loss", "0;1", "1;2", "0;3"]
     run(CSVLogger(path), losses(4))
     assert path.read_text().splitlines() == ["epoch,val_loss", "0,4"]
+    with pytest.raises(ValueError, match="one character. Received: ', '"):
+        CSVLogger(path, separator=", ")
 
 
 def test_history_keeps_every_epoch(small_model, small_data):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tinyconv
 from PIL import Image
+
+import tinyconv
 from tinyconv import bench, cli, datasets, layers
 
 
@@ -89,7 +90,8 @@ def test_train_uses_synthetic_digits_by_default_and_says_so(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_train_on_digits_learns(tmp_path, capsys):
-    assert cli.main(["train", "digits", "--epochs", "5", "--seed", "1", "--output", str(tmp_path / "model")]) == 0
+    output = str(tmp_path / "model")
+    assert cli.main(["train", "digits", "--epochs", "5", "--seed", "1", "--output", output]) == 0
     text = capsys.readouterr().out
     assert "5,500 for training, 1,000 held out" in text
     assert float(re.search(r"accuracy ([\d.]+)\n(?=Trained)", text).group(1)) > 0.9
@@ -176,7 +178,8 @@ def test_predict_completes_the_probability_of_two_classes(tmp_path, capsys):
     network.save(tmp_path / "model")
     image = write_image(tmp_path / "image.png", 0)
     assert cli.main(["predict", str(tmp_path / "model"), str(image)]) == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [["0", "0.8808"], ["1", "0.1192"]]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:]] == [["0", "0.8808"], ["1", "0.1192"]]
 
 
 def test_info_shows_the_configuration(capsys):
@@ -241,7 +244,11 @@ def test_interrupt_ends_with_status_130(monkeypatch, capsys):
 
 
 def test_command_and_module_run(run_python):
-    code = "import runpy, sys; sys.argv = ['tinyconv', *sys.argv[1:]]; runpy.run_module('tinyconv', run_name='__main__')"
+    code = """
+        import runpy, sys
+        sys.argv = ["tinyconv", *sys.argv[1:]]
+        runpy.run_module("tinyconv", run_name="__main__")
+    """
     assert run_python(code, "--version").stdout == f"tinyconv {tinyconv.__version__}\n"
     assert "no-such-data" in run_python(code, "train", "no-such-data", status=2).stderr
     script = Path(sys.executable).parent / ("tinyconv.exe" if sys.platform == "win32" else "tinyconv")

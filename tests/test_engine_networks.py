@@ -118,7 +118,7 @@ def random_network(seed):
     if random.random() < 0.5:
         network.rescale(0.7, 0.1)
     for _ in range(random.integers(1, 5)):
-        kind = random.choice(["conv2d"] * 3 + ["max", "average", "activation", "dropout", "rescale"])
+        kind = random.choice(["conv2d"] * 3 + ["max", "average", "activation", "dropout", "rescale", "reshape"])
         padding = str(random.choice(["valid", "same"]))
         height, width, _ = network.shape
         if kind == "conv2d":
@@ -138,6 +138,8 @@ def random_network(seed):
             network.activation(str(random.choice(functions)))
         elif kind == "dropout":
             network.dropout(float(random.uniform(0, 0.8)))
+        elif kind == "reshape":
+            network.reshape(width, height, network.shape[2])
         else:
             network.rescale(1.3, -0.1)
     if random.random() < 0.6:
@@ -164,6 +166,32 @@ def test_networks_at_random_hold_float64(executor_class, seed):
                                                                      input_gradient=True)
         np.testing.assert_allclose(sums, expected_sums, rtol=1e-4, atol=1e-4)
         assert_all_close([*gradients, dx], [*expected, expected_dx], 1e-4)
+
+
+@pytest.mark.parametrize("first", ["conv2d", "dense"])
+@pytest.mark.parametrize("then", ["relu", "elu", "max", "relu max", "relu conv2d", "average"])
+def test_what_follows_a_reshape_sees_the_new_shape(executor_class, first, then):
+    """Operations that would fuse with the one before must not where a reshape lies between."""
+    network = Network((6, 4, 2), seed=3)
+    if first == "conv2d":
+        network.conv2d(3, (3, 3), padding="same").reshape(4, 9, 2)
+    else:
+        network.flatten().dense(72).reshape(4, 9, 2)
+    for operation in then.split():
+        if operation == "conv2d":
+            network.conv2d(2, (3, 3), padding="same")
+        elif operation in ("max", "average"):
+            network.pool(operation, (2, 2))
+        else:
+            network.activation(operation)
+    program = network.build()
+    for n in (1, 3, 17):
+        x, y = images(program, n), labels_for(INNER_PRODUCT, program, n)
+        executor, reference64 = executor_class(program), exact(program)
+        assert_close(executor.predict(x), reference64.predict(x))
+        _, gradients, dx = executor.gradients(x, y, INNER_PRODUCT, input_gradient=True)
+        _, expected, expected_dx = reference64.gradients(x, y, INNER_PRODUCT, input_gradient=True)
+        assert_all_close([*gradients, dx], [*expected, expected_dx])
 
 
 # --- ways to pass a batch ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import engine_helpers
@@ -221,6 +222,32 @@ def test_several_python_threads_predict_at_once(executor_class):
     with ThreadPoolExecutor(4) as pool:
         for y in pool.map(lambda _: executor.predict(x), range(16)):
             np.testing.assert_array_equal(y, expected)
+
+
+def test_weights_written_while_others_predict_count_afterwards(executor_class):
+    program = seed_network()
+    executor, x = executor_class(program), images(program, 17)
+    done = threading.Event()
+
+    def keep_predicting():
+        while not done.is_set():
+            executor.predict(x)
+            executor.predict(x[:1])
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(keep_predicting) for _ in range(2)]
+        try:
+            for _ in range(20):
+                for weight in program.weights:
+                    weight *= np.float32(1.01)
+                executor.weights_changed()
+        finally:
+            done.set()
+        for future in running:
+            future.result()
+    fresh = executor_class(program)
+    np.testing.assert_array_equal(executor.predict(x), fresh.predict(x))
+    np.testing.assert_array_equal(executor.predict(x[:1]), fresh.predict(x[:1]))
 
 
 def test_an_empty_batch_changes_nothing(executor_class):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+
 import tinyconv
 from tinyconv import engine, layers
 
@@ -119,7 +120,8 @@ for batch in (1, 7, 16, 33, 512):
         assert tinyconv.get_num_threads() == threads
         model = network()
         logs = model.fit(x, y, batch_size=batch, epochs=1, verbose=0).history
-        digests[threads] = digest(model), logs["loss"], logs["accuracy"], model.predict(x, verbose=0).tobytes()
+        outputs = model.predict(x, verbose=0).tobytes()
+        digests[threads] = digest(model), logs["loss"], logs["accuracy"], outputs
     assert len(set(map(str, digests.values()))) == 1, (batch, digests)
     assert digest(network()) != digests[1][0]
 print("same")
@@ -131,8 +133,8 @@ print("same")
 def test_threads_follow_the_environment(run_python):
     code = "import tinyconv; print(tinyconv.get_num_threads())"
     clean: dict[str, str | None] = {"TINYCONV_NUM_THREADS": None, "OMP_NUM_THREADS": None}
-    openmp = CONFIG["openmp"]
-    assert run_python(code, **clean | {"TINYCONV_NUM_THREADS": "3"}).stdout.strip() == ("3" if openmp else "1")
+    three = run_python(code, **clean | {"TINYCONV_NUM_THREADS": "3"}).stdout.strip()
+    assert three == ("3" if CONFIG["openmp"] else "1")
     assert run_python(code, **clean | {"OMP_NUM_THREADS": "1"}).stdout.strip() == "1"
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert 1 <= int(run_python(code, **clean).stdout) <= processors

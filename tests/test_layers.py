@@ -546,6 +546,19 @@ def test_set_weights_changes_nothing_where_something_does_not_fit():
         np.testing.assert_array_equal(array, weight.value)
 
 
+def test_weight_becomes_an_array_of_its_own():
+    dense = layers.Dense(2)
+    dense.build((3,))
+    array = np.asarray(dense.kernel)
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, dense.kernel.value)
+    array[...] = 9
+    assert not np.any(dense.kernel.value == 9)
+    assert np.asarray(dense.kernel, dtype=np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match="Received: copy=False"):
+        dense.kernel.__array__(copy=False)
+
+
 def test_weight_assign_tells_the_model():
     dense = _build(layers.Dense(3), (4,))
     calls = []

@@ -111,7 +111,7 @@ def test_lower_and_config_round_trip(metric, lowered):
         ("mse", (None, 28, 28, 3), CategoricalAccuracy),
     ],
 )
-@pytest.mark.parametrize("name", ["accuracy", "acc"])
+@pytest.mark.parametrize("name", ["accuracy", "acc", "Accuracy", "ACC"])
 def test_accuracy_is_chosen_as_keras_chooses(name, loss, output_shape, expected):
     metric = metrics.get(name, losses.get(loss), output_shape)
     assert type(metric) is expected
@@ -128,7 +128,7 @@ def test_get_keeps_given_names():
     assert metrics.get("mse").name == "mse"
     assert metrics.get("mean_squared_error").name == "mean_squared_error"
     assert isinstance(metrics.get("mae"), MeanAbsoluteError)
-    assert metrics.get("CategoricalAccuracy").name == "categorical_accuracy"
+    assert metrics.get("CategoricalAccuracy").name == "CategoricalAccuracy"
     assert metrics.get(TopKCategoricalAccuracy).k == 5
     assert isinstance(metrics.get(metrics.binary_accuracy), BinaryAccuracy)
     assert isinstance(metrics.get("top_k_categorical_accuracy"), TopKCategoricalAccuracy)

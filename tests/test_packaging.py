@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+
 import tinyconv
 from tinyconv import engine
 
@@ -39,7 +40,7 @@ def test_tests_run_on_the_installed_package():
     if is_editable():
         assert folder == ROOT / "tinyconv"
     else:
-        assert not folder.is_relative_to(ROOT / "tinyconv"), "a Python started in the clone imports the source"
+        assert not folder.is_relative_to(ROOT / "tinyconv"), "a Python started here imports the source"
         assert folder == Path(str(installed.locate_file("tinyconv"))).resolve()
     assert "--import-mode=importlib" in PYPROJECT["tool"]["pytest"]["ini_options"]["addopts"]
 
@@ -60,7 +61,8 @@ def test_metadata_of_the_distribution():
 
 
 def test_packages_listed_are_those_of_the_tree():
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "tinyconv").rglob("__init__.py")}
+    found = {".".join(path.parent.relative_to(ROOT).parts)
+             for path in (ROOT / "tinyconv").rglob("__init__.py")}
     assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == found
 
 
@@ -90,8 +92,8 @@ def test_import_loads_nothing_that_it_does_not_need(run_python: Run):
     """
     loaded = set(run_python(code).stdout.split())
     assert "tinyconv.models" in loaded
-    unwanted = {"PIL", "tqdm", "urllib.request", "http", "ssl", "argparse", "json", "zipfile", "email", "asyncio",
-                "multiprocessing", "subprocess", "socket", "unittest", "tinyconv.cli", "tinyconv.datasets",
+    unwanted = {"PIL", "tqdm", "urllib.request", "http", "ssl", "argparse", "json", "zipfile", "email",
+                "asyncio", "multiprocessing", "subprocess", "socket", "unittest", "tinyconv.cli", "tinyconv.datasets",
                 "tinyconv.formats", "tinyconv.ops", "tinyconv.engine.reference"}
     assert not loaded & unwanted
 
@@ -116,17 +118,19 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("Cython")
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("source") / "tinyconv"
-    unwanted = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyd", "_build.py")
+    unwanted = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyd",
+                                      "_build.py")
     shutil.copytree(ROOT, folder, ignore=unwanted)
     return folder
 
 
-def build(kind: str, source: Path, output: Path, status: int = 0, **environment: str) -> tuple[Path | None, str]:
+def build(kind: str, source: Path, output: Path, status: int = 0,
+          **environment: str) -> tuple[Path | None, str]:
     """Runs a build hook as a front end would; returns the file and what was printed."""
     code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
     output.mkdir(parents=True, exist_ok=True)
-    result = subprocess.run([sys.executable, "-c", code, str(output)], cwd=source, env={**os.environ, **environment},
-                            capture_output=True, text=True, timeout=600, check=False)
+    result = subprocess.run([sys.executable, "-c", code, str(output)], cwd=source,
+                            env={**os.environ, **environment}, capture_output=True, text=True, timeout=600, check=False)
     text = result.stdout + result.stderr
     assert (result.returncode != 0) == bool(status), text
     return next(iter(output.iterdir()), None), text
@@ -165,7 +169,8 @@ def test_sdist_holds_all_sources(source: Path, sdist: Path):
     assert len(wanted) > 50
     assert {path.as_posix() for path in wanted} <= names
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
-    assert not [name for name in names if name.endswith((".so", ".pyd", ".o", ".pyc", "native.c", "_build.py"))]
+    built = (".so", ".pyd", ".o", ".pyc", "native.c", "_build.py")
+    assert not [name for name in names if name.endswith(built)]
 
 
 @pytest.mark.slow

@@ -44,7 +44,8 @@ def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None,
     x = _floating(x)
     above = x if max_value is None else np.minimum(x, x.dtype.type(max_value))
     # A slope of 0 is not multiplied: 0 times minus infinity would be NaN.
-    below = x.dtype.type(negative_slope) * (x - x.dtype.type(threshold)) if negative_slope else x.dtype.type(0)
+    slope = x.dtype.type(negative_slope)
+    below = slope * (x - x.dtype.type(threshold)) if negative_slope else x.dtype.type(0)
     return np.where(x < threshold, below, above)
 
 

@@ -115,7 +115,8 @@ def configurations() -> list[tuple[str, int]]:
     settings = engine.config()
     forced = os.environ.get("TINYCONV_ISA")
     names = [name for name in settings["instruction_sets_available"] if not forced or name == forced]
-    return [(name, threads) for name in names for threads in sorted({1, settings["threads"]})] + [("numpy", 1)]
+    counts = sorted({1, settings["threads"]})
+    return [(name, threads) for name in names for threads in counts] + [("numpy", 1)]
 
 
 def run(seconds: float, chosen: Iterable[tuple[str, int]]) -> Iterator[Figures]:
@@ -133,7 +134,8 @@ def run(seconds: float, chosen: Iterable[tuple[str, int]]) -> Iterator[Figures]:
         if name == "numpy":
             variables |= {"TINYCONV_BACKEND": "numpy"}
         else:
-            variables |= {"TINYCONV_BACKEND": "native", "TINYCONV_ISA": name, "TINYCONV_NUM_THREADS": str(threads)}
+            variables |= {"TINYCONV_BACKEND": "native", "TINYCONV_ISA": name,
+                          "TINYCONV_NUM_THREADS": str(threads)}
         # -P: a file in the current folder must not stand in for a module.
         command = [sys.executable, "-P", "-m", "tinyconv.bench", str(seconds / len(chosen))]
         result = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -176,8 +178,9 @@ def table_row(figures: Figures) -> str:
 
     peak = "-" if figures.peak is None else f"{figures.peak / 1e9:.1f}"
     threads = "-" if figures.instruction_set == "numpy" else str(figures.threads)
-    return (f"{figures.instruction_set:<15}  {threads:>7}  {peak:>7}  {figures.training:>9,.0f}   "
-            f"{share(figures.training_share):>7}  {figures.prediction:>11,.0f}   {share(figures.prediction_share):>7}  "
+    training = f"{figures.training:>9,.0f}   {share(figures.training_share):>7}"
+    prediction = f"{figures.prediction:>11,.0f}   {share(figures.prediction_share):>7}"
+    return (f"{figures.instruction_set:<15}  {threads:>7}  {peak:>7}  {training}  {prediction}  "
             f"{figures.one_image * 1e6:>12.1f}")
 
 
@@ -197,9 +200,11 @@ def report(seconds: float, as_json: bool = False) -> None:
         results = [figures._asdict() for figures in run(seconds, configurations())]
         print(json.dumps({**about, "results": results}, indent=1))
         return
-    print(f"tinyconv {about['tinyconv']} on {about['processor']}, {about['threads']} threads, {about['date']}\n"
-          f"The network of the MNIST tutorial, 28x28x1: {about['training_operations'] / 1e6:.2f} MFLOP an image to "
-          f"train, {about['prediction_operations'] / 1e6:.2f} to predict; float32\n\n{TABLE_HEAD}")
+    work = [f"{about[f'{name}_operations'] / 1e6:.2f}" for name in ("training", "prediction")]
+    machine = f"{about['processor']}, {about['threads']} threads"
+    print(f"tinyconv {about['tinyconv']} on {machine}, {about['date']}\n"
+          "The network of the MNIST tutorial, 28x28x1, float32: "
+          f"{work[0]} MFLOP an image to train, {work[1]} to predict\n\n{TABLE_HEAD}")
     for figures in run(seconds, configurations()):
         print(table_row(figures), flush=True)
     print("\npeak: the most that these threads multiply and add; numpy: the reference in NumPy; "

@@ -129,6 +129,9 @@ class CallbackList:
             callbacks = callbacks.callbacks
         elif isinstance(callbacks, Callback):
             callbacks = (callbacks,)
+        elif callbacks is not None and not isinstance(callbacks, Iterable):
+            raise TypeError("Expected callbacks to be a list of tinyconv.callbacks.Callback. "
+                            f"Received: callbacks={callbacks!r}")
         self.callbacks: list[Callback] = list(callbacks or ())
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
@@ -407,12 +410,14 @@ class CSVLogger(Callback):
 
     Args:
         filename: The file.
-        separator: String between the values. Defaults to `","`.
+        separator: Character between the values. Defaults to `","`.
         append: Whether to add to an existing file. Defaults to `False`: it is replaced.
     """
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
         super().__init__()
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"CSVLogger expected separator to be one character. Received: {separator!r}")
         self.filename = Path(filename)
         self.separator = separator
         self.append = append
@@ -424,21 +429,20 @@ class CSVLogger(Callback):
             self.keys = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        import csv
+
         logs = logs or {}
         # The file is closed after each row, so that it is whole whenever training stops.
         with open(self.filename, "a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=self.separator)
             if self.keys is None:
                 self.keys = self._columns(logs)
                 if file.tell() == 0:
-                    file.write(self._row(["epoch", *self.keys]))
-            file.write(self._row([str(epoch), *(str(logs.get(key, "NA")) for key in self.keys)]))
+                    writer.writerow(["epoch", *self.keys])
+            writer.writerow([epoch, *(logs.get(key, "NA") for key in self.keys)])
 
     def _columns(self, logs: Logs) -> list[str]:
         keys = sorted(logs)
         if self.params.get("validation") and not any(key.startswith("val_") for key in keys):
             keys += [f"val_{key}" for key in keys]  # validation_freq > 1: the first epoch has none
         return keys
-
-    def _row(self, values: list[str]) -> str:
-        quoted = ['"' + v.replace('"', '""') + '"' if self.separator in v or '"' in v else v for v in values]
-        return self.separator.join(quoted) + "\n"

@@ -16,8 +16,9 @@ from tinyconv import layers, optimizers
 
 __all__ = ["main"]
 
-DATA_HELP = "digits (synthetic, drawn on the spot), mnist, or a folder with a sprite: a PNG with one image a row " \
-            "and a file of labels"
+DATA_HELP = ("digits (synthetic, drawn on the spot), mnist, or a folder with a sprite: "
+             "a PNG with one image a row and a file of labels")
+RAW_HELP = "the model takes 0 to 255, although it does not rescale"
 # Every run, and so `evaluate` after `train`, holds the same images of a sprite out.
 _SPLIT_SEED = 0
 
@@ -96,7 +97,7 @@ def train(arguments: argparse.Namespace) -> None:
     model.fit(images.x, images.y, batch_size=arguments.batch_size, epochs=arguments.epochs,
               verbose=1 if sys.stdout.isatty() else 2)
     seconds = time.perf_counter() - start
-    loss, accuracy = model.evaluate(images.x_test, images.y_test, verbose=0)
+    loss, accuracy = np.asarray(model.evaluate(images.x_test, images.y_test, verbose=0))
     print(f"Held-out images: loss {loss:.4f}, accuracy {accuracy:.4f}")
     threads = tinyconv.get_num_threads()
     print(f"Trained in {seconds:.2f} s: {arguments.epochs * len(images.x) / seconds:,.0f} images/s "
@@ -111,7 +112,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(describe(images, training=False))
     classes = _output_classes(model)
     if images.classes > classes:
-        raise ValueError(f"Expected DATA to have the model's {classes} classes. Received: {images.classes} classes")
+        raise ValueError(f"Expected DATA to have at most the model's {classes} classes. "
+                         f"Received: {images.classes} classes")
     x, y = _as_input(model, images.x_test, arguments), images.y_test.astype(np.int64)
     predicted = _probabilities(model, x).argmax(axis=1)
     matrix = np.zeros((classes, classes), np.int64)
@@ -131,9 +133,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     model = tinyconv.load_model(arguments.model)
     count = min(arguments.top, _output_classes(model))
-    shape = tuple(model.input_shape[1:])
+    shape = _per_sample(model.input_shape)
     images = np.stack([_read_image(path, shape, arguments.invert) for path in arguments.images])
-    for path, row in zip(arguments.images, _probabilities(model, _as_input(model, images, arguments)), strict=True):
+    probabilities = _probabilities(model, _as_input(model, images, arguments))
+    for path, row in zip(arguments.images, probabilities, strict=True):
         print(path)
         for i in np.argsort(-row, kind="stable")[:count]:
             print(f"  {i:>4}  {row[i]:.4f}")
@@ -169,10 +172,16 @@ def _split_sprite(folder: Path) -> tuple[Pair, Pair, int]:
     return (train.images, train.labels), (test.images, test.labels), sprite.num_classes
 
 
+def _per_sample(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """A shape without the dimension of the batch, the only one that may be None."""
+    return tuple(size for size in shape[1:] if size is not None)
+
+
 def _output_classes(model: tinyconv.Sequential) -> int:
-    shape = model.output_shape[1:]
+    shape = _per_sample(model.output_shape)
     if len(shape) != 1:
-        raise ValueError(f"Expected MODEL to tell classes apart: an output of one dimension. Received: {shape}")
+        raise ValueError(f"Expected MODEL to tell classes apart, with an output of one dimension. "
+                         f"Received: output shape {shape}")
     return max(2, shape[0])  # one output: the probability of the second class of two
 
 
@@ -194,7 +203,8 @@ def _read_image(path: str, shape: tuple[int, ...], invert: bool) -> np.ndarray:
 
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if len(shape) != 3 or shape[2] not in modes:
-        raise ValueError(f"Expected MODEL to take images of 1, 3 or 4 channels. Received: input shape {shape}")
+        raise ValueError("Expected MODEL to take images of 1, 3 or 4 channels. "
+                         f"Received: input shape {shape}")
     height, width, channels = shape
     try:
         with Image.open(path) as file:
@@ -219,7 +229,8 @@ def _positive(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tinyconv", description="Trains and runs small convolutional networks.")
+    parser = argparse.ArgumentParser(prog="tinyconv",
+                                     description="Trains and runs small convolutional networks.")
     parser.add_argument("--version", action="version", version=f"tinyconv {tinyconv.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -238,23 +249,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--optimizer", default="adam", help="adam or sgd")
     sub.add_argument("--learning-rate", type=float, help="the optimizer's own if not given")
     sub.add_argument("--seed", type=int, help="makes the run repeatable")
-    sub.add_argument("--limit", type=_positive, help="use at most so many images for training and for testing")
-    sub.add_argument("--output", default="tinyconv-model", help="folder for the model, a TensorFlow.js LayersModel")
+    sub.add_argument("--limit", type=_positive, help="use at most so many images of each part")
+    sub.add_argument("--output", default="tinyconv-model", help="folder for the model")
 
     sub = command(evaluate, "Measure a model on the held-out images.")
     sub.add_argument("model", metavar="MODEL", help="folder of a model")
     sub.add_argument("data", metavar="DATA", help=DATA_HELP)
     sub.add_argument("--limit", type=_positive, help="use at most so many images")
-    sub.add_argument("--raw", action="store_true", help="the model takes 0 to 255, although it does not rescale")
+    sub.add_argument("--raw", action="store_true", help=RAW_HELP)
 
     sub = command(predict, "Name the most probable classes of image files.")
     sub.add_argument("model", metavar="MODEL", help="folder of a model")
-    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image file; it is resized to the model's input")
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image file; resized to the model's input")
     sub.add_argument("--top", type=_positive, default=3, help="how many classes")
-    sub.add_argument("--invert", action="store_true", help="the images are dark on light, the model's light on dark")
-    sub.add_argument("--raw", action="store_true", help="the model takes 0 to 255, although it does not rescale")
+    sub.add_argument("--invert", action="store_true", help="the images are dark on light, unlike the model's")
+    sub.add_argument("--raw", action="store_true", help=RAW_HELP)
 
-    sub = command(bench, "Measure the speed of this machine: every instruction set, one thread and all, and NumPy.")
+    sub = command(bench, "Measure this machine's speed: every instruction set, one thread and all, and NumPy.")
     sub.add_argument("--seconds", type=float, default=30, help="how long, about")
     sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

@@ -81,6 +81,7 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
 
 
 _INPUT_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _fit_rank(shape: Shape, expected: Shape) -> Shape:
@@ -121,11 +122,11 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
             hint = " (for class ids use loss='sparse_categorical_crossentropy' or utils.to_categorical)"
         raise ValueError(f"Expected {name} to have {form} {_batched(expected)} for loss={loss.kind!r}{hint}. "
                          f"Received: {name}.shape={y.shape}")
-    if y.dtype.kind == "f" and np.isnan(y).any():
-        raise ValueError(f"Expected {name} without NaN. "
-                         f"Received: NaN in {np.isnan(y).sum()} of {y.size} values")
     if not sparse:
-        return np.ascontiguousarray(y, dtype=np.float32).reshape(len(y), *expected)
+        targets = _float32(y)
+        _check_finite(targets, name)
+        return targets.reshape(len(y), *expected)
+    _check_finite(y, name)
     classes = output_shape[-1]
     if y.size and (y.min() < 0 or y.max() >= classes):
         raise ValueError(f"Expected {name} to hold class ids from 0 to {classes - 1}. "
@@ -133,6 +134,18 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         raise ValueError(f"Expected {name} to hold whole class ids. Received: {y[y != np.floor(y)].flat[0]}")
     return np.ascontiguousarray(y, dtype=np.int32).reshape(len(y), math.prod(expected))
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    """C-contiguous; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"Expected {name} without NaN and infinite values. "
+                         f"Received: {np.count_nonzero(~np.isfinite(array))} of {array.size} values")
 
 
 def output_labels(y: np.ndarray, output_shape: Shape) -> np.ndarray:
@@ -148,9 +161,9 @@ def as_sample_weight(sample_weight: Any, samples: int, name: str = "sample_weigh
     if weight.shape not in ((samples,), (samples, 1)):
         raise ValueError(f"Expected {name} to have the shape ({samples},): one weight a sample. "
                          f"Received: {name}.shape={weight.shape}")
-    if not np.isfinite(weight).all():
-        raise ValueError(f"Expected {name} to be finite. Received: NaN or infinite values")
-    return np.ascontiguousarray(weight, dtype=np.float32).reshape(samples)
+    weight = _float32(weight)
+    _check_finite(weight, name)
+    return weight.reshape(samples)
 
 
 def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.ndarray:
@@ -171,10 +184,10 @@ def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.n
         raise ValueError("Expected a model with one label a sample for class_weight. "
                          f"Received: output shape {_batched(output_shape)}")
     for key, value in class_weight.items():
-        valid = isinstance(value, (int, float, np.number)) and math.isfinite(value)
+        valid = isinstance(value, (int, float, np.integer, np.floating)) and -_LARGEST <= value <= _LARGEST
         if not isinstance(key, (int, np.integer)) or not valid:
             raise ValueError(f"Expected class_weight to map whole class ids to finite numbers. "
-                             f"Received: {key!r}: {value!r}")
+                             f"Received: {_short(key)}: {_short(value)}")
     labels = y.reshape(len(y), -1)
     if y.dtype != np.int32 and output_shape[-1] > 1:
         labels = labels.argmax(axis=1)
@@ -197,9 +210,6 @@ def unpack(validation_data: Any) -> tuple[Any, Any, Any]:
 
 def split_validation(data: Data, validation_split: float) -> tuple[Data, Data]:
     """Training and validation data; the latter are the last samples."""
-    if not 0 < validation_split < 1:
-        raise ValueError("Expected validation_split to be in [0, 1). "
-                         f"Received: validation_split={validation_split}")
     samples = len(data.x)
     cut = math.floor(samples * (1.0 - validation_split))
     if cut in (0, samples):

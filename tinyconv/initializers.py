@@ -8,13 +8,12 @@ the initializer itself goes before the caller's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number, default_seed, to_snake_case
+from tinyconv.utils import check_number, default_seed, deserialize_object, serialize_object, to_snake_case
 
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Initializer", "LecunNormal",
@@ -303,25 +302,15 @@ _NAMES: dict[str, type[Initializer]] = {
 
 def serialize(initializer: Initializer) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+    return serialize_object(initializer)
 
 
 def deserialize(config: dict[str, Any]) -> Initializer:
     """The reverse of `serialize`; the class must be one of this module's."""
-    name, arguments = config.get("class_name"), config.get("config", {})
-    cls = _NAMES.get(name) if isinstance(name, str) else None
-    if cls is None or not isinstance(arguments, dict):
-        raise ValueError(
-            f"Unknown initializer. Expected class_name to be one of {sorted(_CLASSES)}. "
-            f"Received: class_name={describe(name)}, config={describe(arguments)}"
-        )
-    try:
-        return cls.from_config(arguments)
-    except TypeError as error:
-        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
+    return deserialize_object(config, _NAMES, "initializer")
 
 
-def get(identifier: str | dict[str, Any] | Initializer | Callable[..., Any] | None) -> Initializer | None:
+def get(identifier: str | dict[str, Any] | Initializer | type[Initializer] | None) -> Initializer | None:
     """Returns an initializer from its name, class, config or itself; None stays None.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 from tinyconv import activations
 from tinyconv.engine import program
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_number
+from tinyconv.utils import check_flag, check_number, deserialize_object, serialize_object
 
 __all__ = [
     "MSE", "BinaryCrossentropy", "CategoricalCrossentropy", "Loss", "MeanSquaredError",
@@ -234,7 +234,22 @@ class Loss:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
-class CategoricalCrossentropy(Loss):
+class _SmoothedCrossentropy(Loss):
+    """Base of those whose labels are probabilities, which can be smoothed."""
+
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1,
+                 reduction: str | None = "sum_over_batch_size", name: str | None = None,
+                 dtype: Any = None) -> None:
+        super().__init__(name, reduction, dtype)
+        _check_axis(axis)
+        self.from_logits = check_flag(from_logits, "from_logits")
+        self.label_smoothing = check_number(label_smoothing, "label_smoothing", 0.0, 1.0)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
+
+
+class CategoricalCrossentropy(_SmoothedCrossentropy):
     """Cross-entropy of one-hot labels and predicted probabilities.
 
     Args:
@@ -245,17 +260,6 @@ class CategoricalCrossentropy(Loss):
     """
 
     function = staticmethod(categorical_crossentropy)
-
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1,
-                 reduction: str | None = "sum_over_batch_size", name: str | None = "categorical_crossentropy",
-                 dtype: Any = None) -> None:
-        super().__init__(name, reduction, dtype)
-        _check_axis(axis)
-        self.from_logits = check_flag(from_logits, "from_logits")
-        self.label_smoothing = check_number(label_smoothing, "label_smoothing", 0.0, 1.0)
-
-    def arguments(self) -> dict[str, Any]:
-        return {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
 
 
 class SparseCategoricalCrossentropy(Loss):
@@ -272,7 +276,7 @@ class SparseCategoricalCrossentropy(Loss):
 
     def __init__(self, from_logits: bool = False, ignore_class: None = None,
                  reduction: str | None = "sum_over_batch_size", axis: int = -1,
-                 name: str | None = "sparse_categorical_crossentropy", dtype: Any = None) -> None:
+                 name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, reduction, dtype)
         _check_axis(axis)
         _check_ignore_class(ignore_class)
@@ -282,7 +286,7 @@ class SparseCategoricalCrossentropy(Loss):
         return {"from_logits": self.from_logits}
 
 
-class BinaryCrossentropy(Loss):
+class BinaryCrossentropy(_SmoothedCrossentropy):
     """Cross-entropy of labels in [0, 1] and predicted probabilities, each output by itself.
 
     Args:
@@ -294,17 +298,6 @@ class BinaryCrossentropy(Loss):
 
     function = staticmethod(binary_crossentropy)
 
-    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1,
-                 reduction: str | None = "sum_over_batch_size", name: str | None = "binary_crossentropy",
-                 dtype: Any = None) -> None:
-        super().__init__(name, reduction, dtype)
-        _check_axis(axis)
-        self.from_logits = check_flag(from_logits, "from_logits")
-        self.label_smoothing = check_number(label_smoothing, "label_smoothing", 0.0, 1.0)
-
-    def arguments(self) -> dict[str, Any]:
-        return {"from_logits": self.from_logits, "label_smoothing": self.label_smoothing}
-
 
 class MeanSquaredError(Loss):
     """The mean of (y_true - y_pred)**2.
@@ -315,7 +308,7 @@ class MeanSquaredError(Loss):
 
     function = staticmethod(mean_squared_error)
 
-    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "mean_squared_error",
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None,
                  dtype: Any = None) -> None:
         super().__init__(name, reduction, dtype)
 
@@ -366,7 +359,7 @@ def get(identifier: Any) -> Loss:
 
 def serialize(loss: Loss) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
-    return {"class_name": type(loss).__name__, "config": loss.get_config()}
+    return serialize_object(loss)
 
 
 def deserialize(config: dict[str, Any]) -> Loss:
@@ -374,10 +367,4 @@ def deserialize(config: dict[str, Any]) -> Loss:
     name, arguments = config.get("class_name"), config.get("config", {})
     if name == "function" and isinstance(arguments, str):
         return get(arguments)
-    if not isinstance(name, str) or name not in _CLASSES or not isinstance(arguments, dict):
-        raise ValueError(f"Unknown loss. Expected class_name to be one of {sorted(_CLASSES)}. "
-                         f"Received: {describe(config)}")
-    try:
-        return _CLASSES[name].from_config(arguments)
-    except TypeError as error:
-        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
+    return deserialize_object(config, _CLASSES, "loss")

@@ -15,7 +15,7 @@ from tinyconv import losses
 from tinyconv.engine import program
 from tinyconv.losses import as_floats, as_pair, class_ids
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number
+from tinyconv.utils import check_number, deserialize_object, serialize_object
 
 __all__ = [
     "MAE", "MSE", "Accuracy", "BinaryAccuracy", "CategoricalAccuracy", "MeanAbsoluteError",
@@ -160,9 +160,8 @@ class MeanMetricWrapper(Metric):
 
     def __init__(self, fn: Callable[[Any, Any], Any], name: str | None = None, dtype: Any = None) -> None:
         if not callable(fn):
-            raise ValueError(
-                f"Expected `fn` to be a function of (y_true, y_pred). "
-                f"Received: fn={describe(fn)}"
+            raise ValueError(  # noqa: TRY004 (as for every other metric that cannot be)
+                f"Expected `fn` to be a function of (y_true, y_pred). Received: fn={describe(fn)}"
             )
         self.fn = fn
         super().__init__(name or str(getattr(fn, "__name__", type(fn).__name__)), dtype)
@@ -347,8 +346,9 @@ def get(identifier: Any, loss: losses.Loss | None = None,
         output_shape: tuple[int, ...] | None = None) -> Metric:
     """Returns a metric from its name, function, class, config or itself.
 
-    "accuracy" and "acc" are binary where the model's last dimension is 1, sparse where its labels
-    are class indices, else categorical, as Keras chooses.  A name stays the metric's name.
+    "accuracy" and "acc", in any case, are binary where the model's last dimension is 1, sparse where
+    its labels are class indices, else categorical, as Keras chooses; `metrics.Accuracy()` is how to
+    ask for equality.  A name stays the metric's name, as the key in a history.
 
     Args:
         identifier: What to look up; any function of (y_true, y_pred) with a value per sample will do.
@@ -365,14 +365,14 @@ def get(identifier: Any, loss: losses.Loss | None = None,
     if isinstance(identifier, type) and issubclass(identifier, Metric):
         return identifier()  # type: ignore[call-arg]
     if isinstance(identifier, str):
-        if identifier in _CHOSEN:
+        if identifier.lower() in _CHOSEN:
             sparse = isinstance(loss, losses.SparseCategoricalCrossentropy)
             binary = output_shape is not None and output_shape[-1] == 1
-            chosen = _CHOSEN[identifier][0 if binary else 1 if sparse else 2]
+            chosen = _CHOSEN[identifier.lower()][0 if binary else 1 if sparse else 2]
         else:
             chosen = _FUNCTIONS.get(identifier) or _CLASSES.get(identifier) or _LOSSES.get(identifier)
         if isinstance(chosen, type):
-            return chosen(name=None if identifier in _CLASSES else identifier)
+            return chosen(name=identifier)
         if chosen is not None:
             return MeanMetricWrapper(chosen, name=identifier)
     elif callable(identifier):
@@ -386,7 +386,7 @@ def get(identifier: Any, loss: losses.Loss | None = None,
 
 def serialize(metric: Metric) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
-    return {"class_name": type(metric).__name__, "config": metric.get_config()}
+    return serialize_object(metric)
 
 
 def deserialize(config: dict[str, Any], loss: losses.Loss | None = None,
@@ -400,10 +400,4 @@ def deserialize(config: dict[str, Any], loss: losses.Loss | None = None,
         metric = get(arguments["fn"], loss, output_shape)
         metric.name = str(arguments.get("name") or metric.name)
         return metric
-    if not isinstance(name, str) or name not in _CLASSES or not isinstance(arguments, dict):
-        raise ValueError(f"Unknown metric. Expected class_name to be one of {sorted(_CLASSES)}. "
-                         f"Received: {describe(config)}")
-    try:
-        return _CLASSES[name].from_config(arguments)
-    except TypeError as error:
-        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
+    return deserialize_object(config, _CLASSES, "metric")

@@ -51,7 +51,7 @@ class Network:
                  seed: int | None = None) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"Expected name to be a string. Received: name={name!r}")
-        if isinstance(layers, Layer):
+        if isinstance(layers, Layer) or not isinstance(layers, Iterable | None):
             raise TypeError(f"Expected layers to be a list of layers. Received: layers={layers!r}")
         self.name = name or utils.unique_name(utils.to_snake_case(type(self).__name__))
         self.built = False
@@ -68,6 +68,10 @@ class Network:
         self._run_noisy: Executor | None = None  # the same without trainable weights
         for layer in layers or ():
             self.add(layer)
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError("A model is not copied or pickled: use save() and load_model(), or from_config() and "
+                        f"set_weights(). Received: model '{self.name}'")
 
     # --- the stack ---
 
@@ -133,6 +137,8 @@ class Network:
         if (name is None) == (index is None):
             raise ValueError(f"Expected either a name or an index. Received: name={name!r}, index={index!r}")
         if index is not None:
+            if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+                raise TypeError(f"Expected index to be an integer. Received: index={index!r}")
             if not -len(self._layers) <= index < len(self._layers):
                 raise ValueError(f"Expected index to be below {len(self._layers)}. Received: index={index}")
             return self._layers[index]
@@ -271,7 +277,7 @@ class Network:
         Raises:
             ValueError: If their number or a shape differs.
         """
-        own, given = self.weights, list(weights)
+        own, given = self.weights, utils.check_list(weights, "weights")
         if len(given) != len(own):
             raise ValueError(f"Expected {len(own)} weight arrays for model '{self.name}'. "
                              f"Received: {len(given)} arrays")

@@ -154,7 +154,7 @@ def max_pool2d_backward(dy: Any, index: Any, input_shape: Any, pool_size: IntOrP
     """
     dy = _float_array(dy, "dy", 4)
     window = _pool_window(_shape4(input_shape, "input_shape"), pool_size, strides, padding)
-    index = np.asarray(index)
+    index = _array(index, "index")
     if index.dtype.kind not in "iu":
         raise TypeError(f"Expected index to hold integers. Received: index.dtype={index.dtype}")
     for name, array in (("dy", dy), ("index", index)):
@@ -182,7 +182,7 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, np.ndarray]:
     """
     logits = _float_array(logits, "logits", 2)
     samples, classes = logits.shape
-    labels = np.asarray(labels)
+    labels = _array(labels, "labels")
     if labels.shape == (samples,):
         if labels.dtype.kind not in "iu":
             raise TypeError(f"Expected labels (N,) to hold integers. Received: labels.dtype={labels.dtype}")
@@ -194,8 +194,8 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, np.ndarray]:
         raise ValueError(f"Expected labels to have the shape ({samples},) or {logits.shape}. "
                          f"Received: labels.shape={labels.shape}")
     labels = _float_array(labels, "labels", 2)
-    if np.isnan(labels).any():
-        raise ValueError("Expected labels without NaN. Received: labels with NaN")
+    if not np.isfinite(labels).all():
+        raise ValueError("Expected labels to be finite. Received: labels with NaN or infinite values")
     return arrays.softmax_cross_entropy(logits, labels)
 
 
@@ -213,12 +213,14 @@ class _Geometry:
                              f"Received: kernel shape {kernel_shape}, input shape {input_shape}")
         self.input_shape = input_shape
         self.kernel_shape = kernel_shape
-        self.strides = shapes.standardize_pair(strides, "strides")
-        self.dilation_rate = shapes.standardize_pair(dilation_rate, "dilation_rate")
+        step = shapes.standardize_pair(strides, "strides")
+        rate = shapes.standardize_pair(dilation_rate, "dilation_rate")
         kernel_size = kernel_shape[:2]
         padding = shapes.standardize_padding(padding)
         self.output_shape = (input_shape[0], *shapes.conv2d_output_shape(
-            input_shape[1:], kernel_shape[3], kernel_size, self.strides, padding, self.dilation_rate))
+            input_shape[1:], kernel_shape[3], kernel_size, step, padding, rate))
+        _, self.strides = shapes.clip_window(input_shape[1:], kernel_size, step)
+        self.dilation_rate = shapes.clip_dilation(input_shape[1:], rate)
         self.padding = shapes.window_padding(
             input_shape[1:], kernel_size, self.strides, padding, self.dilation_rate)
 
@@ -318,17 +320,24 @@ class _PoolWindow:
 def _pool_window(input_shape: Shape4, pool_size: IntOrPair, strides: IntOrPair | None,
                  padding: str) -> _PoolWindow:
     size = shapes.standardize_pair(pool_size, "pool_size")
+    if size[0] * size[1] > shapes.MAX_SIZE:  # places in the window are int32 numbers
+        raise ValueError(f"Expected pool_size to have at most {shapes.MAX_SIZE} places. "
+                         f"Received: pool_size={size}")
     step = size if strides is None else shapes.standardize_pair(strides, "strides")
     return _PoolWindow(input_shape, size, step, shapes.standardize_padding(padding))
 
 
-def _float_array(value: Any, name: str, rank: int) -> np.ndarray:
-    """A C-contiguous float32 array of a rank, without a dimension of 0."""
+def _array(value: Any, name: str) -> np.ndarray:
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError:
         raise ValueError(f"Expected {name} to be an array. "
                          f"Received: a ragged {type(value).__name__}") from None
+
+
+def _float_array(value: Any, name: str, rank: int) -> np.ndarray:
+    """A C-contiguous float32 array of a rank, without a dimension of 0."""
+    array = _array(value, name)
     if array.dtype.kind not in "buif":
         raise TypeError(f"Expected {name} to hold real numbers. Received: {name}.dtype={array.dtype}")
     if array.ndim != rank or 0 in array.shape:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyconv.engine.program import OPTIMIZERS
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_number
+from tinyconv.utils import check_flag, check_number, deserialize_object, serialize_object
 
 __all__ = ["SGD", "Adam", "Optimizer", "adam", "deserialize", "get", "serialize", "sgd"]
 
@@ -243,7 +243,8 @@ def _place(array: np.ndarray) -> tuple[int, tuple[int, ...]]:
 # Keras' names and TensorFlow.js' factories.
 adam = Adam
 sgd = SGD
-_CLASSES: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
+_CLASSES: dict[str, type[Optimizer]] = {"Adam": Adam, "SGD": SGD}
+_NAMES: dict[str, type[Optimizer]] = {**_CLASSES, "adam": Adam, "sgd": SGD}
 
 
 def get(identifier: Any) -> Optimizer:
@@ -256,26 +257,19 @@ def get(identifier: Any) -> Optimizer:
         return identifier
     if isinstance(identifier, dict):
         return deserialize(identifier)
-    if isinstance(identifier, str) and identifier.lower() in _CLASSES:
-        return _CLASSES[identifier.lower()]()
+    if isinstance(identifier, str) and identifier.lower() in _NAMES:
+        return _NAMES[identifier.lower()]()
     if isinstance(identifier, type) and identifier in _CLASSES.values():
         return identifier()
-    raise ValueError(f"Unknown optimizer. Expected one of {sorted(_CLASSES)}, an Optimizer or its config. "
-                     f"Received: {describe(identifier)}")
+    raise ValueError(f"Unknown optimizer. Expected one of {sorted(map(str.lower, _CLASSES))}, an Optimizer "
+                     f"or its config. Received: {describe(identifier)}")
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
-    return {"class_name": type(optimizer).__name__, "config": optimizer.get_config()}
+    return serialize_object(optimizer)
 
 
 def deserialize(config: dict[str, Any]) -> Optimizer:
     """Creates an optimizer from what `serialize`, Keras or TensorFlow.js wrote."""
-    name, arguments = config.get("class_name"), config.get("config", {})
-    if not isinstance(name, str) or name.lower() not in _CLASSES or not isinstance(arguments, dict):
-        raise ValueError(f"Unknown optimizer. Expected class_name to be one of {sorted(_CLASSES)}. "
-                         f"Received: {describe(config)}")
-    try:
-        return _CLASSES[name.lower()].from_config(arguments)
-    except TypeError as error:
-        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
+    return deserialize_object(config, _NAMES, "optimizer")

@@ -10,9 +10,10 @@ import operator
 from typing import Any
 
 __all__ = [
-    "MAX_SIZE", "check_integer", "check_shape", "conv2d_output_shape", "describe", "dilated_size",
-    "element_count", "pool2d_output_shape", "reshape_target", "same_padding", "standardize_data_format",
-    "standardize_padding", "standardize_pair", "clip_window", "window_output_size", "window_padding",
+    "MAX_SIZE", "check_integer", "check_shape", "clip_dilation", "clip_window", "conv2d_output_shape", "describe",
+    "dilated_size", "element_count", "pool2d_output_shape", "reshape_target", "same_padding",
+    "standardize_data_format", "standardize_padding", "standardize_pair", "window_output_size",
+    "window_padding",
 ]
 
 Pair = tuple[int, int]
@@ -157,6 +158,16 @@ def clip_window(input_shape: tuple[int, ...], window_size: Pair, strides: Pair) 
     window = tuple(min(size, 2 * pixels + 1) for size, pixels in zip(window_size, input_shape))
     steps = tuple(min(stride, pixels) for stride, pixels in zip(strides, input_shape))
     return window, steps  # type: ignore[return-value]
+
+
+def clip_dilation(input_shape: tuple[int, ...], dilation_rate: Pair) -> Pair:
+    """The dilation that sees the same pixels, without what lies far outside the image.
+
+    With "same" padding the taps lie evenly about a pixel of the image.  Where they are more than
+    twice the image apart, all of them but the one in the middle miss it.
+    """
+    return tuple(min(rate, 2 * pixels + 1)  # type: ignore[return-value]
+                 for rate, pixels in zip(dilation_rate, input_shape))
 
 
 def _window_output_shape(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,

@@ -22,6 +22,7 @@ from tinyconv.evaluation import Callbacks, Evaluator, Results, as_results, batch
 from tinyconv.network import check_seed
 from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
+from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -77,14 +78,20 @@ class Trainer(Evaluator):
         epochs = shapes.check_integer(epochs, "epochs", 0)
         first = shapes.check_integer(initial_epoch, "initial_epoch", 0)
         steps = None if steps_per_epoch is None else shapes.check_integer(steps_per_epoch, "steps_per_epoch")
+        for name, value in (("validation_steps", validation_steps),
+                            ("validation_batch_size", validation_batch_size)):
+            if value is not None:
+                shapes.check_integer(value, name)
+        share = 0.0 if validation_split is None else check_number(validation_split, "validation_split", 0.0, 1.0,
+                                                                  exclusive=True)
         due = _validation_epochs(validation_freq)
         level = verbosity(verbose)
         data = self._prepare(x, y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
             validation = self._prepare(*adapters.unpack(validation_data), prefix="validation ")
-        elif validation_split:
-            data, validation = adapters.split_validation(data, validation_split)
+        elif share:
+            data, validation = adapters.split_validation(data, share)
         count = -(-len(data.x) // size) if steps is None else min(steps, -(-len(data.x) // size))
         params = {"verbose": level, "epochs": epochs, "steps": count, "samples": len(data.x),
                   "validation": validation is not None}

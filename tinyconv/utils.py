@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from tinyconv.shapes import describe
 
 __all__ = [
-    "check_flag", "check_number", "clear_session", "default_seed", "derive_seed", "get_random_seed",
-    "normalize", "set_random_seed", "to_categorical", "to_snake_case", "unique_name",
+    "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed", "deserialize_object",
+    "get_random_seed", "normalize", "serialize_object", "set_random_seed", "to_categorical", "to_snake_case",
+    "unique_name",
 ]
 
 # How often each prefix was given out by `unique_name`.
@@ -95,6 +97,13 @@ def check_flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
+def check_list(value: Any, name: str) -> list[Any]:
+    """Returns an iterable `value` as a list."""
+    if not isinstance(value, Iterable):
+        raise TypeError(f"Expected `{name}` to be a list. Received: {name}={describe(value)}")
+    return list(value)
+
+
 def set_random_seed(seed: int) -> None:
     """Seeds Python's `random`, NumPy's global generator, and every model created afterwards.
 
@@ -127,6 +136,34 @@ def derive_seed(seed: int, *key: int) -> int:
     """A 63-bit seed that depends on `seed` and on every number of `key`, and on nothing else."""
     words = [abs(int(number)) for number in (seed, *key)]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def serialize_object(instance: Any) -> dict[str, Any]:
+    """{"class_name": ..., "config": ...}: how Keras and TensorFlow.js write what has a config."""
+    return {"class_name": type(instance).__name__, "config": instance.get_config()}
+
+
+def deserialize_object(config: dict[str, Any], classes: Mapping[str, Any], kind: str) -> Any:
+    """The reverse of `serialize_object`.
+
+    Args:
+        config: A dict with a class_name and, where the class has settings, a config.
+        classes: The closed table that the class is looked up in.
+        kind: What the classes are, for messages: "optimizer".
+
+    Raises:
+        ValueError: If the table has no such class, or the class no such setting.
+    """
+    name, arguments = config.get("class_name"), config.get("config", {})
+    cls = classes.get(name) if isinstance(name, str) else None
+    if cls is None or not isinstance(arguments, dict):
+        known = sorted({known.__name__ for known in classes.values()})
+        raise ValueError(f"Unknown {kind}. Expected class_name to be one of {known}. "
+                         f"Received: {describe(config)}")
+    try:
+        return cls.from_config(arguments)
+    except TypeError as error:
+        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
 
 
 def to_snake_case(name: str) -> str:

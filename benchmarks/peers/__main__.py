@@ -23,21 +23,24 @@ from .workloads import HIGHER_IS_BETTER, WORKLOADS
 
 def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     names = "; ".join(f"{name} {text}" for name, text in WORKLOADS.items())
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__, epilog=f"Workloads: {names}.",
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__,
+                                     epilog=f"Workloads: {names}.",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="some of those below; all if none is given")
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="some of those below; default: all")
     parser.add_argument("--peers", type=_words, help="names with commas; default: all that are installed")
-    parser.add_argument("--variants", type=_words, default=["*"], help="patterns with commas, such as 'eager*,fit'")
-    parser.add_argument("--threads", type=_numbers, default=(1, os.cpu_count() or 1), help="default: 1 and all")
-    parser.add_argument("--isa", choices=sorted(runner.INSTRUCTION_SETS), help="hold all that can be held to it")
+    parser.add_argument("--variants", type=_words, default=["*"], help="patterns with commas: 'eager*,fit'")
+    parser.add_argument("--threads", type=_numbers, default=tuple(sorted({1, os.cpu_count() or 1})),
+                        help="numbers with commas; default: 1 and all")
+    parser.add_argument("--isa", choices=sorted(runner.INSTRUCTION_SETS), help="hold all to it that can be")
     parser.add_argument("--batches", type=_numbers, help="of W1 and W2, instead of their own")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.0, help="timed for each metric in each round")
     parser.add_argument("--timeout", type=float, default=300, help="seconds until a process is given up")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, for --report")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a chart (PNG) of the larger number of threads")
-    parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="run nothing, show earlier results")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a chart (PNG), of the most threads")
+    parser.add_argument("--details", action="store_true", help="a table of all variants for each metric, too")
+    parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="run nothing, show these")
     parser.add_argument("--list", action="store_true", help="show which peers are installed, and end")
     arguments = parser.parse_args(argv)
     for name in arguments.workloads:
@@ -68,8 +71,9 @@ def about_run(arguments: argparse.Namespace, argv: list[str]) -> dict[str, str]:
         processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return {"date": time.strftime("%Y-%m-%d"), "machine": f"{processor}, {os.cpu_count()} processors, "
-            f"{platform.system()} {platform.release()}", "instruction set": arguments.isa or "each engine's best",
+    machine = f"{processor}, {os.cpu_count()} processors, {platform.system()} {platform.release()}"
+    return {"date": time.strftime("%Y-%m-%d"), "machine": machine,
+            "instruction set": arguments.isa or "each engine's best",
             "command": shlex.join(["python", "-m", "benchmarks.peers", *argv])}
 
 
@@ -78,7 +82,8 @@ def run(arguments: argparse.Namespace) -> list[Record]:
     for peer in chosen:
         if runner.interpreter(peer) is None:
             print(f"{peer} is not installed: left out", file=sys.stderr)
-    settings = Settings(arguments.rounds, arguments.seconds, arguments.timeout, arguments.isa, arguments.batches)
+    settings = Settings(arguments.rounds, arguments.seconds, arguments.timeout, arguments.isa,
+                        arguments.batches)
     records = []
     for workload in arguments.workloads or WORKLOADS:
         cases = runner.cases(workload, chosen, arguments.variants, arguments.threads[:1] if workload == "W5"
@@ -93,7 +98,9 @@ def progress(record: Record) -> str:
     case = record.case
     found = record.error or ", ".join(f"{name} {report.number(value, unit)} {unit}"
                                       for name, (value, unit) in list(record.metrics.items())[:4])
-    return f"round {record.round + 1} {case.workload} {case.peer} {case.variant}, {case.threads} threads: {found}"
+    threads = f"{case.threads} thread{'s' if case.threads > 1 else ''}"
+    who = f"{case.workload} {case.peer} {case.variant}, {threads}"
+    return f"round {record.round + 1} {who}: {found}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     if not records:
         print("Nothing to show: no case of these workloads runs here.", file=sys.stderr)
         return 1
-    text = report.markdown(records, about)
+    text = report.markdown(records, about, arguments.details)
     print(text)
     if arguments.json:
         data = {"about": about, "records": [record.to_json() for record in records]}

@@ -8,13 +8,11 @@ A peer that cannot be installed is reported and the rest go on.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import venv
-from pathlib import Path
 
-from .runner import adapter, home, peers
+from .runner import adapter, home, peers, python_of
 
 # Packages of every environment; where the first line fails, the second is tried.
 PACKAGES: dict[str, list[list[str]]] = {
@@ -25,14 +23,13 @@ PACKAGES: dict[str, list[list[str]]] = {
     "onnxrt": [["onnxruntime", "onnx", "numpy"]],
     "litert": [["ai-edge-litert", "numpy"]],
     "openvino": [["openvino", "onnx", "numpy"]],
-    "tinyconv": [[str(Path(__file__).resolve().parents[2])]],
 }
 
 
 def install(name: str) -> str:
     """Makes the environment of that name; returns why it could not be, or nothing."""
     folder = home() / name
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python = python_of(folder)
     if not python.exists():
         venv.create(folder, with_pip=True)
     reason = ""
@@ -46,18 +43,18 @@ def install(name: str) -> str:
 
 
 def main(argv: list[str]) -> int:
-    environments = {peer: adapter(peer).ENVIRONMENT for peer in peers()}
+    environments = {peer: adapter(peer).ENVIRONMENT for peer in peers() if adapter(peer).ENVIRONMENT}
     unknown = [peer for peer in argv if peer not in environments]
     if unknown:
-        print(f"Unknown peer {', '.join(unknown)}. Expected some of {', '.join(environments)}.", file=sys.stderr)
+        print(f"Unknown peer {', '.join(unknown)}. Expected some of {', '.join(environments)}.",
+              file=sys.stderr)
         return 2
-    # tinyconv is usually there already, in the interpreter that runs this.
-    chosen = argv or [peer for peer in environments if peer != "tinyconv"]
     failed = 0
-    for peer in chosen:
+    for peer in argv or environments:
         reason = install(environments[peer])
         failed += bool(reason)
-        print(f"{peer}: {'failed: ' + reason if reason else 'installed in ' + str(home() / environments[peer])}", flush=True)
+        outcome = f"failed: {reason}" if reason else f"installed in {home() / environments[peer]}"
+        print(f"{peer}: {outcome}", flush=True)
     return 1 if failed else 0
 
 

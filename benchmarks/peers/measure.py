@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def median(values: list[float]) -> float:
 
 
 def time_calls(function: Callable[[], object], seconds: float, warm_up: int = 3, most: int = 20000) -> float:
-    """Median seconds of a call, of as many calls as take `seconds`, but 3 at least."""
+    """Median seconds of a call, of as many calls as take `seconds`; 3 at least, unless they are very slow."""
     start = time.perf_counter()
     for _ in range(warm_up):
         function()
@@ -61,8 +62,8 @@ def time_calls(function: Callable[[], object], seconds: float, warm_up: int = 3,
             break
     times: list[float] = []
     clock = time.perf_counter
-    end = clock() + seconds
-    while len(times) < 3 or (clock() < end and len(times) < most):
+    end, latest = clock() + seconds, clock() + 4 * seconds
+    while not times or (clock() < (end if len(times) >= 3 else latest) and len(times) < most):
         before = clock()
         function()
         times.append(clock() - before)
@@ -74,24 +75,30 @@ def train(engine: Any, workload: str, results: Results, batches: list[int] | Non
     plan = wl.TRAINING[workload]
     x, y = wl.make_data(plan.network, plan.samples)
     for batch in batches or plan.batches:
-        random = np.random.default_rng(wl.SEED)
-        steps = plan.samples // batch
-
-        def rows(random: np.random.Generator = random, steps: int = steps, batch: int = batch) -> np.ndarray:
-            return random.permutation(plan.samples)[:steps * batch].reshape(steps, batch)
-
         epoch = engine.trainer(plan.network, x, y, batch)
-        results.check(f"batch {batch}: mean loss of {CHECKED_STEPS} steps", epoch(rows()[:CHECKED_STEPS]))
+        rows = partial(_epoch_rows, np.random.default_rng(wl.SEED), plan.samples, batch)
+        loss = epoch(rows()[:CHECKED_STEPS])
+        results.check(f"batch {batch}: mean loss of {CHECKED_STEPS} steps", loss)
         if results.timing:
-            seconds = time_calls(lambda epoch=epoch, rows=rows: epoch(rows()), results.seconds, warm_up=1)
-            results.metrics[f"batch {batch}"] = (steps * batch / seconds, "images/s")
+            seconds = time_calls(partial(_run_epoch, epoch, rows), results.seconds, warm_up=1)
+            results.metrics[f"batch {batch}"] = (rows().size / seconds, "images/s")
+
+
+def _epoch_rows(random: np.random.Generator, samples: int, batch: int) -> np.ndarray:
+    """The samples of an epoch in a new order, (steps, batch); what does not fill a batch is left out."""
+    return random.permutation(samples)[:samples // batch * batch].reshape(-1, batch)
+
+
+def _run_epoch(epoch: Callable[[np.ndarray], float], rows: Callable[[], np.ndarray]) -> None:
+    epoch(rows())
 
 
 def fit(engine: Any, results: Results) -> None:
     """W1e: trains once; the runner takes the time of the process."""
     network = wl.SEED_NETWORK
-    loss, accuracy = engine.fit(network, wl.make_data(network, wl.FIT_SAMPLES),
-                                wl.make_data(network, wl.FIT_VALIDATION, wl.SEED + 1), wl.FIT_BATCH, wl.FIT_EPOCHS)
+    training = wl.make_data(network, wl.FIT_SAMPLES)
+    validation = wl.make_data(network, wl.FIT_VALIDATION, wl.SEED + 1)
+    loss, accuracy = engine.fit(network, training, validation, wl.FIT_BATCH, wl.FIT_EPOCHS)
     results.check("validation loss", loss, FIT_TOLERANCE)
     results.check("validation accuracy", accuracy, FIT_TOLERANCE)
 
@@ -103,9 +110,10 @@ def predict(engine: Any, results: Results) -> None:
         for batch in wl.PREDICTION_BATCHES:
             x = images[:batch].copy()
             predictor = engine.predictor(network, batch)
-            results.check(f"{network.name}, batch {batch}: probabilities", predictor(x).reshape(batch, -1)[0, :4])
+            name = f"{network.name}, batch {batch}: probabilities"
+            results.check(name, predictor(x).reshape(batch, -1)[0, :4])
             if results.timing:
-                seconds = time_calls(lambda f=predictor, x=x: f(x), results.seconds, warm_up=20)
+                seconds = time_calls(partial(predictor, x), results.seconds, warm_up=20)
                 if batch == 1:
                     results.metrics[f"{network.name}, one image"] = (seconds * 1e6, "us")
                 else:
@@ -138,7 +146,8 @@ def pools_and_losses(engine: Any, results: Results) -> None:
             name = f"max-pool 2x2 {n}x{height}x{width}x{channels}: {part}"
             results.check(name, _fingerprint(function()))
             if results.timing:
-                results.metrics[name] = ((x.nbytes + dy.nbytes) / time_calls(function, results.seconds) * 1e-9, "GB/s")
+                seconds = time_calls(function, results.seconds)
+                results.metrics[name] = ((x.nbytes + dy.nbytes) / seconds * 1e-9, "GB/s")
     for n, classes in wl.LOSSES if hasattr(engine, "softmax_cross_entropy") else ():
         function = engine.softmax_cross_entropy(_uniform(random, n, classes), random.integers(0, classes, n))
         name = f"softmax cross-entropy and gradient {n}x{classes}"

@@ -40,7 +40,8 @@ def draw(metrics: list[Metric], threads: int, path: Path, subtitle: str = "") ->
     for ax in axes.flat[len(panels):]:
         ax.set_visible(False)
     plural = "s" if threads > 1 else ""
-    figure.suptitle(f"tinyconv beside other engines, {threads} thread{plural}\n{subtitle}".strip(), fontsize=11)
+    title = f"tinyconv beside other engines, {threads} thread{plural}\n{subtitle}"
+    figure.suptitle(title.strip(), fontsize=11)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
@@ -64,4 +65,5 @@ def _panel(ax, metric: Metric, threads: int) -> None:  # type: ignore[no-untyped
     ax.tick_params(left=False, labelsize=8)
     ax.spines[["top", "right", "bottom"]].set_visible(False)
     better = "more" if HIGHER_IS_BETTER[metric.unit] else "less"
-    ax.set_title(f"{metric.workload} {metric.name}\n{metric.unit}, {better} is better", fontsize=9, loc="left")
+    title = f"{metric.workload} {metric.name}\n{metric.unit}, {better} is better"
+    ax.set_title(title, fontsize=9, loc="left")

@@ -1,4 +1,4 @@
-"""Tables of a run, in Markdown: how tinyconv stands beside the best peer, then every variant."""
+"""Tables of a run, in Markdown: tinyconv beside the best peer, then all peers, then every variant."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def collect(records: Iterable[Record]) -> list[Metric]:
 def number(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value:.3f}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -83,10 +83,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def line(row: list[str]) -> str:
-        cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        return "| " + " | ".join(cells) + " |"
-    rule = "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
-    return "\n".join([line(head), rule, *map(line, rows)])
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        return "| " + " | ".join([row[0].ljust(widths[0]), *cells]) + " |"
+    rules = ["-" * (widths[0] + 2)] + ["-" * (width + 1) + ":" for width in widths[1:]]
+    return "\n".join([line(head), "|" + "|".join(rules) + "|", *map(line, rows)])
 
 
 def summary(metrics: list[Metric]) -> str:
@@ -98,9 +98,24 @@ def summary(metrics: list[Metric]) -> str:
             if ours is None or best is None:
                 continue
             (peer, variant), theirs = best
-            rows.append([f"{metric.workload} {metric.name}, {metric.unit}", str(threads), ours[1].text(metric.unit),
-                         f"{theirs.text(metric.unit)} {peer} {variant}", f"{metric.ratio(ours[1], theirs):.2f}"])
+            rows.append([f"{metric.workload} {metric.name}, {metric.unit}", str(threads),
+                         ours[1].text(metric.unit), f"{theirs.text(metric.unit)} {peer} {variant}",
+                         f"{metric.ratio(ours[1], theirs):.2f}"])
     return table(["workload", "threads", "tinyconv", "best peer", "times"], rows) if rows else ""
+
+
+def compact(metrics: list[Metric], threads: int) -> str:
+    """A row a metric, a column a peer: the median of its best variant; the best of the row in bold."""
+    found_peers = {peer for metric in metrics for peer, _ in metric.values.get(threads, {})}
+    peers = sorted(found_peers, key=lambda peer: (peer != OWN, peer))
+    rows = []
+    for metric in metrics:
+        found = {peer: best[1].median for peer in peers if (best := metric.best(threads, peer))}
+        top = (max if HIGHER_IS_BETTER[metric.unit] else min)(found.values(), default=None)
+        cells = [number(found[peer], metric.unit) if peer in found else "" for peer in peers]
+        rows.append([f"{metric.name}, {metric.unit}"] + [f"**{cell}**" if found.get(peer) == top else cell
+                                                         for peer, cell in zip(peers, cells, strict=True)])
+    return table([f"{threads} thread{'s' if threads > 1 else ''}", *peers], rows)
 
 
 def details(metric: Metric) -> str:
@@ -131,20 +146,25 @@ def failures(records: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def markdown(records: list[Record], about: dict[str, str]) -> str:
-    """The whole report."""
+def markdown(records: list[Record], about: dict[str, str], variants: bool = False) -> str:
+    """The whole report; variants: with a table of all of them for each metric."""
     metrics = collect(records)
     versions = {record.case.peer: record.version for record in records if record.version != "?"}
+    if versions:
+        listed = ", ".join(f"{peer} {version}" for peer, version in sorted(versions.items()))
+        about = {**about, "versions": listed}
     parts = ["# tinyconv beside other engines",
-             "\n".join(f"- {name}: {text}" for name, text in about.items())
-             + "\n- versions: " + ", ".join(f"{peer} {version}" for peer, version in sorted(versions.items()))]
+             "\n".join(f"- {name}: {text}" for name, text in about.items())]
     overview = summary(metrics)
     if overview:
         legend = "Medians (lowest to highest round); times: how many times as fast, or as small, tinyconv is."
         parts += ["## tinyconv and the best peer", legend, overview]
     for workload in dict.fromkeys(metric.workload for metric in metrics):
         parts.append(f"## {workload}: {WORKLOADS[workload]}")
-        parts += [details(metric) for metric in metrics if metric.workload == workload]
+        rows = [metric for metric in metrics if metric.workload == workload]
+        counts = sorted({count for row in rows for count in row.values})
+        parts += [compact(rows, threads) for threads in counts]
+        parts += [details(metric) for metric in rows if variants]
     failed = failures(records)
     if failed:
         parts += ["## Failed", failed]

@@ -71,7 +71,8 @@ class Record:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
         metrics = {name: (float(value), str(unit)) for name, (value, unit) in data["metrics"].items()}
-        return cls(Case(**data["case"]), data["round"], metrics, data["checks"], data["version"], data["error"])
+        case = Case(**data["case"])
+        return cls(case, data["round"], metrics, data["checks"], data["version"], data["error"])
 
 
 def home() -> Path:
@@ -86,15 +87,21 @@ def adapter(peer: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.peers.adapters.{peer}")
 
 
+def python_of(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / "Scripts" / "python.exe" if os.name == "nt" else folder / "bin" / "python"
+
+
 def interpreter(peer: str) -> str | None:
-    """The Python that has the peer: PEERS_PYTHON_<PEER>, else its environment, else this one; None without."""
+    """The Python that has the peer: PEERS_PYTHON_<PEER>, else its environment, else this one; or None."""
     module = adapter(peer)
     named = os.environ.get(f"PEERS_PYTHON_{peer.upper()}")
     if named:
         return named
-    own = home() / module.ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if own.exists():
-        return str(own)
+    if module.ENVIRONMENT:
+        own = python_of(home() / module.ENVIRONMENT)
+        if own.exists():
+            return str(own)
     # The top module only: finding an inner one would import it.
     return sys.executable if importlib.util.find_spec(module.LIBRARY.partition(".")[0]) else None
 
@@ -123,7 +130,8 @@ def processors(threads: int) -> list[int]:
 
 
 def environment(case: Case, isa: str | None) -> dict[str, str]:
-    variables = {**os.environ, "PEERS_HOME": str(home()), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    variables = {**os.environ, "PEERS_HOME": str(home()), "TF_CPP_MIN_LOG_LEVEL": "3",
+                 "CUDA_VISIBLE_DEVICES": ""}
     variables.pop("PYTHONPATH", None)  # what is installed is measured
     variables |= INSTRUCTION_SETS[isa] if isa else {}
     variables |= TUNED if case.variant.endswith("-tuned") else {}
@@ -134,23 +142,23 @@ def environment(case: Case, isa: str | None) -> dict[str, str]:
 def run_case(case: Case, number: int, settings: Settings, expected: dict[str, list[float]] | None,
              seconds: float) -> Record:
     """One process.  seconds: of each metric; 0 to compute the checks only."""
-    specification = {"peer": case.peer, "workload": case.workload, "variant": case.variant, "threads": case.threads,
-                     "seconds": seconds, "expected": expected, "batches": settings.batches,
+    specification = {**asdict(case), "seconds": seconds, "expected": expected, "batches": settings.batches,
                      "processors": processors(case.threads)}
     record = Record(case, number)
     command = [interpreter(case.peer) or sys.executable, str(WORKER), json.dumps(specification)]
     start = time.perf_counter()
     try:
         result = subprocess.run(command, env=environment(case, settings.isa), timeout=settings.timeout,
-                                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                                check=False)
     except subprocess.TimeoutExpired:
         record.error = f"no result after {settings.timeout:.0f} s"
         return record
     wall = time.perf_counter() - start
     lines = [line[2:] for line in result.stdout.splitlines() if line.startswith("@@")]
     if result.returncode or not lines:
-        output = (result.stderr.strip() or result.stdout.strip() or f"exit status {result.returncode}").splitlines()
-        record.error = output[-1][:500]
+        output = result.stderr.strip() or result.stdout.strip() or f"exit status {result.returncode}"
+        record.error = output.splitlines()[-1][:500]
         return record
     answer = json.loads(lines[-1])
     record.version, record.checks = answer["version"], answer["checks"]
@@ -170,8 +178,8 @@ def footprint(case: Case, number: int, settings: Settings) -> Record:
     walls, memory = [], []
     for _ in range(4):
         start = time.perf_counter()
-        result = subprocess.run([python, "-P", "-c", code], env=environment(case, settings.isa), capture_output=True,
-                                text=True, timeout=settings.timeout, check=False)
+        result = subprocess.run([python, "-P", "-c", code], env=environment(case, settings.isa),
+                                timeout=settings.timeout, capture_output=True, text=True, check=False)
         if result.returncode:
             record.error = result.stderr.strip().splitlines()[-1][:500]
             return record
@@ -206,7 +214,7 @@ def expectations(workload: str, settings: Settings) -> dict[str, list[float]]:
 
 
 def run(workload: str, chosen: list[Case], settings: Settings) -> Iterator[Record]:
-    """Round by round over the cases, every second round backwards; a case that failed is left out from then on."""
+    """Round by round over the cases, every second round backwards; what failed once is not tried again."""
     expected = None if workload == "W5" else expectations(workload, settings)
     failed: set[Case] = set()
     for number in range(settings.rounds):

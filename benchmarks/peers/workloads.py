@@ -53,8 +53,8 @@ class Network:
 SEED_NETWORK = Network("seed network", (28, 28, 1), 10, (
     Conv(5, 1, 8, "valid"), Pool(), Conv(5, 8, 16, "valid"), Pool(), Flatten(), Dense(256, 10, False)))
 SKETCH_NETWORK = Network("sketch network", (28, 28, 1), 100, (
-    Conv(3, 1, 16, "same"), Pool(), Conv(3, 16, 32, "same"), Pool(), Conv(3, 32, 64, "same"), Pool(), Flatten(),
-    Dense(576, 128, True), Dense(128, 100, False)))
+    Conv(3, 1, 16, "same"), Pool(), Conv(3, 16, 32, "same"), Pool(), Conv(3, 32, 64, "same"), Pool(),
+    Flatten(), Dense(576, 128, True), Dense(128, 100, False)))
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class Convolution:
     def __str__(self) -> str:
         more = (f" stride {self.stride}" if self.stride > 1 else "") + (
             f" dilation {self.dilation}" if self.dilation > 1 else "")
-        return (f"{self.images}x{self.height}x{self.width} {self.channels}->{self.filters} {self.size}x{self.size} "
-                f"{self.padding}{more}")
+        return (f"{self.images}x{self.height}x{self.width} {self.channels}->{self.filters} "
+                f"{self.size}x{self.size} {self.padding}{more}")
 
 
 # W4
@@ -198,7 +198,8 @@ def channels_first_weights(network: Network) -> list[np.ndarray]:
         elif isinstance(layer, Dense):
             kernel = next(weights)
             if not flat:
-                kernel = kernel.reshape(height, width, channels, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+                pixels = kernel.reshape(height, width, channels, -1)
+                kernel = pixels.transpose(2, 0, 1, 3).reshape(kernel.shape)
                 flat = True
             result += [np.ascontiguousarray(kernel.T), next(weights)]
     return result

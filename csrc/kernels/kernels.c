@@ -18,6 +18,7 @@
 #include "pooling.h"
 #include "random.h"
 #include "softmax.h"
+#include "winograd.h"
 
 /* The table speaks of floats; a vector of lanes is one of ours. */
 
@@ -86,6 +87,11 @@ const tc_kernels NAME(TC_ISA) = {
     .widest_tile = widest_tile,
     .weight_gradient = weight_gradient,
     .bias_gradient = bias_gradient,
+    .winograd_input = winograd_input,
+    .winograd_gradient_points = winograd_gradient_points,
+    .winograd_output = winograd_output,
+    .winograd_kernel = winograd_kernel,
+    .winograd_kernel_gradient = winograd_kernel_gradient,
     .dense = dense,
     .dense_weight_gradient = dense_weight_gradient,
     .max_pool_row = max_pool_row,

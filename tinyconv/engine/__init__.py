@@ -32,7 +32,8 @@ def _load_native() -> Any:
         from tinyconv.engine import native
     except ImportError as error:
         if wanted == "native":
-            raise ImportError(f"TINYCONV_BACKEND=native, but the compiled engine is not there: {error}") from error
+            raise ImportError("TINYCONV_BACKEND=native, but the compiled engine is not there: "
+                              f"{error}") from error
         _reason = f"the compiled engine is not there ({error})"
         warnings.warn(
             f"tinyconv runs on its NumPy reference, many times slower: {_reason}. Install a C compiler and "
@@ -66,7 +67,7 @@ def backend() -> str:
     return "native" if _native is not None else "numpy"
 
 
-def Executor(program: Program) -> Any:  # noqa: N802 (it stands for the class of the backend in use)
+def Executor(program: Program) -> Any:
     """An executor of the program on the backend in use."""
     if _native is not None:
         return _native.Executor(program)

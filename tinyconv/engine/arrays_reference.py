@@ -21,8 +21,8 @@ def max_pool2d(x: np.ndarray, ph: int, pw: int, sh: int, sw: int, pad_top: int, 
     n, h, w, c = x.shape
     y = np.full((n, oh, ow, c), -np.inf, np.float32)
     index = np.full((n, oh, ow, c), -1, np.int32)
-    for row in range(ph):
-        for column in range(pw):
+    for row in _reach(ph, sh, pad_top, oh, h):
+        for column in _reach(pw, sw, pad_left, ow, w):
             rows, inside_rows = _taps(row, sh, pad_top, oh, h)
             columns, inside_columns = _taps(column, sw, pad_left, ow, w)
             taken = x[:, inside_rows, inside_columns]
@@ -39,14 +39,19 @@ def max_pool2d_backward(dy: np.ndarray, index: np.ndarray, input_shape: tuple[in
     _, h, w, _ = input_shape
     _, oh, ow, _ = dy.shape
     dx = np.zeros(input_shape, np.float32)
-    for row in range(ph):
-        for column in range(pw):
+    for row in _reach(ph, sh, pad_top, oh, h):
+        for column in _reach(pw, sw, pad_left, ow, w):
             rows, inside_rows = _taps(row, sh, pad_top, oh, h)
             columns, inside_columns = _taps(column, sw, pad_left, ow, w)
             chosen = index[:, rows, columns] == row * pw + column
             # Windows overlap, but one tap reads every place of x at most once.
             dx[:, inside_rows, inside_columns] += np.where(chosen, dy[:, rows, columns], np.float32(0))
     return dx
+
+
+def _reach(taps: int, stride: int, pad: int, outputs: int, size: int) -> range:
+    """The taps of a window that any output has inside the input."""
+    return range(max(0, pad - (outputs - 1) * stride), min(taps, size + pad))
 
 
 def _taps(tap: int, stride: int, pad: int, outputs: int, size: int) -> tuple[slice, slice]:

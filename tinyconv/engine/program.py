@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "ACTIVATIONS", "LOSSES", "METRICS", "OPTIMIZERS", "Loss", "Metric", "Op", "Program",
-    "OP_KINDS", "ProgramBuilder", "as_image_shape", "random_bits", "random_key",
+    "ACTIVATIONS", "LOSSES", "METRICS", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op", "Program",
+    "ProgramBuilder", "as_image_shape", "random_bits", "random_key",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -92,8 +92,10 @@ METRICS = (
 # of state arrays per weight).  Python computes the per-step scalars in double
 # precision; the update itself is one pass over the weights.
 #   sgd:       w -= learning_rate * g
-#   momentum:  m = momentum * m - learning_rate * g;  w += m  (nesterov: w += momentum * m - learning_rate * g)
-#   adam:      m += (g - m) * (1 - beta_1);  v += (g*g - v) * (1 - beta_2);  w -= m * alpha / (sqrt(v) + epsilon)
+#   momentum:  m = momentum * m - learning_rate * g;  w += m
+#              (nesterov: w += momentum * m - learning_rate * g)
+#   adam:      m += (g - m) * (1 - beta_1);  v += (g*g - v) * (1 - beta_2);
+#              w -= m * alpha / (sqrt(v) + epsilon)
 OPTIMIZERS: dict[str, tuple[tuple[str, ...], int]] = {
     "sgd": (("learning_rate",), 0),
     "momentum": (("learning_rate", "momentum", "nesterov"), 1),

@@ -37,7 +37,8 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
     if folder.name == store.DESCRIPTION and not folder.is_dir():
         folder = folder.parent
     if folder.suffix.lower() in _FILE_SUFFIXES or (folder.exists() and not folder.is_dir()):
-        raise ValueError(f"save_model expected the name of a folder. Received: path={os.fspath(folder)!r}")
+        raise ValueError("save_model expected the name of a folder, such as 'my_model': a TensorFlow.js "
+                         f"LayersModel is one. Received: path={os.fspath(folder)!r}")
     tfjs.save(model, folder, include_optimizer)
 
 

@@ -20,6 +20,7 @@ from tinyconv.layers.pooling import (
 )
 from tinyconv.layers.preprocessing import Rescaling
 from tinyconv.shapes import describe
+from tinyconv.utils import serialize_object
 
 __all__ = [
     "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "Conv2D", "Convolution2D", "Dense", "Dropout",
@@ -83,7 +84,7 @@ def get(name: str) -> type[Layer]:
 
 def serialize(layer: Layer) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
-    return {"class_name": type(layer).__name__, "config": layer.get_config()}
+    return serialize_object(layer)
 
 
 def deserialize(config: dict[str, Any]) -> Layer:
@@ -93,5 +94,7 @@ def deserialize(config: dict[str, Any]) -> Layer:
         ValueError: If the layer's class is not one of this package, or a setting is not its own.
     """
     if not isinstance(config, dict) or not isinstance(config.get("config", {}), dict):
-        raise ValueError(f"Expected a layer's class_name and config. Received: {describe(config)}")
+        raise ValueError(  # noqa: TRY004 (it is what the file holds that is wrong)
+            f"Expected a layer's class_name and config. Received: {describe(config)}"
+        )
     return get(config.get("class_name", "")).from_config(config.get("config", {}))

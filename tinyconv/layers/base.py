@@ -17,7 +17,7 @@ from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.initializers import Initializer
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, default_seed, derive_seed, to_snake_case, unique_name
+from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name
 
 __all__ = ["Layer", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
 
@@ -65,6 +65,12 @@ class Weight:
         """A copy of the values."""
         return self.value.copy()
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A copy for `np.asarray(weight)`: what is written into it must not change the model."""
+        if copy is False:
+            raise ValueError("A Weight becomes an array by copying; use its `value`. Received: copy=False")
+        return np.array(self.value, dtype=dtype)
+
     def assign(self, value: Any) -> None:
         """Overwrites the values in place with an array of the same shape."""
         self.value[...] = self.checked(value)
@@ -73,7 +79,11 @@ class Weight:
 
     def checked(self, value: Any) -> np.ndarray:
         """Returns `value` as an array; raises where it does not fit this weight."""
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(f"Weight '{self.name}' expected an array of shape {self.shape}. "
+                             f"Received: a ragged {type(value).__name__}") from None
         if array.dtype.kind not in "fiub":
             raise TypeError(f"Weight '{self.name}' expected real numbers. Received: dtype={array.dtype}")
         if array.shape != self.shape:
@@ -216,6 +226,7 @@ class Layer:
         Args:
             weights: List of arrays, as from `get_weights`.
         """
+        weights = check_list(weights, "weights")
         if len(weights) != len(self.weights):
             raise ValueError(
                 f"Layer '{self.name}' expected {len(self.weights)} weight arrays. "
@@ -283,6 +294,10 @@ class Layer:
         raise TypeError(
             f"Layers are not called: add them to a Sequential model. Received: a call of '{self.name}'"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of a layer belongs to no model."""
+        return {**self.__dict__, "_on_change": None}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"

@@ -76,10 +76,11 @@ class Conv2D(Layer):
 
     def lower(self, builder: ProgramBuilder) -> None:
         _, strides = shapes.clip_window(self.input_shape, self.kernel_size, self.strides)
-        padding = shapes.window_padding(self.input_shape, self.kernel_size, strides, self.padding, self.dilation_rate)
+        dilation = shapes.clip_dilation(self.input_shape, self.dilation_rate)
+        padding = shapes.window_padding(self.input_shape, self.kernel_size, strides, self.padding, dilation)
         builder.add("conv2d", as_image_shape(self.output_shape), self.lower_weights(builder), self.name,
                     kernel_size=self.kernel_size, strides=strides, padding=padding,
-                    dilation_rate=self.dilation_rate)
+                    dilation_rate=dilation)
         add_activation(builder, self.activation, self.name)
 
     def get_config(self) -> dict[str, Any]:

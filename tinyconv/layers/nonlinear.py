@@ -9,7 +9,7 @@ from tinyconv import activations
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number
+from tinyconv.utils import check_number, serialize_object
 
 __all__ = ["ELU", "Activation", "ActivationLayer", "LeakyReLU", "ReLU", "Softmax"]
 
@@ -62,10 +62,10 @@ class ReLU(ActivationLayer):
     def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.max_value = None if max_value is None else check_number(max_value, "max_value")
+        self.max_value = None if max_value is None else check_number(max_value, "max_value", 0.0)
         # TensorFlow.js writes null for its defaults.
-        self.negative_slope = check_number(negative_slope or 0.0, "negative_slope")
-        self.threshold = check_number(threshold or 0.0, "threshold")
+        self.negative_slope = check_number(negative_slope or 0.0, "negative_slope", 0.0)
+        self.threshold = check_number(threshold or 0.0, "threshold", 0.0)
 
     def operation(self) -> tuple[str, tuple[float, ...]]:
         limit = math.inf if self.max_value is None else self.max_value
@@ -91,7 +91,7 @@ class LeakyReLU(ActivationLayer):
         # Keras 2 and TensorFlow.js call the slope alpha.
         negative_slope = kwargs.pop("alpha", negative_slope)
         super().__init__(**kwargs)
-        self.negative_slope = check_number(negative_slope, "negative_slope")
+        self.negative_slope = check_number(negative_slope, "negative_slope", 0.0)
 
     def operation(self) -> tuple[str, tuple[float, ...]]:
         return "leaky_relu", (self.negative_slope,)
@@ -132,7 +132,9 @@ class Softmax(ActivationLayer):
     def __init__(self, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(axis, bool) or not isinstance(axis, int):
-            raise ValueError(f"Expected `axis` to be an integer. Received: axis={describe(axis)}")
+            raise ValueError(  # noqa: TRY004 (as for every other axis that cannot be)
+                f"Expected `axis` to be an integer. Received: axis={describe(axis)}"
+            )
         self.axis = axis
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -168,7 +170,7 @@ def get_activation(identifier: Any) -> Any:
 def serialize_activation(activation: Any) -> Any:
     """The name of an activation function, or the config of an activation layer."""
     if isinstance(activation, ActivationLayer):
-        return {"class_name": type(activation).__name__, "config": activation.get_config()}
+        return serialize_object(activation)
     return activations.serialize(activation)
 
 

@@ -1,7 +1,7 @@
 """One file a peer.  The file imports its library inside functions only, so that the harness can read
 
 LIBRARY      module to import: tells whether the peer is installed, and row W5's import
-ENVIRONMENT  name of its virtual environment
+ENVIRONMENT  name of its virtual environment; None for the interpreter that runs the harness
 VARIANTS     workload -> ways to run it; a name that ends in "-tuned" gets the environment
              variables of `runner.TUNED` as well
 INSTRUCTION_SETS  whether environment variables can hold it to an older instruction set

@@ -78,7 +78,8 @@ class Engine:
 
         jnp = self.jnp
         weights = [jnp.asarray(w) for w in wl.initial_weights(network)]
-        return weights, [jnp.zeros_like(w) for w in weights], [jnp.zeros_like(w) for w in weights], jnp.float32(0)
+        first, second = ([jnp.zeros_like(w) for w in weights] for _ in range(2))
+        return weights, first, second, jnp.float32(0)
 
     def _update(self, network, state, x, y):
         """One step of Adam: (state, loss, correct)."""
@@ -94,7 +95,8 @@ class Engine:
         first = [wl.BETA_1 * m + (1 - wl.BETA_1) * g for m, g in zip(first, gradients)]
         second = [wl.BETA_2 * v + (1 - wl.BETA_2) * g * g for v, g in zip(second, gradients)]
         rate, scale = wl.LEARNING_RATE / (1 - wl.BETA_1**steps), 1 - wl.BETA_2**steps
-        weights = [w - rate * m / (self.jnp.sqrt(v / scale) + wl.EPSILON) for w, m, v in zip(weights, first, second)]
+        weights = [w - rate * m / (self.jnp.sqrt(v / scale) + wl.EPSILON)
+                   for w, m, v in zip(weights, first, second)]
         return (weights, first, second, steps), loss, correct
 
     def _step(self, network):
@@ -192,11 +194,14 @@ class Engine:
 
         def backward_kernel(x, dy):
             return jax.vjp(lambda kernel: conv(x, kernel), jnp.zeros(kernel.shape))[1](dy)[0]
-        return self._timed(conv, x, kernel), self._timed(backward_input, kernel, dy), self._timed(backward_kernel, x, dy)
+        return (self._timed(conv, x, kernel), self._timed(backward_input, kernel, dy),
+                self._timed(backward_kernel, x, dy))
 
     def max_pool(self, x, dy):
-        return self._timed(self._pool, x), self._timed(lambda x, dy: self.jax.vjp(self._pool, x)[1](dy)[0], x, dy)
+        def backward(x, dy):
+            return self.jax.vjp(self._pool, x)[1](dy)[0]
+        return self._timed(self._pool, x), self._timed(backward, x, dy)
 
     def softmax_cross_entropy(self, logits, labels):
-        both = self._timed(lambda z, y: self.jax.value_and_grad(self._loss)(z, y), logits, labels.astype("int32"))
+        both = self._timed(self.jax.value_and_grad(self._loss), logits, labels.astype("int32"))
         return lambda: both()[0]

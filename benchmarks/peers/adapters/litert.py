@@ -26,8 +26,9 @@ class Engine:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(self._model_file(network, batch), num_threads=self.threads)
-        interpreter.allocate_tensors()
         input_index = interpreter.get_input_details()[0]["index"]
+        interpreter.resize_tensor_input(input_index, (batch, *network.input_shape))
+        interpreter.allocate_tensors()
         output_index = interpreter.get_output_details()[0]["index"]
 
         def predict(x):
@@ -44,8 +45,9 @@ class Engine:
         if not os.path.exists(path):
             python = os.path.join(home, "tf", "bin", "python")
             if not os.path.exists(python):
-                raise SystemExit("LiteRT needs TensorFlow once, to convert the models: install tensorflow, too")
-            subprocess.run([python, os.path.abspath(__file__), os.path.dirname(path)], check=True, stdout=sys.stderr)
+                raise SystemExit("LiteRT needs TensorFlow once, to convert the models: install tensorflow")
+            command = [python, os.path.abspath(__file__), os.path.dirname(path)]
+            subprocess.run(command, check=True, stdout=sys.stderr)
         return path
 
 

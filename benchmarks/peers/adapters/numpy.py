@@ -24,7 +24,8 @@ def columns(np, x, case):
 def conv_backward_input(np, dy, kernel, shape, case):
     n, oh, ow, filters = dy.shape
     _, height, width, channels = shape
-    d = (dy.reshape(-1, filters) @ kernel.reshape(-1, filters).T).reshape(n, oh, ow, case.size, case.size, channels)
+    d = dy.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    d = d.reshape(n, oh, ow, case.size, case.size, channels)
     b, s = case.border, case.stride
     dx = np.zeros((n, height + 2 * b, width + 2 * b, channels), np.float32)
     for i in range(case.size):
@@ -122,7 +123,8 @@ class Model:
                 case wl.Conv():
                     case, patches, shape, kernel, output = saved[number]
                     d = d * (output > 0)
-                    gradients += [d.sum((0, 1, 2)), (patches.T @ d.reshape(-1, layer.filters)).reshape(kernel.shape)]
+                    dw = patches.T @ d.reshape(-1, layer.filters)
+                    gradients += [d.sum((0, 1, 2)), dw.reshape(kernel.shape)]
                     if number:
                         d = conv_backward_input(np, d, kernel, shape, case)
                 case wl.Pool():
@@ -145,7 +147,8 @@ class Model:
         for w, (m, v), g in zip(self.weights, self.moments, gradients, strict=True):
             m += np.float32(1 - wl.BETA_1) * (g - m)
             v += np.float32(1 - wl.BETA_2) * (g * g - v)
-            w -= np.float32(wl.LEARNING_RATE / first) * m / (np.sqrt(v / np.float32(second)) + np.float32(wl.EPSILON))
+            scale = np.sqrt(v / np.float32(second)) + np.float32(wl.EPSILON)
+            w -= np.float32(wl.LEARNING_RATE / first) * m / scale
 
 
 class Engine:

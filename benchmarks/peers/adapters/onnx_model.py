@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import workloads as wl
 
 
@@ -11,7 +13,9 @@ def build(network: wl.Network, batch: int) -> bytes:
 
     height, width, channels = network.input_shape
     weights = enumerate(wl.channels_first_weights(network))
-    nodes, initializers, current = [], [], "x"
+    nodes: list[Any] = []
+    initializers: list[Any] = []
+    current = "x"
 
     def add(operation, inputs, **attributes):
         output = f"t{len(nodes)}"
@@ -30,7 +34,8 @@ def build(network: wl.Network, batch: int) -> bytes:
         match layer:
             case wl.Conv():
                 border = layer.size // 2 if layer.padding == "same" else 0
-                current = add("Conv", [current, *parameters()], kernel_shape=[layer.size] * 2, pads=[border] * 4)
+                shape, pads = [layer.size] * 2, [border] * 4
+                current = add("Conv", [current, *parameters()], kernel_shape=shape, pads=pads)
                 current = add("Relu", [current])
             case wl.Pool():
                 current = add("MaxPool", [current], kernel_shape=[2, 2], strides=[2, 2])

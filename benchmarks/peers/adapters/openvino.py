@@ -19,6 +19,8 @@ class Engine:
 
         core = openvino.Core()
         model = core.compile_model(core.read_model(onnx_model.build(network, batch), b""), "CPU", {
-            "INFERENCE_NUM_THREADS": self.threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
-        request, output, convert = model.create_infer_request(), model.output(0), onnx_model.channels_first(network)
+            "INFERENCE_NUM_THREADS": self.threads, "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32"})
+        request, output = model.create_infer_request(), model.output(0)
+        convert = onnx_model.channels_first(network)
         return lambda x: request.infer({0: convert(x)}, share_inputs=True, share_outputs=True)[output]

@@ -8,7 +8,7 @@ ENVIRONMENT = "tf"
 INSTRUCTION_SETS = True
 _TRAINING = ("fit", "fit-xla", "function", "function-tuned", "function-xla")
 VARIANTS = {"W1": _TRAINING, "W2": _TRAINING, "W1e": ("fit", "fit-xla"),
-            "W3": ("function", "function-xla", "predict_on_batch"), "W4": ("raw-tuned",), "W6": ("raw-tuned",)}
+            "W3": ("function", "function-xla", "predict_on_batch"), "W4": ("raw-tuned",)}
 
 
 def build(keras, network, batch=None, softmax=False):
@@ -58,7 +58,9 @@ class Engine:
         return model
 
     def trainer(self, network, x, y, batch):
-        return self._fit_trainer(network, x, y, batch) if "fit" in self.words else self._function_trainer(network, x, y)
+        if "fit" in self.words:
+            return self._fit_trainer(network, x, y, batch)
+        return self._function_trainer(network, x, y)
 
     def _fit_trainer(self, network, x, y, batch):
         """The checked steps take the given rows; an epoch of `fit` shuffles by itself."""
@@ -99,8 +101,8 @@ class Engine:
         return epoch
 
     def fit(self, network, training, validation, batch, epochs):
-        history = self._compiled(network).fit(*training, batch_size=batch, epochs=epochs, validation_data=validation,
-                                              verbose=0).history
+        history = self._compiled(network).fit(*training, batch_size=batch, epochs=epochs,
+                                              validation_data=validation, verbose=0).history
         return history["val_loss"][-1], history["val_accuracy"][-1]
 
     def predictor(self, network, batch):
@@ -127,10 +129,12 @@ class Engine:
         x, dy = tf.constant(x), tf.constant(dy)
         how = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "VALID"}
         y = raw.MaxPool(input=x, **how)
-        return (lambda: raw.MaxPool(input=x, **how), lambda: raw.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **how))
+        return (lambda: raw.MaxPool(input=x, **how),
+                lambda: raw.MaxPoolGrad(orig_input=x, orig_output=y, grad=dy, **how))
 
     def softmax_cross_entropy(self, logits, labels):
         tf = self.tf
         logits, labels = tf.constant(logits), tf.constant(labels)
-        run = tf.function(lambda: tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels))
+        both = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits
+        run = tf.function(lambda: both(features=logits, labels=labels))
         return lambda: run()[0].numpy().mean()

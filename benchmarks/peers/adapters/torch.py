@@ -67,8 +67,8 @@ class Engine:
         from .. import workloads as wl
 
         torch, model = self.torch, self._model(network)
-        adam = torch.optim.Adam(model.parameters(), lr=wl.LEARNING_RATE, betas=(wl.BETA_1, wl.BETA_2), eps=wl.EPSILON,
-                                fused=True)
+        adam = torch.optim.Adam(model.parameters(), lr=wl.LEARNING_RATE, betas=(wl.BETA_1, wl.BETA_2),
+                                eps=wl.EPSILON, fused=True)
 
         def forward(x, y):
             logits = model(x)

@@ -1,0 +1,49 @@
+"""Whole networks: the training step (gather, forward, backward, Adam, metrics) and prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.conftest import Measure
+from benchmarks.machine import Setup
+from benchmarks.peers.adapters.tinyconv import build
+from benchmarks.peers.workloads import SEED_NETWORK, SKETCH_NETWORK, Network, make_data
+from tinyconv.bench import operations
+from tinyconv.engine.program import Loss, Metric
+
+LOSS, METRICS = Loss("sparse_categorical_crossentropy"), (Metric("sparse_categorical_accuracy"),)
+ADAM = ("adam", (1e-3, 0.9, 0.999, 1e-7))
+SAMPLES = 5500
+
+
+def named(value: object) -> str:
+    return value.name if isinstance(value, Network) else str(value)
+
+
+@pytest.mark.parametrize(
+    ("network", "batch"), [(SEED_NETWORK, 512), (SEED_NETWORK, 32), (SKETCH_NETWORK, 256)], ids=named)
+def test_training_step(network: Network, batch: int, setup: Setup, measure: Measure) -> None:
+    program = build(network).program
+    executor = setup.executor(program)
+    x, y = make_data(network, SAMPLES)
+    y = y.astype(np.int32)
+    rows = np.random.default_rng(1).permutation(SAMPLES)[:batch]
+    state = [[np.zeros_like(weight), np.zeros_like(weight)] for weight in program.weights]
+
+    def step() -> np.ndarray:
+        return executor.train_step(x, y, LOSS, *ADAM, state, 0, METRICS, rows)
+    sums = measure(step, f"{network.name}, training step, batch {batch}",
+                   operations=batch * operations(program, training=True))
+    assert np.isfinite(sums).all()
+
+
+@pytest.mark.parametrize("batch", [512, 1])
+@pytest.mark.parametrize("network", [SEED_NETWORK, SKETCH_NETWORK], ids=named)
+def test_prediction(network: Network, batch: int, setup: Setup, measure: Measure) -> None:
+    program = build(network).program
+    executor = setup.executor(program)
+    x, _ = make_data(network, batch)
+    probabilities = measure(lambda: executor.predict(x), f"{network.name}, prediction, batch {batch}",
+                            operations=batch * operations(program))
+    assert probabilities.reshape(batch, -1).sum(axis=1) == pytest.approx(1, abs=1e-4)
