@@ -246,6 +246,17 @@ def test_set_weights_changes_nothing_where_one_does_not_fit(weights):
         np.testing.assert_array_equal(one, other)
 
 
+def test_optimizers_change_nothing_where_one_weight_does_not_fit():
+    model = classifier()
+    model.train_on_batch(X, Y)
+    saved = model.optimizer.get_weights()
+    for wrong in (None, 3, saved[:-1], ["a", *saved[1:]], [-1, *saved[1:]], [*saved[:-1], np.full(3, "a")],
+                  [0, *[array + 1 for array in saved[1:-1]], np.zeros(9)]):
+        assert_refused(lambda wrong=wrong: model.optimizer.set_weights(wrong))
+    for one, other in zip(saved, model.optimizer.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_numbers_that_are_none_are_refused():
     model = classifier()
     for call in (lambda: model.get_layer(index="a"), lambda: model.get_layer(index=9),

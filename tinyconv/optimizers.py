@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engine.program import OPTIMIZERS
-from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_number, deserialize_object, serialize_object
+from tinyconv.shapes import check_integer, describe
+from tinyconv.utils import check_flag, check_list, check_number, deserialize_object, serialize_object
 
 __all__ = ["SGD", "Adam", "Optimizer", "adam", "deserialize", "get", "serialize", "sgd"]
 
@@ -142,15 +142,18 @@ class Optimizer:
             weights: As from `get_weights`; the optimizer is built.
         """
         arrays = [array for state in self.state for array in state]
-        if len(weights) != len(arrays) + 1:
+        given = check_list(weights, "weights")
+        if len(given) != len(arrays) + 1:
             raise ValueError(f"Optimizer '{self.name}' expected {len(arrays) + 1} arrays. "
-                             f"Received: {len(weights)} arrays")
-        for position, (array, value) in enumerate(zip(arrays, weights[1:], strict=True), start=1):
-            if array.shape != np.shape(value):
-                raise ValueError(f"Optimizer '{self.name}' expected an array of shape {array.shape} at "
-                                 f"position {position}. Received: shape={np.shape(value)}")
-        self.iterations = int(np.asarray(weights[0]))
-        for array, value in zip(arrays, weights[1:], strict=True):
+                             f"Received: {len(given)} arrays")
+        iterations = check_integer(given[0], "iterations", 0)
+        for position, array in enumerate(arrays, start=1):
+            value = given[position] = np.asarray(given[position])
+            if array.shape != value.shape or value.dtype.kind not in "fiub":
+                raise ValueError(f"Optimizer '{self.name}' expected an array of numbers of shape {array.shape} at "
+                                 f"position {position}. Received: shape={value.shape}, dtype={value.dtype}")
+        self.iterations = iterations
+        for array, value in zip(arrays, given[1:], strict=True):
             array[...] = value
 
     def get_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ instruction set, TINYCONV_NUM_THREADS sets the number of threads.
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from typing import Any
@@ -29,12 +30,12 @@ def _load_native() -> Any:
         _reason = "TINYCONV_BACKEND=numpy"
         return None
     try:
-        from tinyconv.engine import native
+        native = _import_native()
     except ImportError as error:
         if wanted == "native":
             raise ImportError("TINYCONV_BACKEND=native, but the compiled engine is not there: "
                               f"{error}") from error
-        _reason = f"the compiled engine is not there ({error})"
+        _reason = f"the compiled engine is not there ({_build_failure() or error})"
         warnings.warn(
             f"tinyconv runs on its NumPy reference, many times slower: {_reason}. Install a C compiler and "
             "reinstall, or set TINYCONV_BACKEND=numpy to silence this.",
@@ -44,6 +45,34 @@ def _load_native() -> Any:
         return None
     _configure(native)
     return native
+
+
+def _build_failure() -> str | None:
+    """Why the installation went without the extension, if it recorded that."""
+    try:
+        from tinyconv.engine import _build
+    except ImportError:
+        return None
+    return _build.FALLBACK
+
+
+def _import_native() -> Any:
+    """The extension, and with it the OpenMP runtime, told to wait patiently.
+
+    GNU's runtime lets a thread that waits for others spin for about a millisecond, which
+    costs nothing on an idle machine; on a busy one the spinning keeps the processor from
+    the very threads that it waits for, and steps took 10 times as long.  It reads its
+    settings once, when it is loaded; the user's own settings are left alone.
+    """
+    setting = "GOMP_SPINCOUNT"
+    ours = setting not in os.environ and "OMP_WAIT_POLICY" not in os.environ
+    if ours:
+        os.environ[setting] = "2000"
+    try:
+        return importlib.import_module("tinyconv.engine.native")
+    finally:
+        if ours:
+            del os.environ[setting]
 
 
 def _configure(native: Any) -> None:
