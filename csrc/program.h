@@ -103,6 +103,11 @@ struct tc_program {
     _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
 };
 
+static inline ptrdiff_t tc_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* Plans what `op` and the pool fused behind it need, all but their place in the
+ * workspace.  step: kind, sizes, z and pool are set; x: the tensor that it reads. */
+int tc_plan_conv2d(const tc_kernels *kernels, const tc_op *op, tc_step *step, const tc_tensor *x);
 /* Covers the rows of a correlation whose other fields are set: by tiles of up to
  * `widest` pixels beside `filters` filters, or by one that stands for the whole row
  * where widest is 0.  Returns 0 without memory. */

@@ -7,18 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import tinyconv
 from tinyconv import layers, optimizers
+from tinyconv.callbacks import LambdaCallback
 
 __all__ = ["main"]
 
 DATA_HELP = ("digits (synthetic, drawn on the spot), mnist, or a folder with a sprite: "
              "a PNG with one image a row and a file of labels")
 RAW_HELP = "the model takes 0 to 255, although it does not rescale"
+# Chosen on the last 5,000 of MNIST's 55,000 training images: 0.991 of them, where 0.003
+# reaches 0.990 and Adam's own 0.001, not falling, 0.987 (means of three seeds).
+ADAM_LEARNING_RATE = 0.005
 # Every run, and so `evaluate` after `train`, holds the same images of a sprite out.
 _SPLIT_SEED = 0
 
@@ -68,16 +72,27 @@ def describe(images: Images, training: bool) -> str:
 
 def seed_network(input_shape: tuple[int, ...], classes: int, seed: int | None) -> tinyconv.Sequential:
     """The network of the classic MNIST tutorial; 5,994 parameters for 28x28x1 and 10 classes."""
+    start = {"kernel_initializer": "variance_scaling"}
     return tinyconv.Sequential([
         layers.Input(shape=input_shape),
         layers.Rescaling(1 / 255),
-        layers.Conv2D(8, 5, activation="relu"),
+        layers.Conv2D(8, 5, activation="relu", **start),
         layers.MaxPooling2D(2),
-        layers.Conv2D(16, 5, activation="relu"),
+        layers.Conv2D(16, 5, activation="relu", **start),
         layers.MaxPooling2D(2),
         layers.Flatten(),
-        layers.Dense(classes, activation="softmax"),
+        layers.Dense(classes, activation="softmax", **start),
     ], name="tinyconv", seed=seed)
+
+
+def falling_rate(model: tinyconv.Sequential, epochs: int) -> LambdaCallback:
+    """Lets the learning rate fall linearly, epoch by epoch, towards 0 at the end."""
+    first = model.optimizer.learning_rate
+
+    def set_rate(epoch: int, logs: Any) -> None:
+        model.optimizer.learning_rate = first * (1 - epoch / epochs)
+
+    return LambdaCallback(on_epoch_begin=set_rate)
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -87,6 +102,8 @@ def train(arguments: argparse.Namespace) -> None:
     optimizer = optimizers.get(arguments.optimizer)
     if arguments.learning_rate is not None:
         optimizer.learning_rate = arguments.learning_rate
+    elif optimizer.kind == "adam":
+        optimizer.learning_rate = ADAM_LEARNING_RATE
 
     images = load_images(arguments.data, arguments.limit)
     print(describe(images, training=True))
@@ -95,7 +112,7 @@ def train(arguments: argparse.Namespace) -> None:
     model.summary()
     start = time.perf_counter()
     model.fit(images.x, images.y, batch_size=arguments.batch_size, epochs=arguments.epochs,
-              verbose=1 if sys.stdout.isatty() else 2)
+              verbose=1 if sys.stdout.isatty() else 2, callbacks=[falling_rate(model, arguments.epochs)])
     seconds = time.perf_counter() - start
     loss, accuracy = np.asarray(model.evaluate(images.x_test, images.y_test, verbose=0))
     print(f"Held-out images: loss {loss:.4f}, accuracy {accuracy:.4f}")
@@ -247,7 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--epochs", type=_positive, default=10, help="passes over the training images")
     sub.add_argument("--batch-size", type=_positive, default=128, help="images a training step")
     sub.add_argument("--optimizer", default="adam", help="adam or sgd")
-    sub.add_argument("--learning-rate", type=float, help="the optimizer's own if not given")
+    sub.add_argument("--learning-rate", type=float, help="at the start, from where it falls linearly; "
+                     f"{ADAM_LEARNING_RATE} for Adam, else the optimizer's own, if not given")
     sub.add_argument("--seed", type=int, help="makes the run repeatable")
     sub.add_argument("--limit", type=_positive, help="use at most so many images of each part")
     sub.add_argument("--output", default="tinyconv-model", help="folder for the model")

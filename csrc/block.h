@@ -1,0 +1,76 @@
+/* One block of images on its way through a program: what the executor's parts share. */
+#ifndef TC_BLOCK_H
+#define TC_BLOCK_H
+
+#include "program.h"
+
+/* Rows of the largest window that fuses (256 pixels). */
+#define MAX_WINDOW 256
+/* Lanes of the widest vector, with room to spare. */
+#define MAX_LANES 64
+
+/* A call of the library: a batch and what is wanted of it. */
+typedef struct job {
+    tc_program *program;
+    const tc_batch *batch;
+    const tc_objective *objective; /* NULL: predict */
+    int training;                  /* dropout is active */
+    int backward;
+    int normalized; /* the loss is divided by n */
+    uint64_t step;
+    float *predictions;
+    float *input_gradient;
+    int skip_last; /* nobody asks for the last step's output */
+    ptrdiff_t blocks, slots, sum_count;
+    tc_workspace *workspace;
+} job;
+
+/* One thread's view of the block it is working on. */
+typedef struct block {
+    const job *job;
+    const tc_program *program;
+    const tc_kernels *k;
+    float *memory;            /* the thread's workspace */
+    ptrdiff_t first;          /* position of its first image in the batch */
+    int count;                /* images; the other lanes idle */
+    float *slot;              /* gradients are added here */
+} block;
+
+static inline ptrdiff_t tensor_values(const tc_tensor *t) { return t->height * t->width * t->channels; }
+
+static inline float *at(const block *b, ptrdiff_t vectors) { return b->memory + vectors * b->k->lanes; }
+
+static inline float *tensor_row(const block *b, const tc_tensor *t, ptrdiff_t row) {
+    return at(b, t->offset + row * t->row_stride + t->left * t->channels);
+}
+
+static inline char *index_row(const block *b, const tc_step *step, ptrdiff_t row) {
+    return (char *)at(b, step->index_offset) +
+           row * step->pool.y_columns * step->pool.channels * step->index_bytes * b->k->lanes;
+}
+
+static inline const float *weight_values(const block *b, int i) { return i < 0 ? NULL : b->program->weights[i].values; }
+
+/* forward.c.  Gathers the block's images, rescaled, into the first tensor. */
+void tc_load_block(const block *b);
+/* Step i, from its tensor to the next. */
+void tc_step_forward(const block *b, ptrdiff_t i);
+/* The points of every row of a convolution's input (or of dz), into the workspace. */
+void tc_make_points(const block *b, const tc_winograd *w, const float *x, ptrdiff_t x_row_stride);
+/* Row a of a correlation, `columns` wide, from the points. */
+void tc_points_row(const block *b, const tc_winograd *w, ptrdiff_t a, ptrdiff_t columns, const float *bias, int relu,
+                   float *y);
+/* Pointers to the rows of a tensor that output row a pools; NULL in the padding. */
+void tc_window_rows(const tc_pool *pool, ptrdiff_t a, float *first, ptrdiff_t stride, float **rows);
+/* The two keys of every image's random numbers at this step; idle lanes have keys, too. */
+void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1);
+
+/* backward.c.  From the gradient of tensors[last], in dy, down to step `lowest`, with
+ * `other` as much room as dy; returns where the gradient of tensors[lowest] ended up,
+ * should the call want one. */
+float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, float *other);
+
+/* block.c.  The whole trip: loss and metrics are added to sums, gradients to the slot. */
+void tc_run_block(const block *b, double *sums);
+
+#endif
