@@ -70,7 +70,7 @@ def test_train_reports_and_saves(sprite, tmp_path, capsys):
     assert text.endswith(f"Saved to {output}\n")
     loaded = tinyconv.load_model(output)
     assert type(loaded.optimizer).__name__ == "SGD"
-    assert float(loaded.optimizer.learning_rate) == pytest.approx(0.1)
+    assert float(loaded.optimizer.learning_rate) == pytest.approx(0.05)  # half: the second of two epochs
 
 
 def test_train_with_a_seed_is_repeatable(sprite, tmp_path, capsys):
