@@ -37,6 +37,9 @@ class FakeModel:
     def save(self, path):
         self.saved.append(str(path))
 
+    def _check_save_path(self, path):
+        assert isinstance(path, str)
+
 
 def run(callback: Callback, values: list[dict[str, float]]) -> FakeModel:
     """Plays epochs with given figures; the weights count the epochs."""
@@ -230,6 +233,15 @@ def test_checkpoint_starts_from_a_threshold():
     callback = ModelCheckpoint("m{epoch}", save_best_only=True, initial_value_threshold=2.5)
     model = run(callback, losses(3, 4, 2))
     assert model.saved == ["m3"]
+
+
+def test_checkpoint_refuses_a_path_before_training(small_model, small_data, tmp_path):
+    weights = small_model.get_weights()
+    with pytest.raises(ValueError, match=r"expected the name of a folder.*Received: path='.*best\.keras'"):
+        small_model.fit(*small_data, epochs=1, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "best.keras")])
+    for before, after in zip(weights, small_model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert not list(tmp_path.iterdir())
 
 
 def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):

@@ -345,6 +345,9 @@ class ModelCheckpoint(Callback):
         if is_count:  # a hook for every batch only where it is needed
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.model._check_save_path(self.filepath)
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
 

@@ -100,6 +100,12 @@ class Sequential(Trainer):
                                   f"Received: filepath={str(filepath)!r}")
         formats.save_model(self, filepath)
 
+    def _check_save_path(self, filepath: str | PathLike[str]) -> None:
+        """For callbacks that will save: better refused before the training than after an epoch."""
+        from tinyconv import formats
+
+        formats.check_save_path(filepath)
+
     @classmethod
     def load(cls, filepath: str | PathLike[str]) -> Sequential:
         """The model that `save` wrote; see `load_model`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinyconv.formats.guard import FormatError
 
-__all__ = ["FormatError", "load_model", "save_model"]
+__all__ = ["FormatError", "check_save_path", "load_model", "save_model"]
 
 # Suffixes of formats that are a single file: a folder of such a name is a mistake.
 _FILE_SUFFIXES = {".h5", ".hdf5", ".keras", ".npz", ".onnx", ".pb", ".safetensors", ".tflite", ".zip"}
@@ -31,7 +31,18 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         ValueError: If the model is not built, or cannot be written in this format.
         OSError: If the folder cannot be written.
     """
-    from tinyconv.formats import store, tfjs
+    from tinyconv.formats import tfjs
+
+    tfjs.save(model, check_save_path(path), include_optimizer)
+
+
+def check_save_path(path: str | os.PathLike[str]) -> Path:
+    """The folder that `save_model` would write to.
+
+    Raises:
+        ValueError: If the path cannot be that of a folder.
+    """
+    from tinyconv.formats import store
 
     folder = _as_path(path, "save_model")
     if folder.name == store.DESCRIPTION and not folder.is_dir():
@@ -39,7 +50,7 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
     if folder.suffix.lower() in _FILE_SUFFIXES or (folder.exists() and not folder.is_dir()):
         raise ValueError("save_model expected the name of a folder, such as 'my_model': a TensorFlow.js "
                          f"LayersModel is one. Received: path={os.fspath(folder)!r}")
-    tfjs.save(model, folder, include_optimizer)
+    return folder
 
 
 def load_model(path: str | os.PathLike[str]) -> Any:
