@@ -11,8 +11,8 @@
 #include "cpu.h"
 #include "threads.h"
 
-/* One image costs about a twelfth of a full block of 16, a sixth of one of 8: below
- * half a vector of images (or at it) this path is ahead on every network measured. */
+/* An image costs about a tenth of a full block of 16 here, a fifth of one of 8: up to half
+ * a vector of images this path is ahead on every network measured. */
 int tc_few_pays(const tc_program *p, ptrdiff_t n) { return n * 2 <= p->kernels->lanes || n == 1; }
 
 #define MAX_FUSED_ROWS 64
@@ -44,6 +44,7 @@ struct tc_few {
     few_step *steps;
     few_tensor *tensors;
     ptrdiff_t count, row_offset, size, lanes;
+    ptrdiff_t pointers_offset; /* to the rows of a pool's window */
     _Atomic(few_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
 
@@ -200,6 +201,11 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
         end += round_up(few->tensors[t].height * few->tensors[t].row_stride, few->lanes) + few->lanes;
     }
     few->row_offset = end, end += round_up(rows, few->lanes);
+    ptrdiff_t window = 1;
+    for (ptrdiff_t t = 0; t < few->count; t++)
+        if (few->steps[t].pool.window_height > window) window = few->steps[t].pool.window_height;
+    few->pointers_offset = end;
+    end += round_up((ptrdiff_t)((size_t)window * sizeof(float *) / sizeof(float)), few->lanes);
     few->size = end;
     return few;
 fail:
@@ -270,12 +276,11 @@ static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step
     }
 }
 
-static void few_pool_step(const tc_kernels *k, const few_step *step, float *m, const few_tensor *x,
+static void few_pool_step(const tc_kernels *k, const tc_few *few, const few_step *step, float *m, const few_tensor *x,
                           const few_tensor *y) {
     const tc_pool *pool = &step->pool;
-    const float *few_rows[MAX_FUSED_ROWS], **rows = few_rows;
-    if (pool->window_height > MAX_FUSED_ROWS) rows = malloc(sizeof *rows * (size_t)pool->window_height);
-    for (ptrdiff_t a = 0; rows && a < pool->y_rows; a++) {
+    const float **rows = (const float **)(m + few->pointers_offset);
+    for (ptrdiff_t a = 0; a < pool->y_rows; a++) {
         for (ptrdiff_t i = 0; i < pool->window_height; i++) {
             ptrdiff_t row = a * pool->stride_height - pool->pad_top + i;
             rows[i] = row >= 0 && row < pool->x_rows ? m + x->offset + row * x->row_stride + x->left * x->padded : NULL;
@@ -283,7 +288,6 @@ static void few_pool_step(const tc_kernels *k, const few_step *step, float *m, c
         float *to = m + y->offset + a * y->row_stride + y->left * y->padded;
         (step->kind == TC_STEP_MAX_POOL2D ? k->max_pool_filters : k->average_pool_filters)(pool, rows, to);
     }
-    if (rows != few_rows) free((void *)rows);
 }
 
 /* Repacks x, value by value, into the shape of y. */
@@ -358,7 +362,7 @@ static void few_run(const tc_program *p, const tc_few *few, const tc_batch *batc
         case TC_STEP_CONV2D:
         case TC_STEP_DENSE: few_correlate(k, few, step, m, x, y); break;
         case TC_STEP_MAX_POOL2D:
-        case TC_STEP_AVERAGE_POOL2D: few_pool_step(k, step, m, x, y); break;
+        case TC_STEP_AVERAGE_POOL2D: few_pool_step(k, few, step, m, x, y); break;
         default: few_elementwise(k, step, m, x, y);
         }
     }
