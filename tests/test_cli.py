@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -81,6 +82,15 @@ def test_train_with_a_seed_is_repeatable(sprite, tmp_path, capsys):
         weights.append(tinyconv.load_model(tmp_path / name).get_weights())
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes break otherwise elsewhere")
+def test_output_that_nobody_reads_is_no_error():
+    command = [sys.executable, "-P", "-m", "tinyconv", "info"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # before the child has written anything
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_train_uses_synthetic_digits_by_default_and_says_so(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -298,6 +299,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "threads", None):
             tinyconv.set_num_threads(arguments.threads)
         arguments.function(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing fails again at the end
+        return 0
     except (ValueError, TypeError, OSError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"tinyconv: error: {message}", file=sys.stderr)
