@@ -300,14 +300,24 @@ class _PoolWindow:
     def arguments(self) -> tuple[int, ...]:
         return *self.pool_size, *self.strides, self.top, self.left
 
+    def _inside(self, oh: int, ow: int) -> bool:
+        """Whether no window reaches beyond the input."""
+        _, height, width, _ = self.input_shape
+        return (self.top == self.left == 0 and (oh - 1) * self.strides[0] + self.pool_size[0] <= height
+                and (ow - 1) * self.strides[1] + self.pool_size[1] <= width)
+
     def check_index(self, index: np.ndarray) -> np.ndarray:
         """int32 indices that point into their windows, and there into the input."""
         places = self.pool_size[0] * self.pool_size[1]
-        if index.min() < 0 or index.max() >= places:
+        exact = index.dtype == np.int32
+        # As unsigned numbers negative indices are the largest: one pass finds both kinds.
+        if (index.view(np.uint32).max() >= places) if exact else (index.min() < 0 or index.max() >= places):
             raise ValueError(f"Expected index to hold places from 0 to {places - 1}, in windows of "
                              f"{self.pool_size}. Received: values from {index.min()} to {index.max()}")
         index = np.ascontiguousarray(index, dtype=np.int32)
         _, oh, ow, _ = self.output_shape
+        if self._inside(oh, ow):
+            return index
         row = (np.arange(oh) * self.strides[0] - self.top)[:, None, None] + index // self.pool_size[1]
         column = (np.arange(ow) * self.strides[1] - self.left)[:, None] + index % self.pool_size[1]
         _, height, width, _ = self.input_shape
