@@ -109,7 +109,7 @@ typedef struct tc_kernels {
                     float *const *target);
 
     /* packed: taps * outputs floats.  Tap (kh, kw, c) of output f is kernel[((kh*KW + kw)*C + c)*F + f];
-     * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_row. */
+     * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_tiles. */
     void (*pack)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
                  ptrdiff_t filters, int transposed, int one_pixel, float *packed);
     /* Tiles [first, last) of output row a of a correlation, overwritten; y points at their
@@ -166,7 +166,7 @@ typedef struct tc_kernels {
 
     /* Few images: plain [h][w][c] arrays, filters in the lanes, channels padded to whole
      * vectors of `narrow` floats.  pack_filters: taps x padded filters floats, and the
-     * bias padded with zeros.  correlate_filters: as correlate_row, one row. */
+     * bias padded with zeros.  correlate_filters: as correlate_tiles, a whole row. */
     int narrow;
     void (*pack_filters)(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, float *packed,
                          float *packed_bias);
