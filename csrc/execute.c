@@ -133,7 +133,8 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
     int threads = tc_threads_for(p->flops * (double)j->batch->n * (j->backward ? 3 : 1), j->slots);
     tc_workspace *w = j->workspace = workspace_take(p, j, threads);
     if (!w) return TC_ERROR_MEMORY;
-    pack_now(p, TC_STALE_FORWARD | (j->backward ? TC_STALE_BACKWARD : 0));
+    int forward = p->step_count > j->skip_last, downward = j->input_gradient || p->lowest + 1 < p->step_count;
+    pack_now(p, (forward ? TC_STALE_FORWARD : 0) | (j->backward && downward ? TC_STALE_BACKWARD : 0));
     (void)threads;
     TC_PRAGMA(omp parallel num_threads(threads) if (threads > 1))
     {

@@ -82,7 +82,7 @@ def conv2d_backward_input(dy: Any, kernel: Any, input_shape: Any, strides: IntOr
     with _Convolution(geometry, [kernel], trainable=False) as executor:
         # A convolution is linear: its gradient does not depend on where it is taken.
         x = np.zeros(geometry.input_shape, np.float32)
-        return executor.gradients(x, dy, _INNER_PRODUCT, training=False, input_gradient=True)[2]
+        return executor.gradients(x, dy, _INNER_PRODUCT, training=False, input_gradient=True, value=False)[2]
 
 
 def conv2d_backward_kernel(x: Any, dy: Any, kernel_shape: Any, strides: IntOrPair = 1, padding: str = "valid",
@@ -106,7 +106,7 @@ def conv2d_backward_kernel(x: Any, dy: Any, kernel_shape: Any, strides: IntOrPai
     geometry = _Geometry(x.shape, _shape4(kernel_shape, "kernel_shape"), strides, padding, dilation_rate)
     geometry.check_output(dy)
     with _Convolution(geometry, []) as executor:
-        gradient = executor.gradients(x, dy, _INNER_PRODUCT, training=False)[1][0]
+        gradient = executor.gradients(x, dy, _INNER_PRODUCT, training=False, value=False)[1][0]
     return np.array(gradient).reshape(geometry.kernel_shape)
 
 
