@@ -93,6 +93,18 @@ def test_output_that_nobody_reads_is_no_error():
     assert (process.returncode, errors) == (0, b"")
 
 
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.skipif(tinyconv.engine.backend() == "numpy", reason="takes minutes without the C engine")
+def test_train_learns_the_real_digits(data_folder, tmp_path, capsys):
+    """The bound that the project promises for ten epochs over 55,000 images."""
+    assert cli.main(["train", str(data_folder / "mnist"), "--epochs", "10", "--batch-size", "128", "--seed", "3",
+                     "--output", str(tmp_path / "model")]) == 0
+    text = capsys.readouterr().out
+    assert "55,000 for training, 10,000 held out" in text
+    assert float(re.search(r"accuracy ([\d.]+)$", text, re.MULTILINE)[1]) >= 0.988
+
+
 def test_train_uses_synthetic_digits_by_default_and_says_so(tmp_path, capsys):
     assert cli.main(["train", "--epochs", "1", "--limit", "200", "--output", str(tmp_path / "model")]) == 0
     assert "Data: digits: synthetic" in capsys.readouterr().out
