@@ -155,9 +155,9 @@ def clip_window(input_shape: tuple[int, ...], window_size: Pair, strides: Pair) 
     image from wherever it stands, and a stride of the image's size leaves one window:
     larger ones change nothing but the work.
     """
-    window = tuple(min(size, 2 * pixels + 1) for size, pixels in zip(window_size, input_shape))
-    steps = tuple(min(stride, pixels) for stride, pixels in zip(strides, input_shape))
-    return window, steps  # type: ignore[return-value]
+    height, width = input_shape[:2]
+    window = min(window_size[0], 2 * height + 1), min(window_size[1], 2 * width + 1)
+    return window, (min(strides[0], height), min(strides[1], width))
 
 
 def clip_dilation(input_shape: tuple[int, ...], dilation_rate: Pair) -> Pair:

@@ -221,7 +221,8 @@ def as_image_shape(shape: tuple[int, ...]) -> Shape3:
         raise ValueError(
             f"Expected a shape of 1 to 3 dimensions per sample. Received: shape={tuple(shape)}"
         )
-    return (1,) * (3 - len(shape)) + tuple(int(d) for d in shape)  # type: ignore[return-value]
+    height, width, channels = (1,) * (3 - len(shape)) + tuple(int(d) for d in shape)
+    return height, width, channels
 
 
 _MASK64 = (1 << 64) - 1
