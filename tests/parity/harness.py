@@ -1,0 +1,141 @@
+"""What the parity tests share: both libraries, one way to build the same thing in each, and the tolerance.
+
+`New("layers.Conv2D", 8, 5)` is a call that either library can make: `make(tinyconv, ...)` and
+`make(keras, ...)` give the two objects that a test compares.  The tables of cases hold such calls.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most of the time goes into compiling programs that run once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+_REASON = "Keras with JAX is not installed: pip install 'tinyconv[parity]'"
+jax = pytest.importorskip("jax", reason=_REASON)
+keras: Any = pytest.importorskip("keras", reason=_REASON)
+if keras.backend.backend() != "jax":
+    pytest.skip(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax", allow_module_level=True)
+
+import tinyconv
+
+__all__ = ["EPSILON", "New", "assert_agrees", "assert_same_config", "has", "jax", "keras", "libraries", "make",
+           "member", "random_array", "tinyconv"]
+
+EPSILON = float(np.finfo(np.float32).eps)
+
+
+class New:
+    """A call that is made in either library: the path of a class or function, and its arguments.
+
+    Arguments may be such calls themselves.
+    """
+
+    def __init__(self, path: str, *args: Any, **kwargs: Any) -> None:
+        self.path, self.args, self.kwargs = path, args, kwargs
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    def __repr__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
+        return f"{self.name}({', '.join(arguments)})"
+
+
+class Ref:
+    """A name that either library has: `Ref("activations.relu")`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def member(library: ModuleType, path: str) -> Any:
+    """`optimizers.schedules.CosineDecay` of a library."""
+    found: Any = library
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def has(path: str) -> bool:
+    """Whether tinyconv has a name."""
+    try:
+        member(tinyconv, path)
+    except AttributeError:
+        return False
+    return True
+
+
+def make(library: ModuleType, value: Any) -> Any:
+    """The object that a `New` stands for; other values, and what is in lists and dicts, as they are."""
+    if isinstance(value, New):
+        args = [make(library, argument) for argument in value.args]
+        kwargs = {key: make(library, argument) for key, argument in value.kwargs.items()}
+        return member(library, value.path)(*args, **kwargs)
+    if isinstance(value, Ref):
+        return member(library, value.path)
+    if isinstance(value, list):
+        return [make(library, item) for item in value]
+    return value
+
+
+def libraries(value: Any) -> tuple[Any, Any]:
+    """(tinyconv's, Keras') object of a call."""
+    return make(tinyconv, value), make(keras, value)
+
+
+def random_array(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    """float32 normal numbers; no two are equal, none is 0."""
+    return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def assert_agrees(actual: Any, expected: Any, length: float, what: str = "", scale: float | None = None) -> None:
+    """Both are the same float32 sums of `length` products, each with its own rounding.
+
+    Rounding errors are of either sign: they grow as the square root of the length.  Each side may be
+    off by (4 + sqrt(length)) units of the last place of the largest number, hence twice that together.
+
+    scale: The largest number that went into the sums, where it is not the largest of the results.
+    """
+    actual, expected = np.float64(actual), np.float64(expected)
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, Keras {expected.shape}"
+    np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), f"{what}: NaN")
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(actual[~finite], expected[~finite], f"{what}: not finite")
+    difference = np.abs(actual - expected, where=finite, out=np.zeros_like(expected))
+    largest = np.abs(expected, where=finite, out=np.zeros_like(expected)).max(initial=scale or 0)
+    bound = 2 * EPSILON * (4 + np.sqrt(length)) * largest + 1e-37
+    worst = np.unravel_index(difference.argmax(), difference.shape) if difference.size else ()
+    assert difference.max(initial=0) <= bound, (
+        f"{what}: off by {difference.max():.3g} at {tuple(map(int, worst))}, where tinyconv has "
+        f"{actual[worst]:.9g} and Keras {expected[worst]:.9g}; allowed are {bound:.3g}")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, Keras' {module, class_name, config, registered_name} as {class_name, config}."""
+    if isinstance(value, dict) and "class_name" in value:
+        return {"class_name": value["class_name"], "config": _plain(value.get("config"))}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
+    return value
+
+
+def assert_same_config(ours: dict[str, Any], theirs: dict[str, Any], ignored: set[str]) -> None:
+    """The keys that both configs have hold equal values."""
+    for key in sorted((ours.keys() & theirs.keys()) - ignored):
+        one, other = _plain(ours[key]), _plain(theirs[key])
+        assert one == other, f"get_config()[{key!r}] is {one!r}, Keras has {other!r}"
