@@ -73,7 +73,7 @@ def describe(images: Images, training: bool) -> str:
 
 def seed_network(input_shape: tuple[int, ...], classes: int, seed: int | None) -> tinyconv.Sequential:
     """The network of the classic MNIST tutorial; 5,994 parameters for 28x28x1 and 10 classes."""
-    start = {"kernel_initializer": "variance_scaling"}
+    start: dict[str, Any] = {"kernel_initializer": "variance_scaling"}
     return tinyconv.Sequential([
         layers.Input(shape=input_shape),
         layers.Rescaling(1 / 255),
