@@ -424,7 +424,7 @@ def test_initializer_seed_goes_before_the_models():
         ({"class_name": "function", "config": "elu", "module": "builtins"}, ("elu", (1.0,))),
         (layers.Activation("swish"), ("silu", ())),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 @pytest.mark.parametrize("name", ["Conv2D", "Dense", "Activation"])
 def test_activation_forms(name, form, operation):
