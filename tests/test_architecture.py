@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
     ("shapes",),
-    ("utils", "progress"),
+    ("utils", "progress", "sources", "interrupts"),
     ("engine.program",),
     ("engine",),
     ("activations", "initializers", "losses", "metrics", "optimizers"),

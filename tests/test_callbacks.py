@@ -10,13 +10,19 @@ import pytest
 
 from tinyconv import Sequential, layers
 from tinyconv.callbacks import (
+    BackupAndRestore,
     Callback,
     CallbackList,
     CSVLogger,
     EarlyStopping,
     History,
     LambdaCallback,
+    LearningRateScheduler,
     ModelCheckpoint,
+    ProgbarLogger,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TerminateOnNaN,
 )
 
 
@@ -37,8 +43,9 @@ class FakeModel:
     def save(self, path):
         self.saved.append(str(path))
 
-    def _check_save_path(self, path):
+    def _check_save_path(self, path, weights_only):
         assert isinstance(path, str)
+        assert not weights_only
 
 
 def run(callback: Callback, values: list[dict[str, float]]) -> FakeModel:
@@ -264,7 +271,7 @@ def test_checkpoint_names_a_missing_field():
         run(ModelCheckpoint("m-{accuracy:.2f}"), losses(1.0))
 
 
-@pytest.mark.parametrize("arguments", [{"save_weights_only": True}, {"save_freq": 0}, {"save_freq": "batch"}])
+@pytest.mark.parametrize("arguments", [{"save_freq": 0}, {"save_freq": "batch"}, {"save_freq": True}])
 def test_checkpoint_refuses_what_it_cannot_do(arguments):
     with pytest.raises(ValueError, match="Received: "):
         ModelCheckpoint("m", **arguments)
@@ -301,3 +308,197 @@ def test_history_keeps_every_epoch(small_model, small_data):
     assert list(history.history) == ["accuracy", "loss", "val_accuracy", "val_loss"]
     assert all(isinstance(value, float) for values in history.history.values() for value in values)
     assert history.params["epochs"] == 3
+
+
+# --- the learning rate ---
+
+class FakeOptimizer:
+    learning_rate = 1.0
+
+
+def rates(callback: Callback, values: list[float]) -> list[float]:
+    """The learning rate during each epoch, from 1."""
+    model = FakeModel()
+    model.optimizer = FakeOptimizer()
+    callbacks = CallbackList([callback], model, {"epochs": len(values)})
+    callbacks.call("on_train_begin", {})
+    seen = []
+    for epoch, value in enumerate(values):
+        callbacks.call("on_epoch_begin", epoch, {})
+        logs = {"val_loss": value}
+        callbacks.call("on_epoch_end", epoch, logs)
+        seen.append(logs["learning_rate"])
+    return seen
+
+
+@pytest.mark.parametrize("schedule", [lambda epoch, rate: rate * 0.5, lambda epoch: 0.5 ** (epoch + 1)])
+def test_learning_rate_scheduler_sets_the_rate_of_every_epoch(schedule, small_model, small_data):
+    assert rates(LearningRateScheduler(schedule), [1.0] * 3) == [0.5, 0.25, 0.125]
+    small_model.optimizer.learning_rate = 1.0
+    history = small_model.fit(*small_data, epochs=2, verbose=0, callbacks=[LearningRateScheduler(schedule)])
+    assert history.history["learning_rate"] == pytest.approx([0.5, 0.25])
+
+
+def test_learning_rate_scheduler_refuses_what_is_no_float():
+    with pytest.raises(TypeError, match="a float. Received: 'fast' for epoch 0"):
+        rates(LearningRateScheduler(lambda epoch: "fast"), [1.0])
+    with pytest.raises(TypeError, match="schedule to be a function"):
+        LearningRateScheduler(0.1)
+
+
+@pytest.mark.parametrize(("arguments", "values", "expected"), [
+    # The figure of an epoch is that before the change which its end brings.
+    ({"patience": 2}, [3, 2, 2, 2, 1, 1, 1], [1, 1, 1, 1, .1, .1, .1]),
+    ({"patience": 1, "factor": 0.5}, [1, 1, 1, 1], [1, 1, .5, .25]),
+    ({"patience": 1, "factor": 0.5, "cooldown": 2}, [1, 1, 1, 1, 1, 1], [1, 1, .5, .5, .25, .25]),
+    ({"patience": 1, "factor": 0.5, "min_lr": 0.3}, [1, 1, 1, 1, 1], [1, 1, .5, .3, .3]),
+    ({"patience": 1, "min_delta": 0.5}, [1.0, 0.6, 0.6], [1, 1, .1]),
+    ({"patience": 1, "mode": "max"}, [1, 2, 3, 1], [1, 1, 1, 1]),
+    ({"patience": 0}, [1, 1], [1, 1]),
+])
+def test_reduce_lr_on_plateau(arguments, values, expected):
+    assert rates(ReduceLROnPlateau(**arguments), values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("arguments", [{"factor": 1.0}, {"factor": -0.1}, {"patience": -1}, {"min_lr": -1.0},
+                                       {"mode": "up"}])
+def test_reduce_lr_refuses_bad_arguments(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        ReduceLROnPlateau(**arguments)
+
+
+# --- ends, displays, files ---
+
+def test_terminate_on_nan(small_model, small_data, capsys):
+    x, y = small_data
+    small_model.set_weights([np.full_like(w, np.nan) for w in small_model.get_weights()])
+    history = small_model.fit(x, y, epochs=5, batch_size=8, verbose=0, callbacks=[TerminateOnNaN()])
+    assert history.epoch == [0]
+    assert small_model.stop_training
+    assert "Invalid loss, terminating training" in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="no longer finite. Received: loss="):
+        small_model.fit(x, y, epochs=5, batch_size=8, verbose=0, callbacks=[TerminateOnNaN(raise_error=True)])
+
+
+def test_progbar_logger_shows_what_verbose_0_hides(small_model, small_data, capsys):
+    small_model.fit(*small_data, epochs=2, verbose=0, callbacks=[ProgbarLogger()])
+    shown = "".join(capsys.readouterr())
+    assert "Epoch 1/2" in shown
+    assert "loss: " in shown
+    small_model.evaluate(*small_data, verbose=0, callbacks=[ProgbarLogger()])
+    assert "loss: " in "".join(capsys.readouterr())
+
+
+def test_tensorboard_writes_scalars(tmp_path, small_model, small_data):
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = small_model.fit(*small_data, epochs=2, batch_size=8, verbose=0, validation_split=0.25,
+                              callbacks=[TensorBoard(tmp_path, update_freq=2, write_steps_per_second=True)])
+    for run, prefix in (("train", ""), ("validation", "val_")):
+        events = EventAccumulator(str(tmp_path / run))
+        events.Reload()
+        assert "epoch_loss" in events.Tags()["tensors"]
+        values = [event.tensor_proto.float_val[0] for event in events.Tensors("epoch_loss")]
+        assert values == pytest.approx(history.history[f"{prefix}loss"])
+
+
+@pytest.mark.parametrize("arguments", [{"histogram_freq": 1}, {"update_freq": 0}, {"profile_batch": 2}])
+def test_tensorboard_refuses_what_it_does_not_write(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        TensorBoard(**arguments)
+
+
+def test_checkpoint_of_weights_alone(tmp_path, small_model, small_data):
+    path = tmp_path / "w{epoch}.npz"
+    small_model.fit(*small_data, epochs=2, verbose=0, callbacks=[ModelCheckpoint(path, save_weights_only=True)])
+    final = small_model.get_weights()
+    small_model.load_weights(tmp_path / "w1.npz")
+    assert not np.array_equal(small_model.get_weights()[0], final[0])
+    small_model.load_weights(tmp_path / "w2.npz")
+    assert all(np.array_equal(a, b) for a, b in zip(small_model.get_weights(), final, strict=True))
+    with pytest.raises(ValueError, match="ends in '.npz'"):
+        small_model.fit(*small_data, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "w", save_weights_only=True)])
+
+
+# --- BackupAndRestore ---
+
+def backed_up(seed: int = 5) -> Sequential:
+    model = Sequential([layers.Dense(4, activation="relu", input_shape=(6,)), layers.Dropout(0.25),
+                        layers.Dense(3, activation="softmax")], seed=seed)
+    model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Crash(Callback):
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__()
+        self.at, self.epoch = (epoch, batch), 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise RuntimeError("crash")
+
+
+RANDOM = np.random.default_rng(3)
+INPUTS = RANDOM.standard_normal((24, 6)).astype(np.float32)
+TARGETS = np.eye(3, dtype=np.float32)[RANDOM.integers(0, 3, 24)]
+SETTINGS = {"batch_size": 4, "epochs": 5, "verbose": 0}
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_backup_goes_on_bit_for_bit(tmp_path, double):
+    whole = backed_up()
+    whole.fit(INPUTS, TARGETS, **SETTINGS)
+    folder = tmp_path / "backup"
+    with pytest.raises(RuntimeError, match="crash"):
+        backed_up().fit(INPUTS, TARGETS, **SETTINGS,
+                        callbacks=[BackupAndRestore(folder, double_checkpoint=double), Crash(3, 2)])
+    assert (folder / "training.json").exists()
+    resumed = backed_up(seed=99)
+    history = resumed.fit(INPUTS, TARGETS, **SETTINGS,
+                          callbacks=[BackupAndRestore(folder, double_checkpoint=double)])
+    assert history.epoch == [3, 4]
+    assert all(np.array_equal(a, b) for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True))
+    assert not folder.exists()
+
+
+def test_backup_within_an_epoch_and_kept(tmp_path):
+    folder = tmp_path / "backup"
+    callback = BackupAndRestore(folder, save_freq=4, delete_checkpoint=False)
+    model = backed_up()
+    model.fit(INPUTS, TARGETS, **{**SETTINGS, "epochs": 2}, callbacks=[callback])
+    again = backed_up(seed=8)
+    history = again.fit(INPUTS, TARGETS, **{**SETTINGS, "epochs": 3}, callbacks=[BackupAndRestore(folder)])
+    assert history.epoch == [1, 2]  # 12 batches: the last backup was made in the second epoch, at its end
+    assert again.optimizer.iterations == 12 + 12
+
+
+def test_backup_falls_back_to_the_one_before(tmp_path):
+    folder = tmp_path / "backup"
+    with pytest.raises(RuntimeError, match="crash"):
+        backed_up().fit(INPUTS, TARGETS, **SETTINGS,
+                        callbacks=[BackupAndRestore(folder, double_checkpoint=True), Crash(3, 0)])
+    (folder / "a" / "model.json").write_text("{")  # a, b, a: the last one
+    history = backed_up().fit(INPUTS, TARGETS, **SETTINGS,
+                              callbacks=[BackupAndRestore(folder, double_checkpoint=True)])
+    assert history.epoch == [2, 3, 4]
+
+
+def test_backup_refuses_another_model_and_a_damaged_index(tmp_path, small_model, small_data):
+    backed_up().fit(INPUTS, TARGETS, **SETTINGS, callbacks=[BackupAndRestore(tmp_path, delete_checkpoint=False)])
+    with pytest.raises(ValueError, match="Received: "):
+        small_model.fit(*small_data, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+    for text in ("{}", "[]", '[{"folder": "../a", "epoch": 1}]', '[{"folder": "a", "epoch": -1}]', "x"):
+        (tmp_path / "training.json").write_text(text)
+        with pytest.raises(ValueError, match="index of a backup"):
+            backed_up().fit(INPUTS, TARGETS, **SETTINGS, callbacks=[BackupAndRestore(tmp_path)])
+
+
+def test_backup_leaves_what_is_not_its_own(tmp_path):
+    (tmp_path / "notes.txt").write_text("keep")
+    backed_up().fit(INPUTS, TARGETS, **SETTINGS, callbacks=[BackupAndRestore(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -16,7 +16,7 @@ from tinyconv.engine.program import Loss
 
 __all__ = [
     "Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights",
-    "epoch_order", "output_labels", "split_validation", "unpack",
+    "epoch_order", "output_labels", "ready", "split_validation", "unpack",
 ]
 
 Shape = tuple[int, ...]
@@ -57,7 +57,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
+def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -> np.ndarray:
     """Checks a batch of inputs and converts it where it must be.
 
     Args:
@@ -65,6 +65,8 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
             be there once too often.
         input_shape: Shape of one sample.
         name: What to call the argument in messages.
+        lazy: Whether to leave a `numpy.memmap`, which may be larger than memory, as it is, for
+            `ready` to convert piece by piece. Defaults to False.
 
     Returns:
         C-contiguous array (N, ...), uint8 or float32.
@@ -76,11 +78,26 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x") -> np.ndarray:
     if x.ndim == 0 or _fit_rank(x.shape[1:], input_shape) != input_shape:
         raise ValueError(f"Expected {name} to have the shape {_batched(input_shape)}. "
                          f"Received: {name}.shape={x.shape}")
+    if lazy and isinstance(x, np.memmap):
+        return x if _fit_rank(x.shape[1:], input_shape) == x.shape[1:] else x.reshape(len(x), *input_shape)
     dtype = x.dtype if x.dtype in _INPUT_DTYPES else np.dtype(np.float32)
     return np.ascontiguousarray(x, dtype=dtype)
 
 
 _INPUT_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
+
+
+def ready(data: Data, rows: np.ndarray | None = None) -> tuple[Data, np.ndarray | None]:
+    """What the executor gets: the data and which rows of them; or a converted copy of those rows, and None."""
+    x, y, weight = data
+    if x.dtype in _INPUT_DTYPES and x.flags.c_contiguous:
+        return data, rows
+    if rows is not None:
+        x, y, weight = x[rows], y[rows], None if weight is None else weight[rows]
+    dtype = x.dtype if x.dtype in _INPUT_DTYPES else np.dtype(np.float32)
+    return Data(np.ascontiguousarray(x, dtype), y, weight), None
+
+
 _LARGEST = float(np.finfo(np.float32).max)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tinyconv.data import Data
 from tinyconv.network import Network
 from tinyconv.objective import Objective, check_metrics, serialize_metric
 from tinyconv.progress import Progress, verbosity
+from tinyconv.sources import Stream, is_stream
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -130,14 +132,32 @@ class Evaluator(Network):
 
     # --- data ---
 
+    def _source(self, x: Any, y: Any, sample_weight: Any, class_weight: Any = None,
+                batch_size: int | None = None, prefix: str = "", shuffle: bool = False) -> Data | Stream:
+        """Arrays, checked and converted, or an iterable of batches, which are checked one by one."""
+        if batch_size is not None:
+            shapes.check_integer(batch_size, "batch_size")
+        if not is_stream(x):
+            return self._prepare(x, y, sample_weight, class_weight, prefix, lazy=True)
+        for name, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
+            if value is not None:
+                raise ValueError(f"Expected {name} to be None where {prefix}x yields batches. "
+                                 f"Received: {prefix}x={type(x).__name__} and {name}")
+        stream = Stream(x, f"{prefix}x", shuffle, self._seed)
+        if self._loss is None:
+            self._resolve()  # raises
+        if not self.built:
+            self._ensure_built(stream.first()[0])
+        return stream
+
     def _prepare(self, x: Any, y: Any, sample_weight: Any, class_weight: Any = None,
-                 prefix: str = "") -> Data:
+                 prefix: str = "", lazy: bool = False) -> Data:
         """Checked and converted data; builds the model where only data tell its input shape."""
         if self._loss is None:
             self._resolve()  # raises
         self._ensure_built(adapters.as_array(x, f"{prefix}x"))
         objective = self._resolve()
-        x = adapters.as_inputs(x, self._input_shape, f"{prefix}x")
+        x = adapters.as_inputs(x, self._input_shape, f"{prefix}x", lazy)
         y = adapters.as_labels(y, objective.loss, self._output_shape, f"{prefix}y")
         if len(x) != len(y):
             raise ValueError(f"Expected as many labels as inputs. Received: {len(x)} in {prefix}x, "
@@ -159,7 +179,7 @@ class Evaluator(Network):
         """Loss and metrics, means over the samples; dropout is off.
 
         Args:
-            x, y, sample_weight: As in `fit`.
+            x, y, sample_weight: As in `fit`; x may be an iterable of batches.
             batch_size: Samples a batch; the results do not depend on it.
             verbose: 0 silent, 1 or 2 one line. Defaults to `"auto"`: 1.
             steps: At most so many batches (of 32 where no batch_size is given). Defaults to all.
@@ -174,30 +194,43 @@ class Evaluator(Network):
             TypeError: If an argument has a wrong type.
         """
         level = verbosity(verbose)
-        data = self._prepare(x, y, sample_weight)
+        source = self._source(x, y, sample_weight, batch_size=batch_size)
         listeners = CallbackList(callbacks, self, {"verbose": level})
         progress = Progress(2 if level else 0, "", 1)
-        results = self._evaluate(data, batch_size, steps, listeners)
+        results = self._evaluate(source, batch_size, steps, listeners)
         progress.end(by_name(results))
         return as_results(results, return_dict)
 
-    def _evaluate(self, data: Data, batch_size: int | None, steps: int | None,
+    def _evaluate(self, source: Data | Stream, batch_size: int | None, steps: int | None,
                   listeners: CallbackList) -> dict[str, float]:
         executor, objective = self._executor(), self._resolve()
         listening = listeners.listens(*batch_hooks("test"))
-        cuts = self._cuts(len(data.x), batch_size, steps, listening)
         objective.reset()
         sums = np.zeros(1 + len(objective.counted))
+        samples = 0
         listeners.call("on_test_begin", {})
-        for batch, (start, stop) in enumerate(cuts):
-            if listening:
-                listeners.call("on_test_batch_begin", batch, {})
-            sums += self._measure(executor, objective, data.slice(start, stop))
-            if listening:
-                listeners.call("on_test_batch_end", batch, by_name(objective.results(sums, stop)))
-        results = objective.results(sums, cuts[-1][1])
+        with closing(self._test_batches(source, batch_size, steps, listening)) as batches:
+            for batch, data in enumerate(batches):
+                if listening:
+                    listeners.call("on_test_batch_begin", batch, {})
+                sums += self._measure(executor, objective, data)
+                samples += len(data.x)
+                if listening:
+                    listeners.call("on_test_batch_end", batch, by_name(objective.results(sums, samples)))
+        if not samples:
+            raise ValueError("Expected at least one batch to evaluate. Received: an iterable that yields none")
+        results = objective.results(sums, samples)
         listeners.call("on_test_end", by_name(results))
         return results
+
+    def _test_batches(self, source: Data | Stream, batch_size: int | None, steps: int | None,
+                      as_keras: bool) -> Generator[Data, None, None]:
+        if isinstance(source, Stream):
+            for x, y, weight in source.epoch(steps):
+                yield self._prepare(x, y, weight)
+            return
+        for start, stop in self._cuts(len(source.x), batch_size, steps, as_keras):
+            yield adapters.ready(source.slice(start, stop))[0]
 
     def _measure(self, executor: Executor, objective: Objective, data: Data) -> np.ndarray:
         predictions = objective.buffer(len(data.x))
@@ -229,7 +262,8 @@ class Evaluator(Network):
         """The outputs for any number of samples.  Needs no `compile`; safe to call from many threads.
 
         Args:
-            x: Inputs (N, ...), as in `fit`.
+            x: Inputs (N, ...), as in `fit`, or an iterable of batches of them; what else a batch holds
+                is not used.
             batch_size: Samples a batch. Defaults to what fits caches and memory.
             verbose: 1 or 2 shows a line or a bar. Defaults to `"auto"`: silent.
             steps: At most so many batches (of 32 where no batch_size is given). Defaults to all.
@@ -243,31 +277,50 @@ class Evaluator(Network):
             TypeError: If x does not hold real numbers.
         """
         level = verbosity(verbose, auto=0)
-        if not self.built:
-            self._ensure_built(adapters.as_array(x, "x"))
-        x = adapters.as_inputs(x, self._input_shape)
-        if len(x) == 0:
-            raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")
         listeners = CallbackList(callbacks, self, {"verbose": level})
         listening = listeners.listens(*batch_hooks("predict"))
-        cuts = self._cuts(len(x), batch_size, steps, listening)
-        outputs = np.empty((cuts[-1][1], *self._output_shape), np.float32)
-        progress = Progress(level, "", len(cuts))
+        if is_stream(x):
+            if batch_size is not None:
+                raise ValueError("Expected batch_size to be None where x yields batches. "
+                                 f"Received: batch_size={batch_size}")
+            stream = Stream(x)
+            if not self.built:
+                self._ensure_built(stream.first()[0])
+            count = stream.steps if steps is None else shapes.check_integer(steps, "steps")
+            batches = (adapters.as_inputs(part, self._input_shape) for part, _, _ in stream.epoch(steps))
+        else:
+            if not self.built:
+                self._ensure_built(adapters.as_array(x, "x"))
+            x = adapters.as_inputs(x, self._input_shape, lazy=True)
+            if len(x) == 0:
+                raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")
+            cuts = self._cuts(len(x), batch_size, steps, listening)
+            count = len(cuts)
+            batches = (adapters.as_inputs(x[start:stop], self._input_shape) for start, stop in cuts)
+        return self._predict(batches, count, level, listeners, listening)
+
+    def _predict(self, batches: Generator[np.ndarray, None, None], count: int | None, level: int,
+                 listeners: CallbackList, listening: bool) -> np.ndarray:
+        progress = Progress(level, "", count)
+        outputs: list[np.ndarray] = []
         listeners.call("on_predict_begin", {})
         try:
-            for batch, (start, stop) in enumerate(cuts):
-                if listening:
-                    listeners.call("on_predict_batch_begin", batch, {})
-                outputs[start:stop] = self._forward(x[start:stop])
-                if progress.batch is not None:
-                    progress.batch()
-                if listening:
-                    listeners.call("on_predict_batch_end", batch, {"outputs": outputs[start:stop]})
-            progress.end({})
+            with closing(batches):
+                for batch, x in enumerate(batches):
+                    if listening:
+                        listeners.call("on_predict_batch_begin", batch, {})
+                    outputs.append(self._forward(x))
+                    if progress.batch is not None:
+                        progress.batch()
+                    if listening:
+                        listeners.call("on_predict_batch_end", batch, {"outputs": outputs[-1]})
+            progress.end({}, len(outputs))
         finally:
             progress.close()
+        if not outputs:
+            raise ValueError("Expected at least one batch to predict. Received: x that yields none")
         listeners.call("on_predict_end", {})
-        return outputs
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None,
                       return_dict: bool = False) -> Results:

@@ -100,11 +100,62 @@ class Sequential(Trainer):
                                   f"Received: filepath={str(filepath)!r}")
         formats.save_model(self, filepath)
 
-    def _check_save_path(self, filepath: str | PathLike[str]) -> None:
+    def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
+        """Saves the weights alone, as a NumPy archive with an array "layer/weight" for each.
+
+        Args:
+            filepath: A file that ends in `.npz`.
+            overwrite: Whether a file that is there may be replaced. Defaults to `True`.
+
+        Raises:
+            ValueError: If the model is not built, or the path ends otherwise.
+            FileExistsError: If a file is there and may not be replaced.
+        """
+        from tinyconv.formats import npz
+
+        self._check_has_weights()
+        if not overwrite and npz.check_weights_path(filepath).exists():
+            raise FileExistsError("A file is there already; pass overwrite=True. "
+                                  f"Received: filepath={str(filepath)!r}")
+        npz.save_weights(self, filepath)
+
+    def load_weights(self, filepath: str | PathLike[str]) -> None:
+        """Overwrites the weights with those that `save_weights` saved from a model of the same layers.
+
+        Args:
+            filepath: A file that ends in `.npz`.
+
+        Raises:
+            ValueError: If the model is not built, or the file does not fit it; nothing is changed then.
+        """
+        from tinyconv.formats import npz
+
+        self._check_has_weights()
+        npz.load_weights(self, filepath)
+
+    def _check_has_weights(self) -> None:
+        if not self.built:
+            raise ValueError(f"Model '{self.name}' has no weights yet: build it or give an input_shape.")
+
+    def _check_save_path(self, filepath: str | PathLike[str], weights_only: bool = False) -> None:
         """For callbacks that will save: better refused before the training than after an epoch."""
         from tinyconv import formats
+        from tinyconv.formats import npz
 
-        formats.check_save_path(filepath)
+        (npz.check_weights_path if weights_only else formats.check_save_path)(filepath)
+
+    def _restore(self, filepath: str | PathLike[str]) -> None:
+        """Takes over weights, optimizer and state of training from a saved model of the same layers."""
+        self._check_has_weights()
+        saved = load_model(filepath)
+        if saved.optimizer is None or type(saved.optimizer) is not type(self.optimizer):
+            raise ValueError("Expected a saved model with the optimizer of this one. "
+                             f"Received: {saved.optimizer!r} in {str(filepath)!r}")
+        self.set_weights(saved.get_weights())
+        self.set_training_state(saved.get_training_state())
+        self._build_optimizer()
+        self.optimizer.set_weights(saved.optimizer.get_weights())
+        self.optimizer.learning_rate = saved.optimizer.learning_rate
 
     @classmethod
     def load(cls, filepath: str | PathLike[str]) -> Sequential:

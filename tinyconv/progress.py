@@ -28,10 +28,10 @@ class Progress:
     Args:
         verbose: 0, 1 or 2.
         title: Printed first, such as "Epoch 1/5"; may be empty.
-        steps: Number of batches.
+        steps: Number of batches; None where it is not known before the end.
     """
 
-    def __init__(self, verbose: int, title: str, steps: int) -> None:
+    def __init__(self, verbose: int, title: str, steps: int | None) -> None:
         self._verbose = verbose
         self._steps = steps
         self._start = time.perf_counter()
@@ -41,16 +41,18 @@ class Progress:
         if verbose and self._bar is None and title:
             print(title, flush=True)
 
-    def end(self, logs: Mapping[str, float]) -> None:
-        """Shows the figures, name by name."""
+    def end(self, logs: Mapping[str, float], steps: int | None = None) -> None:
+        """Shows the figures, name by name; steps: how many batches there were, where that was open."""
         figures = " - ".join(f"{name}: {_number(value)}" for name, value in logs.items())
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=True)
             self.close()
         elif self._verbose:
             seconds = time.perf_counter() - self._start
-            step = _duration(seconds / max(1, self._steps))
-            timing = f"{self._steps}/{self._steps} - {seconds:.0f}s - {step}/step"
+            count = self._steps if steps is None else steps
+            timing = f"{seconds:.0f}s"
+            if count is not None:
+                timing = f"{count}/{count} - {timing} - {_duration(seconds / max(1, count))}/step"
             print(f"{timing} - {figures}" if figures else timing, flush=True)
 
     def close(self) -> None:
@@ -59,7 +61,7 @@ class Progress:
             self._bar.close()
 
 
-def _tqdm_bar(title: str, steps: int) -> Any:
+def _tqdm_bar(title: str, steps: int | None) -> Any:
     try:
         from tqdm import tqdm  # type: ignore[import-untyped]
     except ImportError:

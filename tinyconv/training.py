@@ -9,7 +9,8 @@ training that was interrupted goes on exactly as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from tinyconv import shapes
 from tinyconv.callbacks import CallbackList, History
 from tinyconv.data import Data
 from tinyconv.evaluation import Callbacks, Evaluator, Results, as_results, batch_hooks, by_name
+from tinyconv.interrupts import Interrupts
 from tinyconv.network import check_seed
 from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
+from tinyconv.sources import Stream, is_stream
 from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Trainer(Evaluator):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.history: History | None = None
         self.stop_training = False
+        self.interrupted = False  # whether Ctrl-C ended the last `fit`
+        self._initial_epoch: int | None = None  # set by a callback that restores a backup
         self._epochs_seen = 0
         super().__init__(*args, **kwargs)
 
@@ -49,20 +54,27 @@ class Trainer(Evaluator):
             validation_freq: int | Iterable[int] = 1) -> History:
         """Trains for a number of epochs.
 
+        Ctrl-C ends it after the step that runs: the history of the epochs so far is returned, the
+        model can be used, and `interrupted` is set.  A second Ctrl-C raises `KeyboardInterrupt`.
+
         Args:
-            x: Inputs (N, ...), uint8 or float32; other numbers are converted once.
+            x: Inputs (N, ...), uint8 or float32; other numbers are converted, once, or batch by batch
+                where x is a `numpy.memmap`. Or an iterable of batches (x, y) or (x, y, sample_weight):
+                a generator, a PyTorch DataLoader, an object with `__len__` and `__getitem__`.
             y: Labels, one-hot (N, classes) or class ids (N,), as the loss wants them.
             batch_size: Samples a step; the last batch of an epoch may be smaller. Defaults to 32.
             epochs: The epoch to stop after, counted from 0. Defaults to 1.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch. Defaults to `"auto"`: 1.
             callbacks: Callbacks to call while training.
             validation_split: Share of the samples, the last ones, to validate with. Defaults to 0.
-            validation_data: (x, y) or (x, y, sample_weight) to validate with instead.
-            shuffle: Whether every epoch visits the samples in an order of its own. Defaults to `True`.
+            validation_data: (x, y), (x, y, sample_weight) or an iterable of batches to validate with instead.
+            shuffle: Whether every epoch visits the samples (of an object with `__getitem__` the batches)
+                in an order of its own. Defaults to `True`.
             class_weight: dict from class id to the weight of its samples in the loss.
             sample_weight: Weight of every sample in the loss, (N,).
             initial_epoch: The epoch to start at. Defaults to 0.
-            steps_per_epoch: At most so many batches an epoch. Defaults to all.
+            steps_per_epoch: At most so many batches an epoch; an iterable then goes on in the next epoch
+                where it stood. Defaults to all.
             validation_steps: At most so many batches a validation. Defaults to all.
             validation_batch_size: Samples a batch of validation; results do not depend on it.
             validation_freq: Validate every n-th epoch, or after the epochs (from 1) of a list. Defaults to 1.
@@ -74,7 +86,6 @@ class Trainer(Evaluator):
             ValueError: If shapes, lengths or values do not fit each other or the model.
             TypeError: If an argument has a wrong type.
         """
-        size = shapes.check_integer(32 if batch_size is None else batch_size, "batch_size")
         epochs = shapes.check_integer(epochs, "epochs", 0)
         first = shapes.check_integer(initial_epoch, "initial_epoch", 0)
         steps = None if steps_per_epoch is None else shapes.check_integer(steps_per_epoch, "steps_per_epoch")
@@ -86,39 +97,70 @@ class Trainer(Evaluator):
                                                                   exclusive=True)
         due = _validation_epochs(validation_freq)
         level = verbosity(verbose)
-        data = self._prepare(x, y, sample_weight, class_weight)
+        data = self._source(x, y, sample_weight, class_weight, batch_size, shuffle=bool(shuffle))
         validation = None
         if validation_data is not None:
-            validation = self._prepare(*adapters.unpack(validation_data), prefix="validation ")
+            validation = self._validation_source(validation_data)
         elif share:
+            if isinstance(data, Stream):
+                raise ValueError("Expected arrays for validation_split; give validation_data. "
+                                 f"Received: x={type(x).__name__}, validation_split={validation_split}")
             data, validation = adapters.split_validation(data, share)
-        count = -(-len(data.x) // size) if steps is None else min(steps, -(-len(data.x) // size))
-        params = {"verbose": level, "epochs": epochs, "steps": count, "samples": len(data.x),
-                  "validation": validation is not None}
+        size = 32 if batch_size is None else batch_size
+        count = _steps(data, size, steps)
+        params = {"verbose": level, "epochs": epochs, "steps": count, "validation": validation is not None}
+        if isinstance(data, Data):
+            params["samples"] = len(data.x)
         history = History()
         listeners = CallbackList([*CallbackList(callbacks).callbacks, history], self, params)
-        self.history, self.stop_training = history, False
+        self.history, self.stop_training, self.interrupted, self._initial_epoch = history, False, False, None
         logs: dict[str, float] = {}
-        listeners.call("on_train_begin", {})
-        for epoch in range(first, epochs):
-            listeners.call("on_epoch_begin", epoch, {})
-            order = adapters.epoch_order(len(data.x), bool(shuffle), self._seed, self._epochs_seen)
-            progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
+        with Interrupts() as interrupts:
             try:
-                rows = adapters.batches(order, size, steps)
-                logs = by_name(self._train_epoch(data, rows, listeners, progress))
-                self._epochs_seen += 1
-                if validation is not None and due(epoch + 1):
-                    results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
-                    logs.update({f"val_{name}": value for name, value in by_name(results).items()})
-                progress.end(logs)
-            finally:
-                progress.close()
-            listeners.call("on_epoch_end", epoch, logs)
-            if self.stop_training:
-                break
+                listeners.call("on_train_begin", {})
+                for epoch in range(first if self._initial_epoch is None else self._initial_epoch, epochs):
+                    listeners.call("on_epoch_begin", epoch, {})
+                    progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
+                    try:
+                        batches = self._batches(data, size, steps, bool(shuffle), class_weight)
+                        logs, done = self._train_epoch(batches, listeners, progress, interrupts)
+                        if not done:
+                            raise ValueError("Expected at least one batch an epoch. Received: "
+                                             f"x={type(x).__name__} that yields none")
+                        self._epochs_seen += 1
+                        if validation is not None and due(epoch + 1):
+                            results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
+                            logs.update({f"val_{name}": value for name, value in by_name(results).items()})
+                        listeners.call("on_epoch_end", epoch, logs)
+                        progress.end(logs, done)
+                    finally:
+                        progress.close()
+                    if self.stop_training or (isinstance(data, Stream) and data.exhausted):
+                        break
+            except KeyboardInterrupt:
+                if not interrupts.first():
+                    raise
+                self.interrupted = self.stop_training = True
+                if level:
+                    print(f"Interrupted: training ends after {len(history.epoch)} whole epochs.", flush=True)
         listeners.call("on_train_end", logs)
         return history
+
+    def _validation_source(self, validation_data: Any) -> Data | Stream:
+        if is_stream(validation_data):
+            return self._source(validation_data, None, None, prefix="validation ")
+        return self._source(*adapters.unpack(validation_data), prefix="validation ")
+
+    def _batches(self, source: Data | Stream, size: int, steps: int | None, shuffle: bool,
+                 class_weight: Any) -> Generator[tuple[Data, np.ndarray | None], None, None]:
+        """The batches of one epoch: data, and which rows of them (None: all)."""
+        if isinstance(source, Stream):
+            for x, y, weight in source.epoch(steps):
+                yield self._prepare(x, y, weight, class_weight), None
+            return
+        order = adapters.epoch_order(len(source.x), shuffle, self._seed, self._epochs_seen)
+        for rows in adapters.batches(order, size, steps):
+            yield adapters.ready(source, rows)
 
     def _ready_to_train(self) -> Executor:
         """The executor, after whatever changed since the last step was seen to."""
@@ -126,28 +168,32 @@ class Trainer(Evaluator):
         self._build_optimizer()
         return self._executor()
 
-    def _train_epoch(self, data: Data, rows: list[np.ndarray], listeners: CallbackList,
-                     progress: Progress) -> dict[str, float]:
+    def _train_epoch(self, batches: Generator[tuple[Data, np.ndarray | None], None, None], listeners: CallbackList,
+                     progress: Progress, interrupts: Interrupts) -> tuple[dict[str, float], int]:
+        """The figures of an epoch and its number of batches."""
         executor, objective = self._ready_to_train(), self._resolve()
         objective.reset()
         sums = np.zeros(1 + len(objective.counted))
-        samples = 0
+        samples = batch = 0
         listening = listeners.listens(*batch_hooks("train"))
         tick = progress.batch
-        for batch, indices in enumerate(rows):
-            if listening:
-                listeners.call("on_train_batch_begin", batch, {})
-            sums += self._step(executor, objective, data, indices)
-            samples += len(indices)
-            if tick is not None:
-                tick()
-            if listening:
-                self._notify_sharers()
-                listeners.call("on_train_batch_end", batch, by_name(objective.results(sums, samples)))
-            if self.stop_training:
-                break
+        with closing(batches):
+            for data, indices in batches:
+                if listening:
+                    listeners.call("on_train_batch_begin", batch, {})
+                with interrupts.held():
+                    sums += self._step(executor, objective, data, indices)
+                samples += len(data.x if indices is None else indices)
+                if tick is not None:
+                    tick()
+                if listening:
+                    self._notify_sharers()
+                    listeners.call("on_train_batch_end", batch, by_name(objective.results(sums, samples)))
+                batch += 1
+                if self.stop_training:
+                    break
         self._notify_sharers()
-        return objective.results(sums, samples)
+        return by_name(objective.results(sums, samples)), batch
 
     def _step(self, executor: Executor, objective: Objective, data: Data,
               indices: np.ndarray | None) -> np.ndarray:
@@ -195,6 +241,14 @@ class Trainer(Evaluator):
         epochs = shapes.check_integer(state.get("epochs_seen", self._epochs_seen), "epochs_seen", 0)
         self._seed, self._epochs_seen = seed, epochs
         self._forget_program()
+
+
+def _steps(source: Data | Stream, size: int, steps: int | None) -> int | None:
+    """The number of batches an epoch; None where it is not known."""
+    known = source.steps if isinstance(source, Stream) else -(-len(source.x) // size)
+    if steps is None or isinstance(source, Stream) or known is None:
+        return known if steps is None else steps
+    return min(steps, known)
 
 
 def _validation_epochs(frequency: Any) -> Callable[[int], bool]:

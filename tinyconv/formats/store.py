@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from tinyconv.formats.guard import FormatError, parse_json, read_json
 
-__all__ = ["DESCRIPTION", "GENERATOR", "commit"]
+__all__ = ["DESCRIPTION", "GENERATOR", "commit", "write_file"]
 
 DESCRIPTION = "model.json"
 GENERATOR = "tinyconv"
@@ -73,6 +73,18 @@ def commit(folder: Path, write_weights: Callable[[Callable[[Any], None]], None],
     for name in stale - _weights_of(folder) - {placed.name}:
         (folder / name).unlink(missing_ok=True)
     _remove_abandoned(folder)
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes one file under a temporary name and gives it its own when it is whole and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path.parent) as (temporary, file):
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()  # Windows renames closed files only
+        temporary.replace(path)
+    _sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,106 @@
+"""Weights alone, in NumPy archives."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from tinyconv import Sequential, layers
+
+
+def model_of(seed: int = 1) -> Sequential:
+    return Sequential([layers.Conv2D(2, 3, input_shape=(6, 6, 1), name="a"), layers.Flatten(),
+                       layers.Dense(3, name="b")], seed=seed)
+
+
+def test_weights_come_back_bit_for_bit_and_numpy_reads_them(tmp_path):
+    model, other = model_of(1), model_of(2)
+    model.save_weights(tmp_path / "w.npz")
+    other.load_weights(str(tmp_path / "w.npz"))
+    assert all(np.array_equal(v, w) for v, w in zip(model.get_weights(), other.get_weights(), strict=True))
+    with np.load(tmp_path / "w.npz", allow_pickle=False) as archive:
+        assert sorted(archive.files) == ["a/bias", "a/kernel", "b/bias", "b/kernel"]
+        np.testing.assert_array_equal(archive["a/kernel"], model.get_weights()[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["w.npz"]
+    x = np.random.default_rng(0).standard_normal((3, 6, 6, 1)).astype(np.float32)
+    np.testing.assert_array_equal(other(x), model(x))
+
+
+def test_an_archive_of_another_program_is_read(tmp_path):
+    model = model_of()
+    arrays = {f"{layer.name}/{weight.name}": np.asfortranarray(weight.numpy() + 1, dtype=np.float64)
+              for layer in model.layers for weight in layer.weights}
+    np.savez_compressed(tmp_path / "w.npz", **arrays)
+    before = model.get_weights()
+    model.load_weights(tmp_path / "w.npz")
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old + 1, rtol=1e-6)
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=array.dtype == object)
+    return file.getvalue()
+
+
+def archive(path, **changes: bytes | None) -> None:
+    parts: dict[str, bytes | None] = {f"{layer.name}/{weight.name}": npy(weight.numpy())
+                                      for layer in model_of().layers for weight in layer.weights}
+    parts |= changes
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in parts.items():
+            if data is not None:
+                file.writestr(f"{name}.npy", data)
+
+
+HUGE = npy(np.zeros(3, np.float32)).replace(b"(3,), }", b"(3000000000,), }")
+
+
+@pytest.mark.parametrize("changes", [
+    {"a/bias": None},
+    {"c/bias": npy(np.zeros(2, np.float32))},
+    {"a/bias": npy(np.zeros(3, np.float32))},
+    {"a/bias": npy(np.zeros(2, object))},
+    {"a/bias": npy(np.zeros(2, np.int64))},
+    {"a/bias": npy(np.zeros(2, np.float32))[:-1]},
+    {"a/bias": npy(np.zeros(2, np.float32)) + b"\0"},
+    {"a/bias": b"text"},
+    {"a/bias": b""},
+    {"b/bias": HUGE},
+], ids=str)
+def test_what_does_not_fit_changes_nothing(tmp_path, changes):
+    archive(tmp_path / "w.npz", **changes)
+    model = model_of()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="expected .* Received: ") as caught:
+        model.load_weights(tmp_path / "w.npz")
+    assert "\n" not in str(caught.value)
+    assert all(np.array_equal(v, w) for v, w in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_file_that_is_no_archive_or_missing(tmp_path):
+    (tmp_path / "w.npz").write_bytes(b"PK but no zip")
+    with pytest.raises(ValueError, match="expected an .npz archive"):
+        model_of().load_weights(tmp_path / "w.npz")
+    with pytest.raises(FileNotFoundError):
+        model_of().load_weights(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("path", ["w.h5", "w", "w.weights.h5", "", None, 3])
+def test_other_names_are_refused(path):
+    for call in (model_of().save_weights, model_of().load_weights):
+        with pytest.raises(ValueError, match="ends in '.npz'"):
+            call(path)
+
+
+def test_nothing_is_overwritten_unasked_and_a_model_needs_weights(tmp_path):
+    model_of().save_weights(tmp_path / "w.npz")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        model_of().save_weights(tmp_path / "w.npz", overwrite=False)
+    empty = Sequential([layers.Dense(2)])
+    for call in (empty.save_weights, empty.load_weights):
+        with pytest.raises(ValueError, match="no weights yet"):
+            call(tmp_path / "w.npz")

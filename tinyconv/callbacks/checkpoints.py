@@ -1,0 +1,226 @@
+"""Callbacks that save: the model for later use, or a training run against its interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+import string
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from tinyconv.callbacks.base import Callback, Logs
+from tinyconv.callbacks.monitor import is_larger_better
+
+__all__ = ["BackupAndRestore", "ModelCheckpoint"]
+
+
+def _check_frequency(owner: str, save_freq: Any) -> None:
+    is_count = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq > 0
+    if save_freq != "epoch" and not is_count:
+        raise ValueError(f"{owner} expected save_freq to be 'epoch' or a positive number of batches. "
+                         f"Received: save_freq={save_freq!r}")
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model after every epoch, every n batches, or when it is the best so far.
+
+    Args:
+        filepath: Folder to save to, with `save_weights_only` a file that ends in `.npz`. May hold fields of the form `{epoch:02d}` and
+            `{val_loss:.2f}`: the epoch, from 1, and the figures of the epoch.
+        monitor: Name of the figure that `save_best_only` looks at. Defaults to `"val_loss"`.
+        verbose: 1 prints a line whenever the model is saved. Defaults to 0.
+        save_best_only: Whether to save only when the figure improves. Defaults to `False`.
+        save_weights_only: Whether to save with `save_weights`, not with `save`. Defaults to `False`.
+        mode: `"min"`, `"max"`, or `"auto"`: by the name of the figure.
+        save_freq: `"epoch"`, or a number of batches. Defaults to `"epoch"`.
+        initial_value_threshold: The value to improve on at the start.
+    """
+
+    def __init__(self, filepath: str | Path, monitor: str = "val_loss", verbose: int = 0,
+                 save_best_only: bool = False, save_weights_only: bool = False, mode: str = "auto",
+                 save_freq: str | int = "epoch", initial_value_threshold: float | None = None) -> None:
+        super().__init__()
+        _check_frequency("ModelCheckpoint", save_freq)
+        self.filepath = str(filepath)
+        _check_template(self.filepath)
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.best = initial_value_threshold
+        self._larger_is_better = save_best_only and is_larger_better("ModelCheckpoint", monitor, mode)
+        self._batches = 0
+        self._epoch = 0
+        if save_freq != "epoch":  # a hook for every batch only where it is needed
+            vars(self)["on_train_batch_end"] = self._count_batch
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.model._check_save_path(self.filepath, self.save_weights_only)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_freq == "epoch":
+            self._save(epoch, logs or {})
+
+    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches % int(self.save_freq) == 0:
+            self._save(self._epoch, logs or {})
+
+    def _save(self, epoch: int, logs: Logs) -> None:
+        path = _fill_template(self.filepath, {**logs, "epoch": epoch + 1})
+        if not self.save_best_only:
+            if self.verbose > 0:
+                print(f"\nEpoch {epoch + 1}: saving model to {path}")
+            self._write(path)
+            return
+        current = logs.get(self.monitor)
+        if current is None:
+            warnings.warn(f"ModelCheckpoint needs {self.monitor!r}, which is not available; nothing is "
+                          f"saved. Available: {', '.join(logs)}", stacklevel=3)
+        elif self._improves(current):
+            if self.verbose > 0:
+                best = "inf" if self.best is None else f"{self.best:.5f}"
+                print(f"\nEpoch {epoch + 1}: {self.monitor} improved from {best} to {current:.5f}, "
+                      f"saving model to {path}")
+            self.best = current
+            self._write(path)
+        elif self.verbose > 0:
+            print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
+
+    def _write(self, path: str) -> None:
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+
+    def _improves(self, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)
+        return value > self.best if self._larger_is_better else value < self.best
+
+
+def _check_template(template: str) -> None:
+    """Fields may be plain names only: no attributes, no items, no nested fields."""
+    try:
+        fields = [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"ModelCheckpoint expected a filepath with fields such as {{epoch:02d}} ({error}). "
+                         f"Received: filepath={template!r}") from None
+    for name, spec in fields:
+        if not name.isidentifier() or "{" in (spec or ""):
+            raise ValueError("ModelCheckpoint expected the fields of filepath to be plain names such as "
+                             f"{{epoch:02d}}. Received: filepath={template!r}")
+
+
+def _fill_template(template: str, values: dict[str, float]) -> str:
+    try:
+        return template.format_map(values)
+    except KeyError as error:
+        raise ValueError(f"ModelCheckpoint has no figure for the field {error} of filepath. Expected one of: "
+                         f"{', '.join(values)}. Received: filepath={template!r}") from None
+
+
+class BackupAndRestore(Callback):
+    """Backs a training run up, and goes on from there when the same script runs again.
+
+    A run that was interrupted at the end of an epoch ends with the same weights, bit for bit, as
+    one that was not.  The model has to be built before `fit`.
+
+    Args:
+        backup_dir: Folder for the backup; what else it holds is left alone.
+        save_freq: `"epoch"`, or a number of batches; a run goes on from the start of the epoch
+            that it was in. Defaults to `"epoch"`.
+        double_checkpoint: Whether to keep the backup before the last one as well, for the case
+            that the last cannot be read. Defaults to `False`.
+        delete_checkpoint: Whether to delete the backup once training has ended; one that was
+            ended by Ctrl-C keeps it. Defaults to `True`.
+
+    Raises:
+        ValueError: If `save_freq` is neither, or a backup is not one of this model.
+    """
+
+    _INDEX = "training.json"
+
+    def __init__(self, backup_dir: str | PathLike[str], save_freq: str | int = "epoch",
+                 double_checkpoint: bool = False, delete_checkpoint: bool = True) -> None:
+        super().__init__()
+        if not isinstance(backup_dir, (str, PathLike)) or not str(backup_dir):
+            raise ValueError(f"BackupAndRestore expected backup_dir to be a path. Received: {backup_dir!r}")
+        _check_frequency("BackupAndRestore", save_freq)
+        self.backup_dir = Path(backup_dir)
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self._kept: list[dict[str, Any]] = []  # the backups there are, the last one first
+        self._epoch = 0
+        self._batches = 0
+        if save_freq != "epoch":
+            vars(self)["on_train_batch_end"] = self._count_batch
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._kept, self._batches = self._read_index(), 0
+        for position, entry in enumerate(self._kept):
+            try:
+                self.model._restore(self.backup_dir / entry["folder"])
+            except (OSError, ValueError):
+                if position + 1 == len(self._kept):
+                    raise
+                continue
+            self.model._initial_epoch = entry["epoch"]
+            return
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch + 1
+        if self.save_freq == "epoch":
+            self._save()
+
+    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self._batches % int(self.save_freq) == 0:
+            self._save()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.delete_checkpoint and not self.model.interrupted:
+            (self.backup_dir / self._INDEX).unlink(missing_ok=True)
+            for name in ("a", "b"):
+                shutil.rmtree(self.backup_dir / name, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty: it holds more than the backup
+                self.backup_dir.rmdir()
+
+    def _save(self) -> None:
+        """Into the folder that the last backup is not in; the index then says that it counts."""
+        last = self._kept[0]["folder"] if self._kept else "b"
+        folder = "b" if last == "a" else "a"
+        entry = {"folder": folder, "epoch": self._epoch}
+        self.model.save(self.backup_dir / folder)
+        self._kept = [entry, *self._kept[:1]] if self.double_checkpoint else [entry]
+        index, new = self.backup_dir / self._INDEX, self.backup_dir / f"{self._INDEX}.new"
+        new.write_text(json.dumps(self._kept), encoding="utf-8")
+        new.replace(index)
+        if not self.double_checkpoint:
+            shutil.rmtree(self.backup_dir / last, ignore_errors=True)
+
+    def _read_index(self) -> list[dict[str, Any]]:
+        path = self.backup_dir / self._INDEX
+        if not path.exists():
+            return []
+        try:
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            valid = bool(entries) and all(entry["folder"] in ("a", "b") and type(entry["epoch"]) is int
+                                          and entry["epoch"] >= 0 for entry in entries)
+        except (ValueError, TypeError, KeyError):
+            valid = False
+        if not valid:
+            raise ValueError(f"BackupAndRestore expected the index of a backup. Received: {path}")
+        return list(entries)

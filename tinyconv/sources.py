@@ -1,0 +1,182 @@
+"""Where batches come from: arrays, or anything that yields them.
+
+Arrays are passed to the executor whole, with the row numbers of each batch, so that
+nothing is copied.  Iterables (generators, `keras.utils.PyDataset`, a PyTorch
+`DataLoader`) are read by a thread of their own, two batches ahead, while the engine
+computes: it does so without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Stream", "is_stream"]
+
+# Batches made ahead of the one that is computed.
+_AHEAD = 2
+
+
+def is_stream(x: Any) -> bool:
+    """Whether x yields batches: it iterates, or counts and gives them, and is no array or list."""
+    if isinstance(x, (np.ndarray, list, tuple, dict, str)) or hasattr(x, "__array__") or _has_buffer(x):
+        return False
+    return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
+
+
+def _has_buffer(x: Any) -> bool:
+    try:
+        memoryview(x)
+    except TypeError:
+        return False
+    return True
+
+
+class Stream:
+    """Batches (x, y, sample_weight) out of an iterable; y and sample_weight may be None.
+
+    As in Keras, an iterable is begun anew every epoch, but goes on where it stood while the
+    caller counts the steps of an epoch; a generator, which cannot be begun anew, always goes on.
+
+    Args:
+        source: A generator or iterable of x, (x,), (x, y) or (x, y, sample_weight), or an object with
+            `__len__` and `__getitem__` that gives such batches by number.
+        name: What to call it in messages.
+        shuffle: Whether batches that are given by number come in an order of their own every epoch.
+        seed: The order follows from it and from the number of the epoch.
+    """
+
+    def __init__(self, source: Any, name: str = "x", shuffle: bool = False, seed: int = 0) -> None:
+        self._source = source
+        self._name = name
+        self._shuffle = shuffle
+        self._seed = seed
+        self._iterator: Iterator[Any] | None = None
+        self._begun = 0  # times that the source was begun
+        self._once = hasattr(source, "__next__")
+        self.exhausted = False
+
+    def __len__(self) -> int:
+        """The number of batches an epoch; TypeError where it is not known."""
+        return len(self._source)
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches an epoch, or None where it is not known."""
+        try:
+            return len(self._source)
+        except (TypeError, NotImplementedError):
+            return None
+
+    def first(self) -> tuple[Any, Any, Any]:
+        """The first batch, which the next epoch will give again."""
+        iterator = self._begin()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            raise ValueError(f"Expected at least one batch. Received: {self._name} that yields none") from None
+        self._iterator = itertools.chain([batch], iterator)
+        return self._unpacked(batch)
+
+    def epoch(self, steps: int | None) -> Iterator[tuple[Any, Any, Any]]:
+        """The batches of one epoch; to be closed, or read to its end.
+
+        Args:
+            steps: At most so many, going on where the last epoch ended; None: all there are.
+        """
+        if steps is None and not self._once and self._begun > 1:
+            self._iterator = None
+        iterator = self._begin()
+        seen = 0
+        ahead = _Ahead(itertools.islice(iterator, steps))
+        try:
+            for batch in ahead:
+                seen += 1
+                yield self._unpacked(batch)
+        finally:
+            ahead.close()
+        if steps is None or seen < steps:
+            self._iterator = None
+            self.exhausted = self._once
+            if hasattr(self._source, "on_epoch_end"):
+                self._source.on_epoch_end()
+        if steps is not None and seen < steps:
+            warnings.warn(f"{self._name} ran out of data after {seen} batches: the epoch ends here. It should "
+                          "give at least steps_per_epoch * epochs batches.", stacklevel=2)
+
+    def _begin(self) -> Iterator[Any]:
+        if self._iterator is None:
+            self._begun += 1
+            self._iterator = iter(self._source) if hasattr(self._source, "__iter__") else self._by_number()
+        return self._iterator
+
+    def _by_number(self) -> Iterator[Any]:
+        order = np.arange(len(self._source))
+        if self._shuffle:
+            np.random.default_rng((self._seed & (1 << 64) - 1, self._begun)).shuffle(order)
+        for number in order.tolist():
+            yield self._source[number]
+
+    def _unpacked(self, batch: Any) -> tuple[Any, Any, Any]:
+        parts = batch if isinstance(batch, (tuple, list)) else (batch,)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(f"Expected {self._name} to yield (x, y) or (x, y, sample_weight). "
+                             f"Received: {len(parts)} parts")
+        x, y, weight = (_numpy(part) for part in (*parts, None, None)[:3])
+        return x, y, weight
+
+
+def _numpy(part: Any) -> Any:
+    """Tensors of other frameworks as arrays."""
+    if part is None or isinstance(part, (np.ndarray, list, tuple)):
+        return part
+    return np.asarray(part)
+
+
+class _Ahead:
+    """Reads an iterator in a thread, a little ahead of whoever reads this."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(_AHEAD)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(iterator,), daemon=True,
+                                        name="tinyconv-batches")
+        self._thread.start()
+
+    def _read(self, iterator: Iterator[Any]) -> None:
+        try:
+            for batch in iterator:
+                if not self._put("batch", batch):
+                    return
+            self._put("end", None)
+        except BaseException as error:  # noqa: BLE001 - to be raised where the batches are read
+            self._put("error", error)
+
+    def _put(self, kind: str, value: Any) -> bool:
+        while not self._closing.is_set():
+            try:
+                self._queue.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            kind, value = self._queue.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+
+    def close(self) -> None:
+        """Lets the thread end; it finishes the batch that it is making."""
+        self._closing.set()
+        self._thread.join(timeout=5.0)
