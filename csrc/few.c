@@ -31,6 +31,8 @@ typedef struct few_step {
     tc_correlation g;
     tc_pool pool;
     int pooled;
+    int pool_in_registers; /* with two rows of the convolution at once */
+    int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
     ptrdiff_t z_columns, z_rows;
     float *packed, *packed_bias;
 } few_step;
@@ -41,6 +43,7 @@ typedef struct few_memory {
 } few_memory;
 
 struct tc_few {
+    const tc_kernels *kernels;
     few_step *steps;
     few_tensor *tensors;
     ptrdiff_t count, row_offset, size, lanes;
@@ -55,7 +58,8 @@ static few_tensor few_tensor_of(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t
     return (few_tensor){h, w, c, padded, left, right, (left + w + right) * padded, 0};
 }
 
-static int few_correlation(few_step *step, const few_tensor *x, ptrdiff_t kh, ptrdiff_t kw, const tc_op *op) {
+static int few_correlation(const tc_kernels *k, few_step *step, const few_tensor *x, ptrdiff_t kh, ptrdiff_t kw,
+                           const tc_op *op) {
     tc_correlation *g = &step->g;
     int windowed = op->kind == TC_OP_CONV2D;
     ptrdiff_t padded = step->filters;
@@ -65,9 +69,17 @@ static int few_correlation(few_step *step, const few_tensor *x, ptrdiff_t kh, pt
                           .x_column_stride = x->padded, .row_step = windowed ? op->stride_height : 1,
                           .column_step = windowed ? op->stride_width : 1, .taps = kh * kw * x->channels,
                           .kernel_rows = kh, .kernel_columns = kw};
+    const tc_pool *pool = &step->pool;
+    step->pool_in_registers = k->correlate_pool_filters && step->pooled && pool->window_height == 2 &&
+                              pool->window_width == 2 && pool->stride_height == 2 && pool->stride_width == 2 &&
+                              g->row_step == 1 && (kh == 1 || op->dilation_height == 1) &&
+                              2 * pool->y_rows <= step->z_rows && 2 * pool->y_columns <= step->z_columns;
+    step->paired = step->pool_in_registers && padded == k->narrow && k->lanes == 2 * k->narrow &&
+                   g->column_step * g->x_column_stride == 1;
+    size_t stored = (size_t)padded * (step->paired ? 2 : 1);
     g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
-    step->packed = malloc(sizeof(float) * (size_t)(g->taps * padded));
-    step->packed_bias = malloc(sizeof(float) * (size_t)padded);
+    step->packed = malloc(sizeof(float) * (size_t)g->taps * stored);
+    step->packed_bias = malloc(sizeof(float) * stored);
     if (!g->rows || !step->packed || !step->packed_bias) return 0;
     g->columns = g->rows + kh;
     for (ptrdiff_t i = 0; i < kh; i++)
@@ -87,6 +99,12 @@ static few_tensor *few_copy(tc_few *few, few_tensor wanted) {
 static void few_pool(const tc_op *op, few_step *step, ptrdiff_t padded) {
     step->pool = (tc_pool){op->in_height, op->in_width, padded, op->out_height, op->out_width, op->window_height,
                            op->window_width, op->stride_height, op->stride_width, op->pad_top, op->pad_left};
+}
+
+/* How many of `size` rows or columns a pool reads. */
+static ptrdiff_t few_pooled(ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t stride, ptrdiff_t window) {
+    ptrdiff_t read = (outputs - 1) * stride + window;
+    return read < size ? read : size;
 }
 
 /* Plans op i (and what fuses with it); returns how many operations it took, 0 without memory. */
@@ -133,11 +151,14 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
             few_pool(pool, step, y.padded);
             step->pooled = 1;
             y = few_tensor_of(pool->out_height, pool->out_width, pool->out_channels, y.padded, 0, 0);
+            step->z_rows = few_pooled(step->z_rows, pool->out_height, pool->stride_height, pool->window_height);
+            step->z_columns = few_pooled(step->z_columns, pool->out_width, pool->stride_width, pool->window_width);
             if (*rows < pool->window_height * step->z_columns * y.padded)
                 *rows = pool->window_height * step->z_columns * y.padded;
             taken++;
         }
-        if (!few_correlation(step, x, dense ? x->height : op->window_height, dense ? x->width : op->window_width, op))
+        if (!few_correlation(few->kernels, step, x, dense ? x->height : op->window_height,
+                             dense ? x->width : op->window_width, op))
             return 0;
         break;
     }
@@ -171,6 +192,7 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     tc_few *few = calloc(1, sizeof *few);
     if (!few) return NULL;
     ptrdiff_t rows = 0, i = 0, narrow = p->kernels->narrow;
+    few->kernels = p->kernels;
     few->lanes = p->kernels->lanes;
     few->steps = calloc((size_t)(2 * count + 2), sizeof *few->steps);
     few->tensors = calloc((size_t)(2 * count + 3), sizeof *few->tensors);
@@ -232,7 +254,7 @@ void tc_few_pack(const tc_program *p, tc_few *few) {
         if (!step->packed) continue;
         const tc_weight *bias = step->bias < 0 ? NULL : &p->weights[step->bias], *kernel = &p->weights[step->kernel];
         p->kernels->pack_filters(kernel->values, bias ? bias->values : NULL, step->g.taps,
-                                 kernel->count / step->g.taps, step->packed, step->packed_bias);
+                                 kernel->count / step->g.taps, step->paired ? 2 : 1, step->packed, step->packed_bias);
     }
 }
 
@@ -263,7 +285,10 @@ static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step
         return;
     }
     const tc_pool *pool = &step->pool;
-    for (ptrdiff_t a = 0; a < pool->y_rows; a++) {
+    for (ptrdiff_t a = 0; step->pool_in_registers && a < pool->y_rows; a++)
+        k->correlate_pool_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, pool->y_columns,
+                                  step->paired, y0 + a * y->row_stride);
+    for (ptrdiff_t a = 0; !step->pool_in_registers && a < pool->y_rows; a++) {
         const float *rows[MAX_FUSED_ROWS];
         for (ptrdiff_t i = 0; i < pool->window_height; i++) {
             ptrdiff_t z = a * pool->stride_height + i;

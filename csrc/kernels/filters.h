@@ -34,12 +34,30 @@ static const signed char pixel_steps[12] = {0, 1, 2, 0, 4, 2, 4, 4, 8, 8, 8, 8};
 
 typedef void filters_tile_function(const filters_tile_args *);
 
+/* Of a tile of filters_pool.h.  Input rows count from that of the upper row's first tap. */
+typedef struct filters_pool_args {
+    const tc_run *runs; /* of the first kernel row */
+    ptrdiff_t run_count, kernel_rows;
+    ptrdiff_t first_row, last_row; /* those in the image */
+    ptrdiff_t row_taps;
+    const float *x; /* runs[].x is relative to this */
+    ptrdiff_t x_row_stride, pixel;
+    const float *weights, *bias;
+    float *y;
+    ptrdiff_t y_pixel;
+} filters_pool_args;
+
+typedef void filters_pool_function(const filters_pool_args *);
+
 #if LANES == 16 || defined(__aarch64__)
 /* 32 registers: 12 x 2 accumulators, 2 weights, 1 pixel. */
 #define FILTER_TILES(X) \
     X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(7, 1) X(8, 1) X(9, 1) X(10, 1) X(11, 1) X(12, 1) \
     X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2) X(9, 2) X(10, 2) X(11, 2) X(12, 2)
 static const signed char filter_tile_pixels[3] = {0, 12, 12};
+/* 2 x 12 x 1 or 2 x 6 x 2 accumulators, 2 or 4 weights, 1 pixel. */
+#define FILTER_POOL_TILES(X) X(1, 1) X(2, 1) X(3, 1) X(4, 1) X(5, 1) X(6, 1) X(1, 2) X(2, 2) X(3, 2)
+#define FILTER_POOL_COLUMNS 6
 #else
 /* 16 registers: 12 x 1 accumulators, or 6 x 2. */
 #define FILTER_TILES(X) \
@@ -56,16 +74,22 @@ static const signed char filter_tile_pixels[3] = {0, 12, 6};
 #include "filters_tile.h"
 #undef WIDTH
 #define filters_tiles_narrow filters_tiles_8
+#define filters_pools_narrow filters_pools_8
+#define narrow_max filters_max_8
 #elif LANES == 8
 #define WIDTH 8
 #include "filters_tile.h"
 #undef WIDTH
 #define filters_tiles_narrow filters_tiles_8
+#define filters_pools_narrow filters_pools_8
+#define narrow_max filters_max_8
 #else
 #define WIDTH 4
 #include "filters_tile.h"
 #undef WIDTH
 #define filters_tiles_narrow filters_tiles_4
+#define filters_pools_narrow filters_pools_4
+#define narrow_max filters_max_4
 #endif
 
 /* The next tile of filters when `left` (a multiple of NARROW) remain: its filters, its
@@ -83,17 +107,18 @@ ALWAYS_INLINE ptrdiff_t filters_next(ptrdiff_t left, int *vectors, filters_tile_
     return *vectors * NARROW;
 }
 
-static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, float *packed,
-                         float *packed_bias) {
+static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, int copies,
+                         float *packed, float *packed_bias) {
     ptrdiff_t padded = (filters + NARROW - 1) / NARROW * NARROW;
-    for (ptrdiff_t f = 0; f < padded; f++) packed_bias[f] = bias && f < filters ? bias[f] : 0.0f;
+    for (ptrdiff_t f = 0; f < padded * copies; f++)
+        packed_bias[f] = bias && f / copies < filters ? bias[f / copies] : 0.0f;
     for (ptrdiff_t f = 0; f < padded;) {
         int vectors;
         filters_tile_function *const *tiles;
         ptrdiff_t width = filters_next(padded - f, &vectors, &tiles);
         for (ptrdiff_t t = 0; t < taps; t++)
-            for (ptrdiff_t k = 0; k < width; k++)
-                *packed++ = f + k < filters ? kernel[t * filters + f + k] : 0.0f;
+            for (ptrdiff_t k = 0; k < width * copies; k++)
+                *packed++ = f + k / copies < filters ? kernel[t * filters + f + k / copies] : 0.0f;
         f += width;
     }
 }
@@ -128,22 +153,6 @@ static void correlate_filters(const tc_correlation *g, ptrdiff_t a, const float 
 }
 
 typedef float vnarrow __attribute__((vector_size(4 * NARROW), aligned(4)));
-typedef int32_t vnarrow_int __attribute__((vector_size(4 * NARROW), aligned(4)));
-
-/* The greater of both, NaN where either is: the instruction returns its second operand
- * there, so that one of the two orders keeps the NaN, and a NaN with more bits set is one. */
-ALWAYS_INLINE vnarrow narrow_max(vnarrow a, vnarrow b) {
-#if NARROW == 8 && defined(__AVX2__)
-    __m256 m = _mm256_max_ps((__m256)a, (__m256)b), n = _mm256_max_ps((__m256)b, (__m256)a);
-    return (vnarrow)_mm256_or_ps(m, n);
-#elif NARROW == 4 && defined(__SSE2__)
-    __m128 m = _mm_max_ps((__m128)a, (__m128)b), n = _mm_max_ps((__m128)b, (__m128)a);
-    return (vnarrow)_mm_or_ps(m, n);
-#else
-    vnarrow_int first = (a > b) | (a != a);
-    return (vnarrow)((first & (vnarrow_int)a) | (~first & (vnarrow_int)b));
-#endif
-}
 
 ALWAYS_INLINE vnarrow narrow_load(const float *p) { return *(const vnarrow *)p; }
 

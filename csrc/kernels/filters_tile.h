@@ -14,6 +14,21 @@ ALWAYS_INLINE VECTOR JOIN(filters_relu_, WIDTH)(VECTOR a) {
     return (VECTOR)((INTEGERS)a & ~(INTEGERS)(a < 0));
 }
 
+/* The greater of both, NaN where either is: the instruction returns its second operand
+ * there, so that one of the two orders keeps the NaN, and a NaN with more bits set is one. */
+ALWAYS_INLINE VECTOR JOIN(filters_max_, WIDTH)(VECTOR a, VECTOR b) {
+#if WIDTH == 16
+    return (VECTOR)_mm512_or_ps(_mm512_max_ps((__m512)a, (__m512)b), _mm512_max_ps((__m512)b, (__m512)a));
+#elif WIDTH == 8
+    return (VECTOR)_mm256_or_ps(_mm256_max_ps((__m256)a, (__m256)b), _mm256_max_ps((__m256)b, (__m256)a));
+#elif defined(__SSE2__)
+    return (VECTOR)_mm_or_ps(_mm_max_ps((__m128)a, (__m128)b), _mm_max_ps((__m128)b, (__m128)a));
+#else
+    INTEGERS first = (a > b) | (a != a);
+    return (VECTOR)((first & (INTEGERS)a) | (~first & (INTEGERS)b));
+#endif
+}
+
 ALWAYS_INLINE void JOIN(filters_tile_, WIDTH)(const filters_tile_args *args, const int P, const int V) {
     VECTOR a[12][2];
     UNROLL for (int v = 0; v < V; v++) {
@@ -76,6 +91,11 @@ FILTER_TILES(X)
 #define X(P, V) [V][P] = JOIN(filters_tile_##P##x##V##_, WIDTH),
 static filters_tile_function *const JOIN(filters_tiles_, WIDTH)[3][13] = {FILTER_TILES(X)};
 #undef X
+
+#ifdef FILTER_POOL_TILES
+#include "filters_pool_tile.h"
+#endif
+
 #undef VECTOR
 #undef INTEGERS
 #undef JOIN

@@ -9,6 +9,7 @@
 #include "conv2d.h"
 #include "dense.h"
 #include "filters.h"
+#include "filters_pool.h"
 #include "lanes.h"
 #include "losses.h"
 #include "math.h"
@@ -109,6 +110,9 @@ const tc_kernels NAME(TC_ISA) = {
     .narrow = NARROW,
     .pack_filters = pack_filters,
     .correlate_filters = correlate_filters,
+#ifdef FILTER_POOL_TILES
+    .correlate_pool_filters = correlate_pool_filters,
+#endif
     .max_pool_filters = max_pool_filters,
     .average_pool_filters = average_pool_filters,
     .softmax_rows = softmax_rows,
