@@ -18,9 +18,11 @@ from tinyconv.initializers import (
     GlorotUniform,
     HeNormal,
     HeUniform,
+    Identity,
     LecunNormal,
     LecunUniform,
     Ones,
+    Orthogonal,
     RandomNormal,
     RandomUniform,
     TruncatedNormal,
@@ -46,6 +48,7 @@ ALL = [
     HeNormal(),
     LecunUniform(),
     LecunNormal(seed=3),
+    Orthogonal(0.5),
 ]
 
 
@@ -105,6 +108,63 @@ def test_random_normal_and_truncated_normal_moments():
     _assert_moments(truncated, 1.0, 0.25 * 0.87962566103423978)
 
 
+def _normal_cdf(z: np.ndarray) -> np.ndarray:
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
+
+
+def _truncated_cdf(z: np.ndarray) -> np.ndarray:
+    low, high = _normal_cdf(np.array([-2.0, 2.0]))
+    return (_normal_cdf(z) - low) / (high - low)
+
+
+@pytest.mark.parametrize(
+    "initializer, scale, cdf",
+    [
+        (RandomNormal(stddev=0.3), 0.3, _normal_cdf),
+        (TruncatedNormal(stddev=0.3), 0.3, _truncated_cdf),
+        (RandomUniform(-0.3, 0.3), 0.3, lambda z: (z + 1) / 2),
+        (GlorotUniform(), math.sqrt(6 / (FAN_IN + FAN_OUT)), lambda z: (z + 1) / 2),
+        (HeNormal(), math.sqrt(2 / FAN_IN) / 0.87962566103423978, _truncated_cdf),
+        (LecunNormal(), math.sqrt(1 / FAN_IN) / 0.87962566103423978, _truncated_cdf),
+        (VarianceScaling(distribution="untruncated_normal"), math.sqrt(1 / FAN_IN), _normal_cdf),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, initializers.Initializer) else "",
+)
+def test_values_have_their_distribution(initializer, scale, cdf):
+    # The statistic of Kolmogorov and Smirnov: the largest distance of the two distribution functions.
+    z = np.sort(initializer(KERNEL, seed=6).ravel().astype(np.float64)) / scale
+    expected, steps = cdf(z), np.arange(z.size + 1) / z.size
+    distance = max((steps[1:] - expected).max(), (expected - steps[:-1]).max())
+    assert distance < 1.95 / math.sqrt(z.size)  # passed by 999 of 1,000 samples of the distribution
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (8, 3), (3, 8), (3, 3, 2, 5), (2, 2, 1, 7)], ids=str)
+def test_orthogonal_has_orthogonal_columns_or_rows(shape):
+    matrix = Orthogonal(1.5)(shape, np.float64, seed=7).reshape(-1, shape[-1])
+    short = matrix if matrix.shape[0] < matrix.shape[1] else matrix.T
+    np.testing.assert_allclose(short @ short.T, 2.25 * np.eye(len(short)), atol=1e-14)
+
+
+def test_orthogonal_prefers_no_direction():
+    # An entry of an orthogonal 4 x 4 matrix, uniform among all, has mean 0 and variance 1/4.
+    drawn = np.array([Orthogonal()((4, 4), seed=seed) for seed in range(400)])
+    assert np.abs(drawn.mean(axis=0)).max() < 5 * 0.5 / math.sqrt(400)
+    np.testing.assert_allclose(np.square(drawn).mean(axis=0), 0.25, atol=0.06)
+
+
+def test_identity_fills_the_main_diagonal():
+    np.testing.assert_array_equal(Identity()((2, 3)), [[1, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(Identity(-2.0)((2, 2)), [[-2, 0], [0, -2]])
+    assert initializers.get({"class_name": "Identity", "config": {"gain": 3}}) == Identity(3)
+
+
+@pytest.mark.parametrize("initializer, shape", [(Identity(), (3, 3, 1, 1)), (Identity(), (3,)),
+                                                (Orthogonal(), (3,)), (Orthogonal(), ())], ids=str)
+def test_matrix_initializers_refuse_other_shapes(initializer, shape):
+    with pytest.raises(ValueError, match="dimensions. Received: shape="):
+        initializer(shape)
+
+
 def test_constants_fill():
     assert not Zeros()((2, 3)).any()
     assert (Ones()((2, 3)) == 1).all()
@@ -128,7 +188,7 @@ def test_initializer_is_repeatable_by_seed(initializer):
     own = initializer.get_config().get("seed")
     if isinstance(initializer, initializers.RandomInitializer):
         assert np.array_equal(first, initializer((3, 3, 4, 5), np.float32, 12)) == (own is not None)
-        assert np.array_equal(initializer((3,)), initializer((3,))) == (own is not None)
+        assert np.array_equal(initializer((3, 2)), initializer((3, 2))) == (own is not None)
 
 
 def test_initializer_values_are_fixed_forever():
@@ -173,6 +233,8 @@ def test_get_finds_names_classes_and_instances():
         "truncated_normal",
         "random_uniform",
         "random_normal",
+        "orthogonal",
+        "identity",
     ):
         assert type(initializers.get(name)) is getattr(initializers, name)
     assert isinstance(initializers.get("HeNormal"), HeNormal)
@@ -215,6 +277,8 @@ def test_get_refuses_unknown(identifier):
         (GlorotUniform, {"seed": -1}),
         (GlorotUniform, {"seed": True}),
         (RandomNormal, {"mean": math.nan}),
+        (Orthogonal, {"gain": None}),
+        (Identity, {"gain": math.inf}),
     ],
     ids=str,
 )

@@ -16,9 +16,9 @@ from tinyconv.shapes import describe
 from tinyconv.utils import check_number, default_seed, deserialize_object, serialize_object, to_snake_case
 
 __all__ = [
-    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Initializer", "LecunNormal",
-    "LecunUniform", "Ones", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros",
-    "compute_fans", "deserialize", "get", "serialize",
+    "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
+    "LecunNormal", "LecunUniform", "Ones", "Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal",
+    "VarianceScaling", "Zeros", "compute_fans", "deserialize", "get", "serialize",
 ]
 
 # Standard deviation of a standard normal truncated at two: Keras divides by it, so that what is
@@ -93,6 +93,28 @@ class Ones(Initializer):
 
     def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
         return np.ones(shape)
+
+
+class Identity(Initializer):
+    """Fills a matrix with ones on its main diagonal and zeros elsewhere.
+
+    Args:
+        gain: Factor. Defaults to 1.
+
+    Raises:
+        ValueError: If the weight has not two dimensions.
+    """
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = check_number(gain, "gain")
+
+    def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
+        if len(shape) != 2:
+            raise ValueError(f"Identity expected a weight of 2 dimensions. Received: shape={shape}")
+        return self.gain * np.eye(*shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain}
 
 
 class RandomInitializer(Initializer):
@@ -174,6 +196,38 @@ class RandomUniform(RandomInitializer):
 
     def get_config(self) -> dict[str, Any]:
         return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed}
+
+
+class Orthogonal(RandomInitializer):
+    """Draws a random orthogonal matrix, uniformly among all (Saxe et al., 2014; Mezzadri, 2007).
+
+    All dimensions but the last count as one: a kernel's filters, seen as vectors, are orthogonal
+    where there are no more of them than taps, otherwise the taps are.
+
+    Args:
+        gain: Factor; the length of the orthogonal vectors. Defaults to 1.
+        seed: See `RandomInitializer`.
+
+    Raises:
+        ValueError: If the weight has fewer than two dimensions.
+    """
+
+    def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.gain = check_number(gain, "gain")
+
+    def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal expected a weight of at least 2 dimensions. Received: shape={shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        normal = self._generator(seed).standard_normal((max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(normal)
+        # The sign of every column is free: fixed by r's diagonal, no direction is preferred.
+        q *= np.where(np.diag(r) < 0, -1.0, 1.0)
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"gain": self.gain, "seed": self.seed}
 
 
 class VarianceScaling(RandomInitializer):
@@ -290,12 +344,13 @@ def _choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
 
 _CLASSES: dict[str, type[Initializer]] = {
     cls.__name__: cls
-    for cls in (Constant, GlorotNormal, GlorotUniform, HeNormal, HeUniform, LecunNormal, LecunUniform, Ones,
-                RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling, Zeros)
+    for cls in (Constant, GlorotNormal, GlorotUniform, HeNormal, HeUniform, Identity, LecunNormal, LecunUniform,
+                Ones, Orthogonal, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling, Zeros)
 }
 _NAMES: dict[str, type[Initializer]] = {
     **_CLASSES,
     **{to_snake_case(name): cls for name, cls in _CLASSES.items()},
+    "IdentityInitializer": Identity, "OrthogonalInitializer": Orthogonal,
     "normal": RandomNormal, "one": Ones, "uniform": RandomUniform, "zero": Zeros,
 }
 
@@ -331,9 +386,9 @@ def get(identifier: str | dict[str, Any] | Initializer | type[Initializer] | Non
 
 
 # Keras' functional spellings: initializers.glorot_uniform() is initializers.GlorotUniform().
-constant, zeros, ones = Constant, Zeros, Ones
+constant, zeros, ones, identity = Constant, Zeros, Ones, Identity
 random_normal, random_uniform, truncated_normal = RandomNormal, RandomUniform, TruncatedNormal
-variance_scaling = VarianceScaling
+variance_scaling, orthogonal = VarianceScaling, Orthogonal
 glorot_normal, glorot_uniform = GlorotNormal, GlorotUniform
 he_normal, he_uniform = HeNormal, HeUniform
 lecun_normal, lecun_uniform = LecunNormal, LecunUniform
