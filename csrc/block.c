@@ -78,7 +78,8 @@ void tc_run_block(const block *b, double *sums) {
     const tc_program *p = b->program;
     int before = loss_before_last(p, j->objective);
     int whole = j->predictions || !j->objective || j->objective->metric_count || !before;
-    tc_load_block(b);
+    /* The gradient of a convolution's input needs no input. */
+    if (!j->skip_last || p->step_count > 1 || p->lowest < p->step_count) tc_load_block(b);
     for (ptrdiff_t i = 0; i < p->step_count; i++)
         if (i < p->step_count - 1 || (whole && !j->skip_last)) tc_step_forward(b, i);
     const tc_tensor *output = &p->tensors[p->step_count];

@@ -13,6 +13,7 @@
 #include "block.h"
 #include "cpu.h"
 #include "few.h"
+#include "single.h"
 #include "threads.h"
 
 /* More slots let more threads share a batch; each costs a pass over the gradients. */
@@ -115,6 +116,7 @@ static void pack_now(tc_program *p, int which) {
     if (stale) {
         for (ptrdiff_t i = 0; i < p->step_count; i++) tc_pack_step(p, i, stale);
         if (stale & TC_STALE_FEW) tc_few_pack(p, p->few);
+        if (p->single) tc_single_pack(p, p->single, stale);
     }
     atomic_flag_clear(&p->packing);
 }
@@ -166,13 +168,65 @@ size_t tc_program_workspace(const tc_program *p, ptrdiff_t n, int training) {
     return workspace_bytes(p, threads, training ? p->training_size : p->forward_size, training ? slots : 0);
 }
 
+/* ---- a program that is one convolution ------------------------------------------------------- */
+
+/* Whether the samples are read as they lie. */
+static int is_plain(const tc_batch *batch) {
+    return !batch->x_is_uint8 && !batch->indices && !batch->sample_weight;
+}
+
+/* The last `rest` images of a batch, the others in image lanes. */
+static int predict_single(job *j, ptrdiff_t rest) {
+    tc_program *p = j->program;
+    tc_batch blocks = *j->batch;
+    const tc_tensor *x = p->tensors, *y = x + 1;
+    blocks.n -= rest;
+    pack_now(p, TC_STALE_SINGLE_FORWARD);
+    int status = tc_single_forward(p, (const float *)blocks.x + blocks.n * tensor_values(x), rest,
+                                   j->predictions + blocks.n * tensor_values(y));
+    j->batch = &blocks;
+    return status == TC_OK && blocks.n ? run(j, NULL, NULL, NULL) : status;
+}
+
+/* How many of the last images' gradients do without image lanes. */
+static ptrdiff_t single_gradients(const job *j) {
+    const tc_program *p = j->program;
+    if (!p->single || !j->skip_last || !is_plain(j->batch) || p->steps->bias >= 0) return 0;
+    ptrdiff_t n = j->batch->n, input = n, kernel = n;
+    if (j->input_gradient) input = tc_single_share(p, TC_SINGLE_BACKWARD_INPUT, n);
+    if (p->lowest < p->step_count) kernel = tc_single_share(p, TC_SINGLE_BACKWARD_KERNEL, n);
+    return input < kernel ? input : kernel;
+}
+
+static int gradients_single(job *j, ptrdiff_t rest, float *const *gradients) {
+    tc_program *p = j->program;
+    tc_batch blocks = *j->batch;
+    int status = TC_OK;
+    blocks.n -= rest;
+    const float *x = (const float *)blocks.x + blocks.n * tensor_values(p->tensors);
+    const float *dy = (const float *)blocks.y + blocks.n * tensor_values(p->tensors + 1);
+    j->batch = &blocks;
+    if (blocks.n) status = run(j, NULL, NULL, gradients);
+    if (status == TC_OK && j->input_gradient) {
+        pack_now(p, TC_STALE_SINGLE_BACKWARD);
+        status = tc_single_backward_input(p, dy, rest, j->input_gradient + blocks.n * tensor_values(p->tensors));
+    }
+    if (status == TC_OK && p->lowest < p->step_count)
+        status = tc_single_backward_kernel(p, x, dy, rest, blocks.n > 0, gradients[p->steps->kernel]);
+    return status;
+}
+
+/* ---- the library's calls ---------------------------------------------------------------------- */
+
 int tc_predict(tc_program *program, const tc_batch *batch, float *output) {
     if (batch->n < 1) return TC_ERROR_ARGUMENT;
+    job j = {.program = program, .batch = batch, .predictions = output};
+    ptrdiff_t rest = is_plain(batch) ? tc_single_share(program, TC_SINGLE_FORWARD, batch->n) : 0;
+    if (rest) return predict_single(&j, rest);
     if (tc_few_pays(program, batch->n)) {
         pack_now(program, TC_STALE_FEW);
         return tc_few_predict(program, program->few, batch, output);
     }
-    job j = {.program = program, .batch = batch, .predictions = output};
     return run(&j, NULL, NULL, NULL);
 }
 
@@ -220,5 +274,7 @@ int tc_gradients(tc_program *program, const tc_batch *batch, const tc_objective 
         j.skip_last = (last->kind == TC_STEP_CONV2D || last->kind == TC_STEP_DENSE) && !last->pooled &&
                       last->function == TC_LINEAR;
     }
+    ptrdiff_t rest = single_gradients(&j);
+    if (rest) return gradients_single(&j, rest, gradients);
     return run(&j, sums, NULL, gradients);
 }

@@ -83,6 +83,16 @@ typedef struct tc_weight_gradient {
     ptrdiff_t kernel_rows, kernel_columns, row_step, column_step, row_dilation, column_dilation, pad_top;
 } tc_weight_gradient;
 
+/* dw[t][f] += sum over images, rows, columns of x[image][row][column][t] * dz[...][f]; all in
+ * floats, filters a multiple of `narrow`, the taps of a pixel contiguous. */
+typedef struct tc_outer_sum {
+    const float *x, *dz; /* of the first pixel */
+    ptrdiff_t images, rows, columns, taps, filters;
+    ptrdiff_t x_image, x_row, x_pixel, dz_image, dz_row, dz_pixel;
+    float *dw;
+    ptrdiff_t dw_row;
+} tc_outer_sum;
+
 /* A loss of one block; see kernels/losses.h for the fields' meaning. */
 typedef struct tc_loss_request {
     int kind, from_logits;
@@ -177,6 +187,10 @@ typedef struct tc_kernels {
                               const float *packed_bias, int relu, float *y);
     void (*correlate_pool_filters)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
                                    const float *packed_bias, ptrdiff_t columns, int paired, float *y);
+    void (*outer_sum)(const tc_outer_sum *sum);
+    /* (KH, KW, C, F) -> (KH, KW, F, C) with the columns reversed, overwritten. */
+    void (*turn_kernel)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
+                        ptrdiff_t filters, float *turned);
     void (*max_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
     void (*average_pool_filters)(const tc_pool *pool, const float *const *x, float *y);
     void (*softmax_rows)(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t stride,

@@ -5,6 +5,7 @@
 #include "activation_kind.h"
 #include "few.h"
 #include "program.h"
+#include "single.h"
 
 static int is_elementwise(const tc_op *op) {
     return op->kind == TC_OP_ACTIVATION && op->function != TC_SOFTMAX && op->function != TC_LOG_SOFTMAX;
@@ -317,6 +318,7 @@ int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *wei
     ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * p->kernels->lanes;
     status = plan_steps(p, ops, op_count);
     if (status == TC_OK) status = plan_weights(p, weights, weight_count);
+    if (status == TC_OK) status = tc_single_create(p, &p->single);
     if (status == TC_OK && !(p->few = tc_few_create(p, ops, op_count))) status = TC_ERROR_MEMORY;
     if (status != TC_OK) {
         tc_program_destroy(p);
@@ -346,6 +348,7 @@ void tc_program_destroy(tc_program *p) {
         free(step->packed_transposed);
     }
     tc_few_destroy(p->few);
+    tc_single_destroy(p->single);
     tc_workspace_destroy(atomic_load(&p->workspace));
     free(p->steps);
     free(p->tensors);
@@ -355,7 +358,7 @@ void tc_program_destroy(tc_program *p) {
 }
 
 void tc_program_weights_changed(tc_program *program) {
-    atomic_store(&program->stale, TC_STALE_FORWARD | TC_STALE_BACKWARD | TC_STALE_FEW);
+    atomic_store(&program->stale, TC_STALE_ALL);
 }
 
 void tc_pack_step(tc_program *p, ptrdiff_t i, int which) {

@@ -72,6 +72,7 @@ typedef struct tc_step {
 
 typedef struct tc_workspace tc_workspace;
 typedef struct tc_few tc_few;
+typedef struct tc_single tc_single;
 
 struct tc_program {
     const tc_kernels *kernels;
@@ -100,6 +101,7 @@ struct tc_program {
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
     atomic_flag packing;
     tc_few *few;                         /* the plan for few images */
+    tc_single *single;                   /* the plan of a program that is one convolution, or NULL */
     _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
 };
 
@@ -115,7 +117,14 @@ int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
 /* Frees what tc_plan_tiles and the offsets took. */
 void tc_correlation_clear(tc_correlation *geometry);
 
-enum { TC_STALE_FORWARD = 1, TC_STALE_BACKWARD = 2, TC_STALE_FEW = 4 };
+enum {
+    TC_STALE_FORWARD = 1,
+    TC_STALE_BACKWARD = 2,
+    TC_STALE_FEW = 4,
+    TC_STALE_SINGLE_FORWARD = 8,
+    TC_STALE_SINGLE_BACKWARD = 16,
+    TC_STALE_ALL = 31,
+};
 
 /* max(0, x), which the kernels apply while the result is in registers. */
 static inline int tc_is_plain_relu(int function, const float *parameters) {

@@ -9,6 +9,7 @@
 #include "conv2d.h"
 #include "dense.h"
 #include "filters.h"
+#include "filters_gradient.h"
 #include "filters_pool.h"
 #include "lanes.h"
 #include "losses.h"
@@ -113,6 +114,8 @@ const tc_kernels NAME(TC_ISA) = {
 #ifdef FILTER_POOL_TILES
     .correlate_pool_filters = correlate_pool_filters,
 #endif
+    .outer_sum = outer_sum,
+    .turn_kernel = turn_kernel,
     .max_pool_filters = max_pool_filters,
     .average_pool_filters = average_pool_filters,
     .softmax_rows = softmax_rows,

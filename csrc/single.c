@@ -1,0 +1,399 @@
+/* One convolution, from the caller's arrays to the caller's arrays: filters in the lanes,
+ * so that nothing changes its layout.  Only what the image's edges need is copied: rows
+ * with zero columns beside them. */
+#include "single.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu.h"
+#include "threads.h"
+
+/* Filters whose weights pass over the rows at a time: a multiple of every tile. */
+#define FILTERS 32
+/* Floats of dz, of that many filters, that stay in L1 while the taps pass over them. */
+#define STRIP_FLOATS (6 * 1024)
+/* Independent pieces that a call is cut into, for threads to share, whatever their number. */
+#define PIECES 16
+/* Of a block of images that stays in L2. */
+#define BLOCK_BYTES (1 << 20)
+#define SLOT_BYTES ((ptrdiff_t)64 << 20)
+
+/* A correlation, forward or of backward-data. */
+typedef struct direction {
+    tc_correlation *phases;
+    ptrdiff_t phase_count;
+    ptrdiff_t left, right;         /* columns of zeros beside a row of x */
+    ptrdiff_t filters, padded;     /* padded: to whole vectors */
+    ptrdiff_t x_image, y_image;    /* floats */
+    float *packed, *bias;
+} direction;
+
+typedef struct single_memory {
+    size_t floats;
+} single_memory;
+
+struct tc_single {
+    direction forward, backward;
+    float *turned; /* the transposed kernel, on its way to backward's packed one */
+    int relu;
+    /* The gradient of the kernel.  joined: a row's taps are one stretch of x. */
+    int joined;
+    ptrdiff_t padded, group, strip;
+    _Atomic(single_memory *) memory; /* one, kept between calls; another caller makes its own */
+};
+
+static ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
+static ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* ---- the plan ------------------------------------------------------------------------ */
+
+/* What the image-lane plan `from` computes, with filters in the lanes. */
+static int plan_phase(const tc_correlation *from, ptrdiff_t padded, tc_correlation *g) {
+    *g = *from;
+    g->tiles = NULL, g->tile_count = 0, g->y_channels = padded;
+    g->rows = malloc(sizeof *g->rows * (size_t)(g->kernel_rows + g->kernel_columns + 1));
+    if (!g->rows) return 0;
+    g->columns = g->rows + g->kernel_rows;
+    memcpy(g->rows, from->rows, sizeof *g->rows * (size_t)g->kernel_rows);
+    memcpy(g->columns, from->columns, sizeof *g->rows * (size_t)g->kernel_columns);
+    return tc_plan_tiles(g, 0, 0);
+}
+
+static int plan_direction(const tc_correlation *phases, ptrdiff_t count, ptrdiff_t narrow, direction *d) {
+    d->filters = phases[0].y_channels;
+    d->padded = round_up(d->filters, narrow);
+    d->phases = calloc((size_t)count, sizeof *d->phases);
+    d->packed = malloc(sizeof(float) * (size_t)(phases[0].taps * d->padded));
+    d->bias = malloc(sizeof(float) * (size_t)d->padded);
+    if (!d->phases || !d->packed || !d->bias) return 0;
+    for (; d->phase_count < count; d->phase_count++)
+        if (!plan_phase(&phases[d->phase_count], d->padded, &d->phases[d->phase_count])) return 0;
+    return 1;
+}
+
+/* A kernel of one tap sees an image as one row. */
+static void flatten(tc_correlation *g) {
+    g->x_columns *= g->x_rows, g->y_columns *= g->y_rows;
+    g->x_rows = g->y_rows = 1;
+}
+
+static int is_pointwise(const tc_step *step, const tc_tensor *x) {
+    return step->kernel_rows == 1 && step->kernel_columns == 1 && step->gradient.row_step == 1 &&
+           step->gradient.column_step == 1 && step->z_rows == x->height && step->z_columns == x->width &&
+           !step->gradient.pad_top && !x->left;
+}
+
+int tc_single_create(const tc_program *p, tc_single **single) {
+    const tc_step *step = p->steps;
+    const tc_tensor *x = p->tensors;
+    *single = NULL;
+    if (p->step_count != 1 || step->kind != TC_STEP_CONV2D || step->pooled || p->load_scale != 1.0f ||
+        p->load_offset != 0.0f)
+        return TC_OK;
+    int relu = tc_is_plain_relu(step->function, step->parameters);
+    if (!relu && step->function != TC_LINEAR) return TC_OK;
+    tc_single *s = calloc(1, sizeof *s);
+    if (!s) return TC_ERROR_MEMORY;
+    s->relu = relu;
+    ptrdiff_t narrow = p->kernels->narrow;
+    direction *f = &s->forward, *b = &s->backward;
+    s->turned = malloc(sizeof(float) * (size_t)(step->forward.taps * step->outputs));
+    if (!s->turned || !plan_direction(&step->forward, 1, narrow, f) ||
+        !plan_direction(step->backward, step->phases, narrow, b)) {
+        tc_single_destroy(s);
+        return TC_ERROR_MEMORY;
+    }
+    f->left = x->left, f->right = x->right;
+    f->phases[0].y_row_stride = step->z_columns * step->outputs;
+    b->left = step->dz_left, b->right = step->dz_row_stride / step->outputs - step->dz_left - step->z_columns;
+    f->x_image = b->y_image = x->height * x->width * x->channels;
+    f->y_image = b->x_image = step->z_rows * step->z_columns * step->outputs;
+    if (is_pointwise(step, x)) {
+        flatten(f->phases);
+        flatten(b->phases);
+    }
+    const tc_weight_gradient *g = &step->gradient;
+    int margins = x->left || x->right;
+    s->joined = g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 12));
+    s->padded = round_up(step->outputs, narrow);
+    ptrdiff_t pixels = step->z_rows * step->z_columns, most = STRIP_FLOATS / smaller(FILTERS, s->padded);
+    ptrdiff_t strips = smaller((pixels + most - 1) / most, step->z_rows);
+    s->group = tc_max(1, most / pixels);
+    s->strip = (step->z_rows + strips - 1) / strips;
+    *single = s;
+    return TC_OK;
+}
+
+static void clear_direction(direction *d) {
+    for (ptrdiff_t i = 0; d->phases && i < d->phase_count; i++) tc_correlation_clear(&d->phases[i]);
+    free(d->phases);
+    free(d->packed);
+    free(d->bias);
+}
+
+void tc_single_destroy(tc_single *s) {
+    if (!s) return;
+    clear_direction(&s->forward);
+    clear_direction(&s->backward);
+    free(s->turned);
+    free(atomic_load(&s->memory));
+    free(s);
+}
+
+void tc_single_pack(const tc_program *p, tc_single *s, int which) {
+    const tc_step *step = p->steps;
+    const tc_kernels *k = p->kernels;
+    const float *kernel = p->weights[step->kernel].values;
+    ptrdiff_t taps = step->forward.taps;
+    if (which & TC_STALE_SINGLE_FORWARD)
+        k->pack_filters(kernel, step->bias < 0 ? NULL : p->weights[step->bias].values, taps, step->outputs, 1,
+                        s->forward.packed, s->forward.bias);
+    if (which & TC_STALE_SINGLE_BACKWARD) {
+        k->turn_kernel(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, s->turned);
+        k->pack_filters(s->turned, NULL, step->backward[0].taps, step->inputs, 1, s->backward.packed, s->backward.bias);
+    }
+}
+
+/* ---- which way is faster --------------------------------------------------------------- */
+
+/* Cycles of an image here, from the multiply-adds of its vectors of filters, two a cycle,
+ * and the floats that it brings in and out. */
+static double image_cost(const tc_kernels *k, double macs, ptrdiff_t filters, double floats) {
+    ptrdiff_t vectors = (filters + k->lanes - 1) / k->lanes;
+    return macs / (double)filters * (double)vectors * 0.6 + floats * 0.2;
+}
+
+/* Cycles of a block of images in image lanes.  A block that leaves L2 waits for its vectors;
+ * the gradient of the kernel has the points of both sides, and reads x once a tile of filters. */
+static double block_cost(const tc_program *p, int direction) {
+    const tc_step *step = p->steps;
+    double x = (double)p->tensors[0].size, floats = x + (double)(step->z_rows * step->z_columns * step->outputs);
+    int points = step->forward_points.n, kernel = direction == TC_SINGLE_BACKWARD_KERNEL;
+    int outside = floats * (kernel && points ? 2.5 : 1) * 4 * p->kernels->lanes > BLOCK_BYTES;
+    double cost = p->flops * (kernel ? 0.75 : 0.6) + floats * (outside ? 24 : 5);
+    if (!points) return cost;
+    cost = p->flops * (kernel ? 0.75 : 0.6) * points / (4.0 * (double)step->kernel_columns) + floats * (outside ? 44 : 11);
+    return kernel && outside ? cost + x * 1.5 * (double)step->outputs : cost;
+}
+
+ptrdiff_t tc_single_share(const tc_program *p, int direction, ptrdiff_t n) {
+    const tc_step *step = p->steps;
+    if (!p->single) return 0;
+    ptrdiff_t lanes = p->kernels->lanes, rest = n % lanes;
+    double floats = (double)(p->tensors[0].size + step->z_rows * step->z_columns * step->outputs);
+    double image = image_cost(p->kernels, p->flops, direction == TC_SINGLE_BACKWARD_INPUT ? step->inputs : step->outputs,
+                              floats);
+    double block = block_cost(p, direction);
+    if (image * (double)lanes <= block) return n;
+    return image * (double)rest <= block ? rest : 0;
+}
+
+/* ---- memory -------------------------------------------------------------------------- */
+
+static single_memory *memory_take(tc_single *s, size_t floats) {
+    single_memory *m = atomic_exchange(&s->memory, NULL);
+    if (m && m->floats >= floats) return m;
+    free(m);
+    m = malloc(sizeof *m + 64 + floats * sizeof(float));
+    if (m) m->floats = floats;
+    return m;
+}
+
+static void memory_return(tc_single *s, single_memory *m) { free(atomic_exchange(&s->memory, m)); }
+
+static float *memory_floats(single_memory *m) { return (float *)(((uintptr_t)(m + 1) + 63) & ~(uintptr_t)63); }
+
+/* Rows of `values` floats to rows with zeros beside them. */
+static void copy_rows(const float *x, ptrdiff_t rows, ptrdiff_t values, ptrdiff_t left, ptrdiff_t right, float *to) {
+    for (; rows > 0; rows--, x += values) {
+        for (ptrdiff_t i = 0; i < left; i++) *to++ = 0.0f;
+        memcpy(to, x, sizeof *to * (size_t)values);
+        to += values;
+        for (ptrdiff_t i = 0; i < right; i++) *to++ = 0.0f;
+    }
+}
+
+/* ---- forward and backward-data ------------------------------------------------------- */
+
+/* Rows [a0, a1) of a phase; x and y: the image. */
+static void correlate_rows(const tc_kernels *k, const direction *d, const tc_correlation *g, ptrdiff_t a0, ptrdiff_t a1,
+                           int relu, const float *x, float *row, float *y) {
+    tc_correlation part = *g;
+    for (ptrdiff_t f = 0; f < d->padded; f += FILTERS) {
+        ptrdiff_t width = smaller(FILTERS, d->padded - f), real = smaller(width, d->filters - f);
+        part.y_channels = width;
+        part.y_column_stride = real == width ? g->y_column_stride : width;
+        for (ptrdiff_t a = a0; a < a1; a++) {
+            float *to = y + g->y_start + a * g->y_row_stride + f;
+            k->correlate_filters(&part, a, x, d->packed + f * g->taps, d->bias + f, relu, real == width ? to : row);
+            for (ptrdiff_t b = 0; real < width && b < g->y_columns; b++, to += g->y_column_stride)
+                for (ptrdiff_t i = 0; i < real; i++) to[i] = row[b * width + i];
+        }
+    }
+}
+
+/* Piece `part` of `parts` of an image. */
+static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t part, ptrdiff_t parts, int relu,
+                            const float *x, float *memory, float *y) {
+    const tc_correlation *first = d->phases;
+    ptrdiff_t image = first->x_rows * (d->left + first->x_columns + d->right) * first->x_channels;
+    ptrdiff_t low = first->x_rows, high = 0;
+    float *row = memory + image;
+    if (d->left || d->right) {
+        for (const tc_correlation *g = first; g < first + d->phase_count; g++) {
+            ptrdiff_t a0 = part * g->y_rows / parts, a1 = (part + 1) * g->y_rows / parts;
+            if (a0 == a1 || !g->kernel_rows) continue;
+            low = smaller(low, tc_max(0, a0 * g->row_step + g->rows[0].position));
+            high = tc_max(high, smaller(g->x_rows, (a1 - 1) * g->row_step + g->rows[g->kernel_rows - 1].position + 1));
+        }
+        ptrdiff_t values = first->x_columns * first->x_channels;
+        copy_rows(x + low * values, high - low, values, d->left * first->x_channels, d->right * first->x_channels,
+                  memory + low * first->x_row_stride);
+        x = memory;
+    }
+    for (const tc_correlation *g = first; g < first + d->phase_count; g++)
+        correlate_rows(k, d, g, part * g->y_rows / parts, (part + 1) * g->y_rows / parts, relu, x, row, y);
+}
+
+static int correlate(const tc_program *p, const direction *d, const float *x, ptrdiff_t n, int relu, float *y) {
+    const tc_correlation *g = d->phases;
+    tc_single *s = p->single;
+    ptrdiff_t columns = 0, parts = n < PIECES ? smaller(g->y_rows, (PIECES + n - 1) / n) : 1;
+    for (ptrdiff_t i = 0; i < d->phase_count; i++) columns = tc_max(columns, g[i].y_columns);
+    ptrdiff_t size = round_up(g->x_rows * (d->left + g->x_columns + d->right) * g->x_channels + columns * FILTERS, 16);
+    int threads = tc_threads_for(p->flops * (double)n, n * parts);
+    single_memory *m = memory_take(s, (size_t)(size * threads));
+    if (!m) return TC_ERROR_MEMORY;
+    float *memory = memory_floats(m);
+    TC_PRAGMA(omp parallel num_threads(threads) if (threads > 1))
+    {
+        unsigned mode = tc_denormals_off();
+        TC_PRAGMA(omp for schedule(dynamic, 1))
+        for (ptrdiff_t i = 0; i < n * parts; i++)
+            correlate_piece(p->kernels, d, i % parts, parts, relu, x + i / parts * d->x_image,
+                            memory + size * tc_thread_number(), y + i / parts * d->y_image);
+        tc_denormals_restore(mode);
+    }
+    memory_return(s, m);
+    return TC_OK;
+}
+
+int tc_single_forward(const tc_program *p, const float *x, ptrdiff_t n, float *y) {
+    return correlate(p, &p->single->forward, x, n, p->single->relu, y);
+}
+
+int tc_single_backward_input(const tc_program *p, const float *dy, ptrdiff_t n, float *dx) {
+    return correlate(p, &p->single->backward, dy, n, 0, dx);
+}
+
+/* ---- backward-weights ---------------------------------------------------------------- */
+
+/* The images that a gradient is summed over at a time, as the outer sums read them. */
+typedef struct stretch {
+    const float *x, *dz;
+    ptrdiff_t images, x_image, x_row, dz_image, dz_row;
+} stretch;
+
+/* Rows [first, last) of the stretch: filters [f, f + width) of dw (taps, padded), accumulated. */
+static void gradient_strip(const tc_kernels *k, const tc_step *step, const tc_single *s, const stretch *t,
+                           ptrdiff_t first, ptrdiff_t last, ptrdiff_t f, ptrdiff_t width, float *dw) {
+    const tc_weight_gradient *g = &step->gradient;
+    ptrdiff_t stretches = s->joined ? 1 : g->kernel_columns, taps = g->x_channels * g->kernel_columns / stretches;
+    tc_outer_sum sum = {.images = t->images, .taps = taps, .filters = width, .x_image = t->x_image,
+                        .x_row = g->row_step * t->x_row, .x_pixel = g->column_step * g->x_channels,
+                        .dz_image = t->dz_image, .dz_row = t->dz_row, .dz_pixel = s->padded, .dw_row = s->padded};
+    ptrdiff_t left = s->joined ? 0 : step->forward.x_start / g->x_channels - g->x_start / g->x_channels;
+    for (ptrdiff_t i = 0; i < g->kernel_rows; i++) {
+        ptrdiff_t shift = i * g->row_dilation - g->pad_top, a0 = first, a1 = last;
+        while (a0 < a1 && a0 * g->row_step + shift < 0) a0++;
+        while (a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
+        sum.rows = a1 - a0;
+        for (ptrdiff_t j = 0; j < stretches && sum.rows; j++) {
+            ptrdiff_t at = j * g->column_dilation - left, b0 = 0, b1 = g->dz_columns;
+            if (!s->joined) {
+                while (b0 < b1 && b0 * g->column_step + at < 0) b0++;
+                while (b1 > b0 && (b1 - 1) * g->column_step + at >= step->forward.x_columns) b1--;
+            }
+            sum.columns = b1 - b0;
+            sum.x = t->x + (a0 * g->row_step + shift) * t->x_row + (b0 * g->column_step + at) * g->x_channels;
+            sum.dz = t->dz + a0 * t->dz_row + b0 * s->padded + f;
+            sum.dw = dw + (i * stretches + j) * taps * s->padded + f;
+            if (sum.columns) k->outer_sum(&sum);
+        }
+    }
+}
+
+/* Filters [f, f + width) of dw, summed over images [from, to). */
+static void gradient_piece(const tc_program *p, const float *x, const float *dy, ptrdiff_t from, ptrdiff_t to,
+                           ptrdiff_t f, ptrdiff_t width, float *memory, float *dw) {
+    const tc_single *s = p->single;
+    const tc_step *step = p->steps;
+    const tc_tensor *input = p->tensors;
+    ptrdiff_t columns = step->z_columns, filters = step->outputs, values = input->width * input->channels;
+    ptrdiff_t x_image = input->height * values, dy_image = step->z_rows * columns * filters;
+    int copy_x = s->joined && (input->left || input->right);
+    stretch t = {.x_image = x_image, .x_row = values, .dz_image = dy_image, .dz_row = columns * filters};
+    if (copy_x) t.x_row = input->row_stride, t.x_image = input->size;
+    if (s->padded != filters) t.dz_row = columns * s->padded, t.dz_image = step->z_rows * t.dz_row;
+    for (ptrdiff_t image = from; image < to; image += s->group) {
+        t.images = smaller(s->group, to - image);
+        t.x = x + image * x_image, t.dz = dy + image * dy_image;
+        if (copy_x) {
+            copy_rows(t.x, t.images * input->height, values, input->left * input->channels,
+                      input->right * input->channels, memory);
+            t.x = memory;
+        }
+        if (s->padded != filters) {
+            float *dz = memory + s->group * input->size;
+            copy_rows(t.dz, t.images * step->z_rows * columns, filters, 0, s->padded - filters, dz);
+            t.dz = dz;
+        }
+        for (ptrdiff_t first = 0; first < step->z_rows; first += s->strip)
+            gradient_strip(p->kernels, step, s, &t, first, smaller(first + s->strip, step->z_rows), f, width, dw);
+    }
+}
+
+int tc_single_backward_kernel(const tc_program *p, const float *x, const float *dy, ptrdiff_t n, int accumulate,
+                              float *dw) {
+    tc_single *s = p->single;
+    const tc_step *step = p->steps;
+    ptrdiff_t taps = step->forward.taps, filters = step->outputs, count = taps * s->padded;
+    ptrdiff_t blocks = (s->padded + FILTERS - 1) / FILTERS, groups = (n + s->group - 1) / s->group;
+    /* Slots of images, where the filters' blocks are too few pieces. */
+    ptrdiff_t slots = smaller(smaller((PIECES + blocks - 1) / blocks, groups),
+                              tc_max(1, SLOT_BYTES / (count * (ptrdiff_t)sizeof(float))));
+    int direct = slots == 1 && !accumulate && s->padded == filters;
+    ptrdiff_t size = round_up(s->group * (p->tensors[0].size + step->z_rows * step->z_columns * s->padded), 16);
+    int threads = tc_threads_for(p->flops * (double)n, slots * blocks);
+    single_memory *m = memory_take(s, (size_t)(size * threads + (direct ? 0 : slots * count)));
+    if (!m) return TC_ERROR_MEMORY;
+    float *memory = memory_floats(m), *sums = direct ? dw : memory + size * threads;
+    ptrdiff_t rows = filters == s->padded ? tc_max(1, 2048 / filters) : 1; /* a share of the last sum */
+    TC_PRAGMA(omp parallel num_threads(threads) if (threads > 1))
+    {
+        unsigned mode = tc_denormals_off();
+        TC_PRAGMA(omp for schedule(dynamic, 1))
+        for (ptrdiff_t i = 0; i < slots * blocks; i++) {
+            ptrdiff_t slot = i / blocks, f = i % blocks * FILTERS, width = smaller(FILTERS, s->padded - f);
+            float *to = sums + slot * count;
+            for (ptrdiff_t t = 0; t < taps; t++) memset(to + t * s->padded + f, 0, sizeof *to * (size_t)width);
+            gradient_piece(p, x, dy, smaller(n, slot * groups / slots * s->group),
+                           smaller(n, (slot + 1) * groups / slots * s->group), f, width,
+                           memory + size * tc_thread_number(), to);
+        }
+        if (!direct) {
+            TC_PRAGMA(omp for schedule(static))
+            for (ptrdiff_t t = 0; t < taps; t += rows) {
+                float *to = dw + t * filters;
+                ptrdiff_t values = smaller(rows, taps - t) * filters;
+                if (!accumulate) p->kernels->sum_slots(sums + t * s->padded, count, slots, values, to);
+                for (ptrdiff_t slot = 0; accumulate && slot < slots; slot++)
+                    for (ptrdiff_t i = 0; i < values; i++) to[i] += sums[slot * count + t * s->padded + i];
+            }
+        }
+        tc_denormals_restore(mode);
+    }
+    memory_return(s, m);
+    return TC_OK;
+}
