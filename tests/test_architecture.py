@@ -34,7 +34,8 @@ FLOORS = (
     ("cli", "__main__"),
 )
 # Imports inside a function that go up: the method of a model that calls on a format.
-DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__")}
+DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__"),
+         ("utils", "datasets")}
 
 # What these may not know, although it is below them.
 FORBIDDEN = {

@@ -66,8 +66,7 @@ def operations(program: Program, training: bool = False) -> int:
     every input but that of the first of these layers, which nobody needs.  What `"same"`
     padding adds counts, as everybody counts it; activations and pools do not.
     """
-    forward = [2 * op.output_shape[0] * op.output_shape[1] * program.weights[op.weights[0]].size
-               for op in program.ops if op.kind in ("conv2d", "dense")]
+    forward = [2 * work for work in map(program.multiply_adds, program.ops) if work]
     return 3 * sum(forward) - forward[0] if training and forward else sum(forward)
 
 

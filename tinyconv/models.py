@@ -43,14 +43,28 @@ class Sequential(Trainer):
         if not trainable:
             self.trainable = False
 
-    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
-        """Prints the layers with their output shapes and numbers of parameters.
+    def summary(self, line_length: int | None = None, positions: Any = None,
+                print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
+                show_trainable: bool = False, layer_range: Any = None) -> None:
+        """Prints the layers: output shapes, numbers of parameters, and what a sample costs.
+
+        "Multiply-Adds" are those of a sample's forward pass in convolutions and dense layers; zeros of
+        `"same"` padding count. "Bytes" are those of the parameters and of a sample's output, in float32.
+        What is not known before the model is built is shown as "?".
 
         Args:
-            line_length: Characters a line. Defaults to what the names need.
+            line_length: Characters a line. Defaults to what the texts need.
+            positions: Where the columns end, as shares of the line or as characters. Defaults to
+                what the texts need.
             print_fn: Called with every line. Defaults to `print`.
+            expand_nested: Accepted for scripts that pass it: models do not nest here.
+            show_trainable: Whether to show which layers training changes (Y or N). Defaults to `False`.
+            layer_range: Names of the first and the last layer to show. Defaults to all.
+
+        Raises:
+            ValueError: If positions or a name does not fit.
         """
-        for line in summary(self, line_length):
+        for line in summary(self, line_length, positions, show_trainable, layer_range):
             (print if print_fn is None else print_fn)(line)
 
     def get_config(self) -> dict[str, Any]:

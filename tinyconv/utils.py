@@ -185,3 +185,12 @@ def clear_session(free_memory: bool = True) -> None:
         free_memory: Accepted for Keras' sake; models are freed when nothing refers to them.
     """
     _name_counts.clear()
+
+
+def __getattr__(name: str) -> Any:
+    """Keras' name for what is a data set here, imported when it is asked for."""
+    if name == "image_dataset_from_directory":
+        from tinyconv.datasets import folder
+
+        return folder.image_dataset_from_directory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,13 +5,17 @@
     sprite = datasets.Sprite("folder with a sprite")
     data = datasets.MnistData("folder with a sprite").load()
     datasets.write_sprite(images, labels, "folder")
+    batches = datasets.image_dataset_from_directory("folder with a folder a class", image_size=(28, 28))
 """
 
 from __future__ import annotations
 
 from tinyconv.datasets import digits, mnist
+from tinyconv.datasets.folder import ImageFolder, image_dataset_from_directory
 from tinyconv.datasets.mnist import MnistData
 from tinyconv.datasets.sprite import Sprite
 from tinyconv.datasets.write import write_sprite
 
-__all__ = ["MnistData", "Sprite", "digits", "mnist", "write_sprite"]
+__all__ = [
+    "ImageFolder", "MnistData", "Sprite", "digits", "image_dataset_from_directory", "mnist", "write_sprite",
+]

@@ -154,6 +154,15 @@ class Program:
     output_shape: Shape3
     seed: int = 0
 
+    def multiply_adds(self, op: Op) -> int:
+        """Multiply-adds of one image in an operation, as the direct way has them; zeros of padding count.
+
+        Those of convolutions and dense layers: what others compute is small beside it.
+        """
+        if op.kind not in ("conv2d", "dense"):
+            return 0
+        return op.output_shape[0] * op.output_shape[1] * self.weights[op.weights[0]].size
+
     @property
     def softmax_output(self) -> bool:
         """Whether the program ends in a softmax (cross-entropy is then taken from its input)."""
