@@ -17,10 +17,6 @@ int tc_few_pays(const tc_program *p, ptrdiff_t n) { return n * 2 <= p->kernels->
 
 #define MAX_FUSED_ROWS 64
 
-typedef struct few_tensor {
-    ptrdiff_t height, width, channels, padded, left, right, row_stride, offset; /* in floats */
-} few_tensor;
-
 typedef struct few_step {
     int kind; /* tc_step_kind */
     int function;
@@ -35,6 +31,8 @@ typedef struct few_step {
     int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
     ptrdiff_t z_columns, z_rows;
     float *packed, *packed_bias;
+    const tc_map *map;  /* of a gather, */
+    ptrdiff_t *sources; /* and where in x each of its entries reads */
 } few_step;
 
 /* The tensors of one image for each thread, behind this, aligned to a cache line. */
@@ -123,7 +121,7 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
     }
     int reshaped = x->height != op->in_height || x->width != op->in_width || x->channels != op->in_channels;
     int whole = !spatial || op->kind == TC_OP_CONV2D || x->padded % narrow == 0;
-    if (((spatial || rowwise) && reshaped) || before > x->left || after > x->right || !whole)
+    if (((spatial || rowwise || op->kind == TC_OP_GATHER) && reshaped) || before > x->left || after > x->right || !whole)
         x = few_copy(few, few_tensor_of(op->in_height, op->in_width, op->in_channels,
                                         round_up(op->in_channels, narrow), before, after));
     few_step *step = &few->steps[few->count];
@@ -168,6 +166,12 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
         few_pool(op, step, x->padded);
         y.padded = x->padded;
         y = few_tensor_of(y.height, y.width, y.channels, x->padded, 0, 0);
+        break;
+    case TC_OP_GATHER:
+        step->kind = TC_STEP_GATHER;
+        step->map = op->map;
+        step->sources = tc_few_map_sources(step->map, x);
+        if (!step->sources) return 0;
         break;
     default: /* element by element, in the shape that the tensor has */
         step->kind = rowwise ? TC_STEP_SOFTMAX : op->kind == TC_OP_RESCALE ? TC_STEP_RESCALE : TC_STEP_ACTIVATION;
@@ -241,6 +245,7 @@ void tc_few_destroy(tc_few *few) {
         tc_correlation_clear(&few->steps[i].g);
         free(few->steps[i].packed);
         free(few->steps[i].packed_bias);
+        free(few->steps[i].sources);
     }
     free(atomic_load(&few->memory));
     free(few->steps);
@@ -388,6 +393,7 @@ static void few_run(const tc_program *p, const tc_few *few, const tc_batch *batc
         case TC_STEP_DENSE: few_correlate(k, few, step, m, x, y); break;
         case TC_STEP_MAX_POOL2D:
         case TC_STEP_AVERAGE_POOL2D: few_pool_step(k, few, step, m, x, y); break;
+        case TC_STEP_GATHER: tc_few_apply_map(step->map, step->sources, m, x, y); break;
         default: few_elementwise(k, step, m, x, y);
         }
     }

@@ -127,6 +127,12 @@ static void elementwise_forward(const block *b, const tc_step *step, const tc_te
     }
 }
 
+static void gather_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
+    ptrdiff_t runs = y->width * y->channels / step->map->run;
+    for (ptrdiff_t row = 0; row < y->height; row++)
+        b->k->apply_map(step->map, row * runs, (row + 1) * runs, at(b, x->offset), tensor_row(b, y, row));
+}
+
 void tc_step_forward(const block *b, ptrdiff_t i) {
     const tc_step *step = &b->program->steps[i];
     const tc_tensor *x = &b->program->tensors[i], *y = x + 1;
@@ -142,6 +148,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     }
     case TC_STEP_MAX_POOL2D:
     case TC_STEP_AVERAGE_POOL2D: pool_forward(b, step, x, y); break;
+    case TC_STEP_GATHER: gather_forward(b, step, x, y); break;
     default: elementwise_forward(b, step, x, y);
     }
 }

@@ -166,6 +166,8 @@ typedef struct tc_kernels {
     void (*activation_backward)(int function, const float *parameters, const float *saved, const float *dy,
                                 float *dx, ptrdiff_t n);
     void (*scale)(const float *x, float *y, ptrdiff_t n, float scale, float offset);
+    /* Rows [first, last) of a map, each of `run` vectors: y overwritten, from its first. */
+    void (*apply_map)(const tc_map *map, ptrdiff_t first, ptrdiff_t last, const float *x, float *y);
     void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
                              int logarithm);

@@ -87,6 +87,10 @@ static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
         step->function = op->function;
         break;
     case TC_OP_DROPOUT: step->kind = TC_STEP_DROPOUT; break;
+    case TC_OP_GATHER:
+        step->kind = TC_STEP_GATHER;
+        step->map = op->map, step->map_transposed = op->map + 1;
+        break;
     default: step->kind = TC_STEP_RESCALE; break;
     }
     return taken;
@@ -163,6 +167,7 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count) {
         if (op->kind == TC_OP_CONV2D)
             p->flops += (double)step->z_rows * step->z_columns * step->forward.taps * op->out_channels;
         if (op->kind == TC_OP_DENSE) p->flops += (double)op->in_channels * op->out_channels;
+        if (op->kind == TC_OP_GATHER) p->flops += (double)op->map->starts[op->map->rows] * op->map->run;
     }
     free(kept);
     return status;
@@ -286,6 +291,11 @@ static int check(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
                  (op->out_height - 1) * op->stride_height - op->pad_top >= op->in_height ||
                  (op->out_width - 1) * op->stride_width - op->pad_left >= op->in_width))
                 return TC_ERROR_ARGUMENT;
+        } else if (op->kind == TC_OP_GATHER) {
+            const tc_map *map = op->map;
+            if (!map || map->run < 1 || op->in_channels % map->run || op->out_channels % map->run ||
+                !tc_map_fits(map, in / map->run, out / map->run))
+                return TC_ERROR_ARGUMENT;
         } else if (op->kind != TC_OP_DENSE && in != out) {
             return TC_ERROR_ARGUMENT;
         }
@@ -306,6 +316,23 @@ static int check(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
     return TC_OK;
 }
 
+/* Copies of the maps: *own becomes the operations, the gathers' naming those. */
+static int plan_maps(tc_program *p, const tc_op *ops, ptrdiff_t count, tc_op **own) {
+    *own = malloc(sizeof **own * (size_t)count);
+    p->maps = calloc((size_t)(2 * count), sizeof *p->maps);
+    if (!*own || !p->maps) return TC_ERROR_MEMORY;
+    memcpy(*own, ops, sizeof *ops * (size_t)count);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        if (ops[i].kind != TC_OP_GATHER) continue;
+        tc_map *map = &p->maps[p->map_count];
+        ptrdiff_t inputs = ops[i].in_height * ops[i].in_width * ops[i].in_channels / ops[i].map->run;
+        p->map_count += 2;
+        if (!tc_map_copy(ops[i].map, map) || !tc_map_transpose(map, inputs, map + 1)) return TC_ERROR_MEMORY;
+        (*own)[i].map = map;
+    }
+    return TC_OK;
+}
+
 int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
                       uint64_t seed, tc_program **program) {
     *program = NULL;
@@ -316,10 +343,13 @@ int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *wei
     p->kernels = tc_selected_kernels();
     p->seed = seed;
     ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * p->kernels->lanes;
-    status = plan_steps(p, ops, op_count);
+    tc_op *own = NULL;
+    status = plan_maps(p, ops, op_count, &own);
+    if (status == TC_OK) status = plan_steps(p, own, op_count);
     if (status == TC_OK) status = plan_weights(p, weights, weight_count);
     if (status == TC_OK) status = tc_single_create(p, &p->single);
-    if (status == TC_OK && !(p->few = tc_few_create(p, ops, op_count))) status = TC_ERROR_MEMORY;
+    if (status == TC_OK && !(p->few = tc_few_create(p, own, op_count))) status = TC_ERROR_MEMORY;
+    free(own);
     if (status != TC_OK) {
         tc_program_destroy(p);
         return status;
@@ -347,6 +377,8 @@ void tc_program_destroy(tc_program *p) {
         free(step->packed);
         free(step->packed_transposed);
     }
+    for (ptrdiff_t i = 0; i < p->map_count; i++) tc_map_clear(&p->maps[i]);
+    free(p->maps);
     tc_few_destroy(p->few);
     tc_single_destroy(p->single);
     tc_workspace_destroy(atomic_load(&p->workspace));

@@ -23,6 +23,7 @@ enum tc_step_kind {
     TC_STEP_SOFTMAX,
     TC_STEP_DROPOUT,
     TC_STEP_RESCALE,
+    TC_STEP_GATHER,
 };
 
 /* Tiles of a convolution's row that are pooled while they are still in L1. */
@@ -62,6 +63,8 @@ typedef struct tc_step {
     ptrdiff_t strip;                             /* rows of dz made and used at a time */
     float *packed, *packed_transposed;
 
+    const tc_map *map, *map_transposed; /* of a gather */
+
     int pooled;
     tc_pool pool;
     tc_chunk *chunks; /* of a convolution's row before its pool */
@@ -98,6 +101,9 @@ struct tc_program {
     ptrdiff_t gradient_points_offset, kernel_points_offset; /* dz and dw at the points */
     double flops; /* multiply-adds an image, forward */
 
+    tc_map *maps; /* of the gathers: a map and its transposed, by turns */
+    ptrdiff_t map_count;
+
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
     atomic_flag packing;
     tc_few *few;                         /* the plan for few images */
@@ -116,6 +122,13 @@ int tc_plan_conv2d(const tc_kernels *kernels, const tc_op *op, tc_step *step, co
 int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
 /* Frees what tc_plan_tiles and the offsets took. */
 void tc_correlation_clear(tc_correlation *geometry);
+
+/* map.c.  Whether a map takes `inputs` runs and names no run outside them. */
+int tc_map_fits(const tc_map *map, ptrdiff_t inputs, ptrdiff_t rows);
+/* A copy of a map of `inputs` runs, and the transposed map: of a gradient.  Returns 0 without memory. */
+int tc_map_copy(const tc_map *map, tc_map *copy);
+int tc_map_transpose(const tc_map *map, ptrdiff_t inputs, tc_map *transposed);
+void tc_map_clear(tc_map *map);
 
 enum {
     TC_STALE_FORWARD = 1,

@@ -36,6 +36,7 @@ enum tc_op_kind {
     TC_OP_DROPOUT,
     TC_OP_RESCALE,
     TC_OP_RESHAPE,
+    TC_OP_GATHER,
     TC_OP_COUNT,
 };
 
@@ -90,6 +91,15 @@ enum tc_optimizer {
 #define TC_MAX_PARAMETERS 4
 #define TC_MAX_STATES 2
 
+/* A constant linear map of values, taken in runs of `run` neighbours; sparse, row by row:
+ * y[o][r] = sum over k in [starts[o], starts[o + 1]) of factors[k] * x[indices[k]][r]. */
+typedef struct tc_map {
+    ptrdiff_t rows, run;         /* rows: runs of the output */
+    const int32_t *starts;       /* rows + 1, ascending from 0 */
+    const int32_t *indices;      /* runs of the input */
+    const float *factors;        /* or NULL for ones */
+} tc_map;
+
 /* One operation; what it means is told in tinyconv/engine/program.py. */
 typedef struct tc_op {
     int kind;
@@ -103,6 +113,7 @@ typedef struct tc_op {
     float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: rate */
     uint64_t stream;             /* dropout: the key of its random numbers */
     int kernel, bias;            /* weights, -1 for none */
+    const tc_map *map;           /* of a gather: the program makes a copy */
 } tc_op;
 
 /* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F). */

@@ -10,7 +10,7 @@ import numpy as np
 import oracles
 import pytest
 
-from tinyconv import engine
+from tinyconv import engine, maps
 from tinyconv.engine import reference
 from tinyconv.engine.program import Loss, ProgramBuilder
 
@@ -96,6 +96,23 @@ class Network(ProgramBuilder):
 
     def reshape(self, *shape):
         self.add("reshape", shape)
+        return self
+
+    def gather(self, rows, columns):
+        """Rows and columns of the output: two maps.Axis."""
+        shape = (len(rows.indices), len(columns.indices), self.shape[2])
+        self.add("gather", shape, **maps.of_image(rows, columns, self.shape))
+        return self
+
+    def gather_vector(self, indices):
+        """These values of a vector; zeros for negative indices."""
+        axis = maps.Axis(np.array(indices)[:, None], np.ones((len(indices), 1)))
+        width = int(np.prod(self.shape))
+        self.add("gather", (1, 1, len(indices)), **maps.of_image(maps.window(0, 1), axis, (1, width, 1)))
+        return self
+
+    def permute(self, *axes):
+        self.add("gather", tuple(self.shape[axis] for axis in axes), **maps.of_permutation(self.shape, axes))
         return self
 
     def flatten(self):

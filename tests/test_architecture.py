@@ -18,7 +18,7 @@ CSRC = ROOT / "csrc"
 # From the ground up.  A name stands for a module or for all modules of a folder; who
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
-    ("shapes",),
+    ("shapes", "maps"),
     ("utils", "progress", "sources", "interrupts"),
     ("engine.program",),
     ("engine",),

@@ -10,7 +10,7 @@ import operator
 from typing import Any
 
 __all__ = [
-    "MAX_SIZE", "check_integer", "check_shape", "clip_dilation", "clip_window", "conv2d_output_shape", "describe",
+    "DATA_FORMATS", "MAX_SIZE", "check_integer", "check_shape", "clip_dilation", "clip_window", "conv2d_output_shape", "describe",
     "dilated_size", "element_count", "pool2d_output_shape", "reshape_target", "same_padding",
     "standardize_data_format", "standardize_padding", "standardize_pair", "window_output_size",
     "window_padding",
@@ -21,6 +21,8 @@ Padding2D = tuple[tuple[int, int], tuple[int, int]]
 
 # No dimension of any tensor, window or stride is larger: products of two then fit 64 bits.
 MAX_SIZE = 2**31 - 1
+# Where the channels of an image stand.
+DATA_FORMATS = ("channels_last", "channels_first")
 
 
 def describe(value: Any) -> str:
@@ -70,13 +72,17 @@ def standardize_padding(value: Any, name: str = "padding") -> str:
     return padding
 
 
-def standardize_data_format(value: Any) -> str:
-    """Returns "channels_last", the only layout: activations are (height, width, channels)."""
+def standardize_data_format(value: Any, allowed: tuple[str, ...] = ("channels_last",)) -> str:
+    """Returns one of the `allowed` formats; None is "channels_last".
+
+    Activations of the engine are (height, width, channels): a layer that allows
+    "channels_first" permutes them.
+    """
     data_format = "channels_last" if value is None else value
-    if isinstance(data_format, str) and data_format.lower() == "channels_last":
-        return "channels_last"
+    if isinstance(data_format, str) and data_format.lower() in allowed:
+        return data_format.lower()
     raise ValueError(
-        f"Expected `data_format` to be None or 'channels_last'. "
+        f"Expected `data_format` to be None or {' or '.join(map(repr, allowed))}. "
         f"Received: data_format={describe(value)}"
     )
 

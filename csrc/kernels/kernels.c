@@ -13,6 +13,7 @@
 #include "filters_pool.h"
 #include "lanes.h"
 #include "losses.h"
+#include "map.h"
 #include "math.h"
 #include "metrics.h"
 #include "optimizers.h"
@@ -103,6 +104,7 @@ const tc_kernels NAME(TC_ISA) = {
     .activation = table_activation,
     .activation_backward = table_activation_backward,
     .scale = table_scale,
+    .apply_map = apply_map,
     .softmax = table_softmax,
     .softmax_backward = table_softmax_backward,
     .dropout = table_dropout,

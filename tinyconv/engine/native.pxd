@@ -13,6 +13,12 @@ cdef extern from "tinyconv.h" nogil:
         TC_MAX_PARAMETERS
         TC_MAX_STATES
 
+    ctypedef struct tc_map:
+        ptrdiff_t rows, run
+        const int32_t *starts
+        const int32_t *indices
+        const float *factors
+
     ctypedef struct tc_op:
         int kind
         ptrdiff_t in_height, in_width, in_channels
@@ -25,6 +31,7 @@ cdef extern from "tinyconv.h" nogil:
         float parameters[4]
         uint64_t stream
         int kernel, bias
+        const tc_map *map
 
     ctypedef struct tc_weight:
         float *values

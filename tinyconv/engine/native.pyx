@@ -63,6 +63,14 @@ cdef _fill_op(tc_op *to, op):
     to.bias = op.weights[1] if len(op.weights) > 1 else -1
 
 
+cdef _fill_map(tc_map *to, attributes):
+    to.rows = attributes["starts"].size - 1
+    to.run = attributes["run"]
+    to.starts = <const int32_t *>_address(attributes["starts"])
+    to.indices = <const int32_t *>_address(attributes["indices"])
+    to.factors = <const float *>_address(attributes["factors"])
+
+
 cdef class Executor:
     """Executes a program in C; `tinyconv.engine.reference.Executor` says what each method does."""
 
@@ -83,15 +91,20 @@ cdef class Executor:
         cdef Py_ssize_t i, count = len(program.ops), weight_count = len(program.weights)
         self.program = program
         cdef tc_op *ops = <tc_op *>calloc(count + 1, sizeof(tc_op))
+        cdef tc_map *maps = <tc_map *>calloc(count + 1, sizeof(tc_map))
         cdef tc_weight *weights = <tc_weight *>calloc(weight_count + 1, sizeof(tc_weight))
         self._pointers = <float **>calloc(weight_count * TC_MAX_STATES + 1, sizeof(float *))
-        if not ops or not weights or not self._pointers:
+        if not ops or not maps or not weights or not self._pointers:
             free(ops)
+            free(maps)
             free(weights)
             raise MemoryError()
         try:
             for i in range(count):
                 _fill_op(&ops[i], program.ops[i])
+                if program.ops[i].kind == "gather":
+                    _fill_map(&maps[i], program.ops[i].attributes)
+                    ops[i].map = &maps[i]
             if count == 0:
                 # The identity, so that a program without operations runs as any other.
                 identity = _program.Op("reshape", program.input_shape, program.output_shape)
@@ -104,6 +117,7 @@ cdef class Executor:
                                      <uint64_t>(program.seed & 0xFFFFFFFFFFFFFFFF), &self._handle))
         finally:
             free(ops)
+            free(maps)
             free(weights)
 
     def __dealloc__(self):

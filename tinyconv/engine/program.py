@@ -23,6 +23,12 @@ dropout             rate: float in [0, 1); stream: int, the key of its random
                     numbers; identity outside training
 rescale             scale, offset: float; y = x * scale + offset
 reshape             none; the values keep their row-major order
+gather              a constant linear map, by rows of sparse sums: starts, int32
+                    (rows + 1,); indices, int32; factors, float32 or None for
+                    ones; run, an int that divides the channels of input and
+                    output: with values taken in runs of so many, run o of y is
+                    the sum over k in [starts[o], starts[o + 1]) of factors[k]
+                    times run indices[k] of x (see tinyconv.maps)
 ==================  =========================================================
 """
 
@@ -43,6 +49,7 @@ Shape3 = tuple[int, int, int]
 # Operation kinds; the order is the numbering in csrc/tinyconv.h (a test holds them together).
 OP_KINDS = (
     "conv2d", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
+    "gather",
 )
 
 # Activation functions and the defaults of their parameters; the order is the

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinyconv.engine import reference_activations as activations
+from tinyconv.engine import reference_maps as maps
 from tinyconv.engine.program import Op, Program, random_bits, random_key
 
 __all__ = ["BACKWARD", "FORWARD", "Noise", "dropout_mask", "saved_values"]
@@ -255,9 +256,10 @@ def saved_values(program: Program, training: bool) -> int:
 FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.ndarray, Any]]] = {
     "conv2d": conv2d, "dense": dense, "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
     "activation": activation, "dropout": dropout, "rescale": rescale, "reshape": reshape,
+    "gather": maps.gather,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
     "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": dropout_backward,
-    "rescale": rescale_backward, "reshape": reshape_backward,
+    "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
 }

@@ -309,8 +309,30 @@ def _check_reshape(program: Program, i: int, op: Op) -> None:
         raise _refusal(i, op, "as many values out as in", f"shapes {op.input_shape} -> {op.output_shape}")
 
 
+def _check_gather(program: Program, i: int, op: Op) -> None:
+    a = op.attributes
+    run, starts, indices, factors = a["run"], a["starts"], a["indices"], a["factors"]
+    if run < 1 or op.input_shape[2] % run or op.output_shape[2] % run:
+        raise _refusal(i, op, "a run that divides the channels",
+                       f"run={run}, shapes {op.input_shape} -> {op.output_shape}")
+    for name, array, dtype in (("starts", starts, _IDS[0]), ("indices", indices, _IDS[0]),
+                               ("factors", factors, _FLOAT32)):
+        if array is None and name == "factors":
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1 or not array.flags.carray:
+            raise _refusal(i, op, f"{name} to be a C-contiguous {dtype} vector",
+                           f"{getattr(array, 'dtype', type(array).__name__)}")
+    rows, inputs = prod(op.output_shape) // run, prod(op.input_shape) // run
+    if starts.size != rows + 1 or starts[0] != 0 or starts[-1] != indices.size or np.any(starts[1:] < starts[:-1]) \
+            or (factors is not None and factors.size != indices.size):
+        raise _refusal(i, op, f"{rows + 1} ascending starts from 0 to the number of indices and factors",
+                       f"{starts.size} starts, {indices.size} indices")
+    if indices.size and (indices.min() < 0 or indices.max() >= inputs):
+        raise _refusal(i, op, f"indices in [0, {inputs})", f"indices from {indices.min()} to {indices.max()}")
+
+
 _CHECKS = {
     "conv2d": _check_conv2d, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
-    "reshape": _check_reshape,
+    "reshape": _check_reshape, "gather": _check_gather,
 }

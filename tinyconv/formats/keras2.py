@@ -40,6 +40,8 @@ _SHARED_INITIALIZERS = {
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "RandomNormal",
     "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros",
 }
+# Layers that TensorFlow.js lacks, or computes otherwise.
+_PRIVATE_CLASSES = {"CenterCrop", "Cropping1D", "Resizing", "UpSampling1D", "ZeroPadding1D"}
 # What a reader may meet when it hands a file's settings to a class.
 BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -95,7 +97,9 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
     if not config.get("keepdims", True):
         del config["keepdims"]
     # TensorFlow.js ignores most of these settings instead of refusing them.
-    if ("keepdims" in config or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
+    if (class_name in _PRIVATE_CLASSES or "keepdims" in config
+            or config.get("interpolation", "nearest") != "nearest"  # its pixels lie at corners, not at centres
+            or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
             or (class_name == "ELU" and config["alpha"] != 1)):
         private.append(f"{class_name} '{layer.name}'")
         class_name = PRIVATE + class_name

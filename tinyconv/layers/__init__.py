@@ -19,17 +19,33 @@ from tinyconv.layers.pooling import (
     MaxPooling2D,
 )
 from tinyconv.layers.preprocessing import Rescaling
+from tinyconv.layers.reshaping import (
+    CenterCrop,
+    Cropping1D,
+    Cropping2D,
+    Permute,
+    RepeatVector,
+    Resizing,
+    UpSampling1D,
+    UpSampling2D,
+    ZeroPadding1D,
+    ZeroPadding2D,
+)
 from tinyconv.shapes import describe
 from tinyconv.utils import serialize_object
 
 __all__ = [
-    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "Conv2D", "Convolution2D", "Dense", "Dropout",
-    "Flatten", "GlobalAveragePooling2D", "GlobalAvgPool2D", "GlobalMaxPool2D", "GlobalMaxPooling2D",
-    "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool2D", "MaxPooling2D", "ReLU", "Rescaling",
-    "Reshape", "Softmax", "Weight", "activation", "average_pooling2d", "avg_pool2d", "conv2d", "dense",
-    "deserialize", "dropout", "elu", "flatten", "get", "global_average_pooling2d", "global_avg_pool2d",
-    "global_max_pool2d", "global_max_pooling2d", "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d",
-    "max_pooling2d", "re_lu", "relu", "rescaling", "reshape", "serialize", "softmax",
+    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "CenterCrop", "Conv2D", "Convolution2D",
+    "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten", "GlobalAveragePooling2D",
+    "GlobalAvgPool2D", "GlobalMaxPool2D", "GlobalMaxPooling2D", "Input", "InputLayer", "Layer",
+    "LeakyReLU", "MaxPool2D", "MaxPooling2D", "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape",
+    "Resizing", "Softmax", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
+    "activation", "average_pooling2d", "avg_pool2d", "center_crop", "conv2d", "cropping1d",
+    "cropping2d", "dense", "deserialize", "dropout", "elu", "flatten", "get",
+    "global_average_pooling2d", "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d",
+    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu",
+    "relu", "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax",
+    "up_sampling1d", "up_sampling2d", "zero_padding1d", "zero_padding2d",
 ]
 
 # Keras' aliases.
@@ -56,12 +72,24 @@ re_lu = relu = ReLU
 rescaling = Rescaling
 reshape = Reshape
 softmax = Softmax
+center_crop = CenterCrop
+cropping1d = Cropping1D
+cropping2d = Cropping2D
+permute = Permute
+repeat_vector = RepeatVector
+resizing = Resizing
+up_sampling1d = UpSampling1D
+up_sampling2d = UpSampling2D
+zero_padding1d = ZeroPadding1D
+zero_padding2d = ZeroPadding2D
 
 # The closed table that a file's class names are looked up in.
 _CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Activation, AveragePooling2D, Conv2D, Dense, Dropout, ELU, Flatten, GlobalAveragePooling2D,
-                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D, ReLU, Rescaling, Reshape, Softmax)
+    for cls in (Activation, AveragePooling2D, CenterCrop, Conv2D, Cropping1D, Cropping2D, Dense,
+                Dropout, ELU, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
+                LeakyReLU, MaxPooling2D, Permute, ReLU, RepeatVector, Rescaling, Reshape, Resizing,
+                Softmax, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,

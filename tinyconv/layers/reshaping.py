@@ -1,0 +1,439 @@
+"""Layers that move pixels: padding, cropping, repeating, resizing, permuting.
+
+Each of them is a constant linear map of an image (`tinyconv.maps`), one "gather" operation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinyconv import maps, shapes
+from tinyconv.engine.program import ProgramBuilder, as_image_shape
+from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.layout import (
+    add_permutation,
+    channels_first,
+    channels_last,
+    from_channels_last,
+    to_channels_last,
+)
+from tinyconv.maps import Axis
+from tinyconv.shapes import describe
+from tinyconv.utils import check_flag, check_number
+
+__all__ = [
+    "CenterCrop", "Cropping1D", "Cropping2D", "Permute", "RepeatVector", "Resizing", "UpSampling1D", "UpSampling2D",
+    "ZeroPadding1D", "ZeroPadding2D",
+]
+
+Pair = tuple[int, int]
+
+
+class _ImageMap(Layer):
+    """Base of the layers whose output's rows and columns come from those of the input.
+
+    A subclass says how (`axes`); a sequence (steps, channels) is an image of one row.
+    """
+
+    dimensions = 2
+    data_format = "channels_last"
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """The rows and the columns of the output."""
+        return maps.window(0, height), maps.window(0, width)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        """Height and width of the output; raises ValueError where the input is too small."""
+        return height, width
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != self.dimensions + 1:
+            size = "height, width" if self.dimensions == 2 else "steps"
+            first = self.data_format == "channels_first"
+            expected = f"(channels, {size})" if first else f"({size}, channels)"
+            raise ValueError(f"Expected an input of shape {expected}. Received: input_shape={input_shape}")
+        image = as_image_shape(channels_last(input_shape, self.data_format))
+        output = (*self.output_size(*image[:2]), image[2])
+        return channels_first(output[2 - self.dimensions:], self.data_format)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        image = as_image_shape(channels_last(self.input_shape, self.data_format))
+        output = as_image_shape(channels_last(self.output_shape, self.data_format))
+        rows, columns = self.axes(*image[:2])
+        attributes = maps.of_image(rows, columns, image)
+        to_channels_last(builder, self.input_shape, self.data_format, self.name)
+        builder.add("gather", output, layer=self.name, **attributes)
+        from_channels_last(builder, self.output_shape, self.data_format, self.name)
+
+
+class ZeroPadding2D(_ImageMap):
+    """Rows and columns of zeros around an image.
+
+    Args:
+        padding: An integer: so many on every side; two integers: above and below, left and right; or
+            two pairs, ((top, bottom), (left, right)). Defaults to (1, 1).
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+
+    Input shape: (height, width, channels), or (channels, height, width) with "channels_first".
+    Output shape: the same with the padding added.
+    """
+
+    def __init__(self, padding: Any = (1, 1), data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.padding = _margins2d(padding, "padding")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return height + sum(self.padding[0]), width + sum(self.padding[1])
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        rows, columns = self.output_size(height, width)
+        return maps.window(-self.padding[0][0], rows), maps.window(-self.padding[1][0], columns)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": [list(pair) for pair in self.padding],
+                "data_format": self.data_format}
+
+
+class ZeroPadding1D(_ImageMap):
+    """Zeros before and after a sequence.
+
+    Args:
+        padding: An integer: so many at both ends; or (before, after). Defaults to 1.
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+
+    Input shape: (steps, channels), or (channels, steps) with "channels_first".
+    Output shape: the same with the padding added.
+    """
+
+    dimensions = 1
+
+    def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.padding = _margins(padding, "padding")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return height, width + sum(self.padding)
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return maps.window(0, height), maps.window(-self.padding[0], width + sum(self.padding))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": list(self.padding), "data_format": self.data_format}
+
+
+class Cropping2D(_ImageMap):
+    """Cuts rows and columns off an image.
+
+    Args:
+        cropping: An integer: so many on every side; two integers: above and below, left and right;
+            or two pairs, ((top, bottom), (left, right)). Defaults to ((0, 0), (0, 0)).
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+
+    Input shape: (height, width, channels), or (channels, height, width) with "channels_first".
+    Output shape: what is left of it.
+
+    Raises:
+        ValueError: If nothing is left.
+    """
+
+    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cropping = _margins2d(cropping, "cropping")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return _left(height, self.cropping[0]), _left(width, self.cropping[1])
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        rows, columns = self.output_size(height, width)
+        return maps.window(self.cropping[0][0], rows), maps.window(self.cropping[1][0], columns)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "cropping": [list(pair) for pair in self.cropping],
+                "data_format": self.data_format}
+
+
+class Cropping1D(_ImageMap):
+    """Cuts steps off both ends of a sequence.
+
+    Args:
+        cropping: An integer: so many at both ends; or (before, after). Defaults to (1, 1).
+
+    Input shape: (steps, channels). Output shape: what is left of it.
+
+    Raises:
+        ValueError: If nothing is left.
+    """
+
+    dimensions = 1
+
+    def __init__(self, cropping: Any = (1, 1), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cropping = _margins(cropping, "cropping")
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return height, _left(width, self.cropping)
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return maps.window(0, height), maps.window(self.cropping[0], _left(width, self.cropping))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "cropping": list(self.cropping)}
+
+
+class UpSampling2D(_ImageMap):
+    """Enlarges an image by whole factors.
+
+    Args:
+        size: Factors of height and width, an integer or two. Defaults to (2, 2).
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+        interpolation: "nearest" (pixels are repeated), "bilinear", "bicubic", "lanczos3" or
+            "lanczos5". Defaults to "nearest".
+
+    Input shape: (height, width, channels), or (channels, height, width) with "channels_first".
+    Output shape: the same, enlarged.
+    """
+
+    def __init__(self, size: Any = (2, 2), data_format: str | None = None, interpolation: str = "nearest",
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = shapes.standardize_pair(size, "size")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+        self.interpolation = _check_interpolation(interpolation)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return height * self.size[0], width * self.size[1]
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        rows, columns = self.output_size(height, width)
+        return maps.resize(height, rows, self.interpolation), maps.resize(width, columns, self.interpolation)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": list(self.size), "data_format": self.data_format,
+                "interpolation": self.interpolation}
+
+
+class UpSampling1D(_ImageMap):
+    """Repeats every step of a sequence.
+
+    Args:
+        size: How many times. Defaults to 2.
+
+    Input shape: (steps, channels). Output shape: (steps * size, channels).
+    """
+
+    dimensions = 1
+
+    def __init__(self, size: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = shapes.check_integer(size, "size")
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return height, width * self.size
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        return maps.window(0, height), maps.resize(width, width * self.size, "nearest")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+class Resizing(_ImageMap):
+    """Resizes an image to a given height and width.
+
+    Args:
+        height: Height of the output.
+        width: Width of the output.
+        interpolation: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5". Defaults to "bilinear".
+        crop_to_aspect_ratio: Whether to cut the image first, about its middle, to the output's
+            aspect ratio. Defaults to False.
+        pad_to_aspect_ratio: Whether to pad it first, with zeros, to that ratio. Defaults to False.
+        fill_mode: "constant".
+        fill_value: 0.
+        antialias: Whether shrinking averages over more pixels. Defaults to False.
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+
+    Input shape: (any height, any width, channels), or channels first. Output shape:
+    (height, width, channels), or channels first.
+    """
+
+    def __init__(self, height: int, width: int, interpolation: str = "bilinear", crop_to_aspect_ratio: bool = False,
+                 pad_to_aspect_ratio: bool = False, fill_mode: str = "constant", fill_value: float = 0.0,
+                 antialias: bool = False, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.height = shapes.check_integer(height, "height")
+        self.width = shapes.check_integer(width, "width")
+        self.interpolation = _check_interpolation(interpolation)
+        self.crop_to_aspect_ratio = check_flag(crop_to_aspect_ratio, "crop_to_aspect_ratio")
+        self.pad_to_aspect_ratio = check_flag(pad_to_aspect_ratio, "pad_to_aspect_ratio")
+        if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
+            raise ValueError("Expected one of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`. Received: both")
+        if fill_mode != "constant":
+            raise ValueError(f"Expected `fill_mode` to be 'constant'. Received: fill_mode={describe(fill_mode)}")
+        if check_number(fill_value, "fill_value"):
+            raise ValueError(f"Expected `fill_value` to be 0. Received: fill_value={describe(fill_value)}")
+        self.antialias = check_flag(antialias, "antialias")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return self.height, self.width
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        # What is resized: [start, start + size) of each axis, beyond the image where it is padded.
+        start, size = [0, 0], [height, width]
+        if self.crop_to_aspect_ratio:
+            size = list(_largest_box(height, width, self.height, self.width))
+            start = [(height - size[0]) // 2, (width - size[1]) // 2]
+        elif self.pad_to_aspect_ratio:
+            margin = [(max(0, width * self.height // self.width - height)) // 2,
+                      (max(0, height * self.width // self.height - width)) // 2]
+            if margin[0]:
+                margin[1] = 0
+            start = [-margin[0], -margin[1]]
+            size = [height + 2 * margin[0], width + 2 * margin[1]]
+        rows, columns = (maps.shifted(maps.resize(own, wanted, self.interpolation, self.antialias), first)
+                         for own, wanted, first in zip(size, (self.height, self.width), start, strict=True))
+        return rows, columns
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width,
+                "interpolation": self.interpolation, "crop_to_aspect_ratio": self.crop_to_aspect_ratio,
+                "pad_to_aspect_ratio": self.pad_to_aspect_ratio, "fill_mode": "constant", "fill_value": 0.0,
+                "antialias": self.antialias, "data_format": self.data_format}
+
+
+class CenterCrop(_ImageMap):
+    """The middle of an image; one that is too small is cut to the aspect ratio and enlarged.
+
+    Args:
+        height: Height of the output.
+        width: Width of the output.
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+
+    Input shape: (any height, any width, channels), or channels first. Output shape:
+    (height, width, channels), or channels first.
+    """
+
+    def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.height = shapes.check_integer(height, "height")
+        self.width = shapes.check_integer(width, "width")
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def output_size(self, height: int, width: int) -> Pair:
+        return self.height, self.width
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        if height >= self.height and width >= self.width:
+            return (maps.window((height - self.height) // 2, self.height),
+                    maps.window((width - self.width) // 2, self.width))
+        box = _largest_box(height, width, self.height, self.width)
+        return (maps.shifted(maps.resize(box[0], self.height), (height - box[0]) // 2),
+                maps.shifted(maps.resize(box[1], self.width), (width - box[1]) // 2))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width, "data_format": self.data_format}
+
+
+class Permute(Layer):
+    """Permutes the axes of a sample.
+
+    Args:
+        dims: The axes of the input, counted from 1, in the order of the output: (2, 1) turns a
+            matrix around.
+
+    Input shape: any of as many dimensions. Output shape: the input's, permuted.
+    """
+
+    def __init__(self, dims: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(dims, (tuple, list)) or sorted(map(str, dims)) != [
+                str(i + 1) for i in range(len(dims))] or not 1 <= len(dims) <= 3:
+            raise ValueError(f"Expected `dims` to be 1 to 3 axes from 1 on, each once. Received: dims={describe(dims)}")
+        self.dims = tuple(shapes.check_integer(axis, "dims") for axis in dims)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != len(self.dims):
+            raise ValueError(f"Expected an input of {len(self.dims)} dimensions. Received: input_shape={input_shape}")
+        return tuple(input_shape[axis - 1] for axis in self.dims)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        if self.dims != tuple(range(1, len(self.dims) + 1)):
+            add_permutation(builder, self.input_shape, tuple(axis - 1 for axis in self.dims), self.name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dims": list(self.dims)}
+
+
+class RepeatVector(Layer):
+    """A vector, n times in a row.
+
+    Args:
+        n: How many times.
+
+    Input shape: (features,). Output shape: (n, features).
+    """
+
+    def __init__(self, n: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n = shapes.check_integer(n, "n")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ValueError(f"Expected an input of shape (features,). Received: input_shape={input_shape}")
+        return (self.n, *input_shape)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        attributes = maps.of_image(maps.window(0, 1), maps.repeat(1, self.n), (1, 1, self.input_shape[0]))
+        builder.add("gather", as_image_shape(self.output_shape), layer=self.name, **attributes)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "n": self.n}
+
+
+# --- arguments ---
+
+
+def _margins(value: Any, name: str) -> Pair:
+    """(before, after) from an integer or two."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    try:
+        before, after = (shapes.check_integer(size, name, minimum=0) for size in pair)
+    except ValueError:
+        raise ValueError(f"Expected `{name}` to be a non-negative integer or 2 of them. "
+                         f"Received: {name}={describe(value)}") from None
+    return before, after
+
+
+def _margins2d(value: Any, name: str) -> tuple[Pair, Pair]:
+    """((top, bottom), (left, right)) from an integer, two, or two pairs."""
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    try:
+        vertical, horizontal = (_margins(margin, name) for margin in pair)
+    except ValueError:
+        raise ValueError(f"Expected `{name}` to be a non-negative integer, 2 of them, or 2 pairs of them. "
+                         f"Received: {name}={describe(value)}") from None
+    return vertical, horizontal
+
+
+def _left(size: int, cropping: Pair) -> int:
+    if sum(cropping) >= size:
+        raise ValueError(f"Expected `cropping` to leave something of {size}. Received: cropping={cropping}")
+    return size - sum(cropping)
+
+
+def _check_interpolation(value: Any) -> str:
+    name = value.lower() if isinstance(value, str) else value
+    if name not in maps.INTERPOLATIONS:
+        raise ValueError(f"Expected `interpolation` to be one of {maps.INTERPOLATIONS}. "
+                         f"Received: interpolation={describe(value)}")
+    return name
+
+
+def _largest_box(height: int, width: int, rows: int, columns: int) -> Pair:
+    """The largest part of an image that has the aspect ratio of rows : columns."""
+    return (max(1, min(height, math.floor(width * rows / columns))),
+            max(1, min(width, math.floor(height * columns / rows))))
