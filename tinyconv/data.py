@@ -145,7 +145,7 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
         return targets.reshape(len(y), *expected)
     _check_finite(y, name)
     classes = output_shape[-1]
-    if y.size and (y.min() < 0 or y.max() >= classes):
+    if y.size and (np.minimum.reduce(y, axis=None) < 0 or np.maximum.reduce(y, axis=None) >= classes):
         raise ValueError(f"Expected {name} to hold class ids from 0 to {classes - 1}. "
                          f"Received: values from {y.min()} to {y.max()}")
     if y.dtype.kind == "f" and (y != np.floor(y)).any():

@@ -64,7 +64,8 @@ class Objective:
 
     def results(self, sums: np.ndarray, samples: int) -> dict[str, float]:
         """Means over the samples: the loss, then the metrics in the order of `compile`."""
-        means = iter((sums / max(1, samples)).tolist())
+        count = max(1, samples)
+        means = iter([value / count for value in sums.tolist()])
         others = iter(self.others)
         values = [next(means)]
         values += [next(means) if counted else float(next(others).result()) for counted in self._is_counted]

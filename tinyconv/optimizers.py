@@ -122,8 +122,8 @@ class Optimizer:
                 f"Expected `trainable` to have {len(weights)} entries. Received: {len(trainable)} entries"
             )
         count = OPTIMIZERS[self.kind][1]
-        same = [_place(array) for array in self._weights] == [_place(array) for array in weights]
-        if not same:
+        known = self._weights
+        if len(known) != len(weights) or not all(map(_same_place, known, weights)):
             self.iterations, self.state = 0, [[] for _ in weights]
         for index, (weight, trains) in enumerate(zip(weights, trainable, strict=True)):
             if trains and len(self.state[index]) != count:
@@ -239,8 +239,10 @@ class Adam(Optimizer):
         return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
-def _place(array: np.ndarray) -> tuple[int, tuple[int, ...]]:
-    return array.__array_interface__["data"][0], array.shape
+def _same_place(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays are the same numbers in memory."""
+    return one is other or (one.shape == other.shape
+                            and one.__array_interface__["data"] == other.__array_interface__["data"])
 
 
 # Keras' names and TensorFlow.js' factories.

@@ -131,7 +131,8 @@ static void correlate_filters(const tc_correlation *g, ptrdiff_t a, const float 
     while (i1 > i0 && row + g->rows[i1 - 1].position >= g->x_rows) i1--;
     const tc_tile *whole = g->tiles;
     filters_tile_args args = {.runs = whole->runs + i0 * whole->runs_per_row,
-                              .run_count = (i1 - i0) * whole->runs_per_row, .pixel = g->column_step * g->x_column_stride, .relu = relu,
+                              .run_count = (i1 - i0) * whole->runs_per_row,
+                              .pixel = g->column_step * g->x_column_stride, .relu = relu,
                               .y_pixel = g->y_column_stride};
     const float *x_row = x + g->x_start + row * g->x_row_stride;
     for (ptrdiff_t f = 0; f < g->y_channels;) {
