@@ -28,7 +28,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("models",),
-    ("ops", "config", "datasets", "formats"),
+    ("ops", "config", "datasets", "formats", "sklearn"),
     ("__init__",),
     ("bench",),
     ("cli", "__main__"),
