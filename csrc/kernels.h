@@ -83,14 +83,14 @@ typedef struct tc_weight_gradient {
     ptrdiff_t kernel_rows, kernel_columns, row_step, column_step, row_dilation, column_dilation, pad_top;
 } tc_weight_gradient;
 
-/* dw[t][f] += sum over images, rows, columns of x[image][row][column][t] * dz[...][f]; all in
- * floats, filters a multiple of `narrow`, the taps of a pixel contiguous. */
+/* dw[i][t][f] += sum over images, rows, columns of x[image][row][column][i][t] * dz[...][f]; all
+ * in floats, filters a multiple of `narrow`, the taps t of a pixel and kernel row i contiguous. */
 typedef struct tc_outer_sum {
     const float *x, *dz; /* of the first pixel */
-    ptrdiff_t images, rows, columns, taps, filters;
-    ptrdiff_t x_image, x_row, x_pixel, dz_image, dz_row, dz_pixel;
+    ptrdiff_t images, rows, columns, kernel_rows, taps, filters;
+    ptrdiff_t x_image, x_row, x_pixel, x_kernel_row, dz_image, dz_row, dz_pixel;
     float *dw;
-    ptrdiff_t dw_row;
+    ptrdiff_t dw_row; /* from tap to tap; kernel rows follow each other */
 } tc_outer_sum;
 
 /* A loss of one block; see kernels/losses.h for the fields' meaning. */

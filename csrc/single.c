@@ -13,6 +13,8 @@
 #define FILTERS 32
 /* Floats of dz, of that many filters, that stay in L1 while the taps pass over them. */
 #define STRIP_FLOATS (6 * 1024)
+/* Taps of a kernel row that are too few for a tile of their own. */
+#define STACKED_TAPS 6
 /* Independent pieces that a call is cut into, for threads to share, whatever their number. */
 #define PIECES 16
 /* Of a block of images that stays in L2. */
@@ -37,8 +39,10 @@ struct tc_single {
     direction forward, backward;
     float *turned; /* the transposed kernel, on its way to backward's packed one */
     int relu;
-    /* The gradient of the kernel.  joined: a row's taps are one stretch of x. */
-    int joined;
+    /* The gradient of the kernel.  joined: a kernel row's taps are one stretch of x; stacked:
+     * all kernel rows at once, of images with rows of zeros above and below. */
+    int joined, stacked;
+    ptrdiff_t above, below;
     ptrdiff_t padded, group, strip;
     _Atomic(single_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
@@ -115,7 +119,13 @@ int tc_single_create(const tc_program *p, tc_single **single) {
     }
     const tc_weight_gradient *g = &step->gradient;
     int margins = x->left || x->right;
-    s->joined = g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 12));
+    s->joined = g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 32));
+    s->stacked = s->joined && g->kernel_rows > 1 && g->kernel_columns * g->x_channels <= STACKED_TAPS;
+    if (s->stacked) {
+        s->above = g->pad_top;
+        s->below = tc_max(0, (step->z_rows - 1) * g->row_step + (g->kernel_rows - 1) * g->row_dilation - g->pad_top -
+                                 (g->x_rows - 1));
+    }
     s->padded = round_up(step->outputs, narrow);
     ptrdiff_t pixels = step->z_rows * step->z_columns, most = STRIP_FLOATS / smaller(FILTERS, s->padded);
     ptrdiff_t strips = smaller((pixels + most - 1) / most, step->z_rows);
@@ -300,14 +310,15 @@ static void gradient_strip(const tc_kernels *k, const tc_step *step, const tc_si
                            ptrdiff_t first, ptrdiff_t last, ptrdiff_t f, ptrdiff_t width, float *dw) {
     const tc_weight_gradient *g = &step->gradient;
     ptrdiff_t stretches = s->joined ? 1 : g->kernel_columns, taps = g->x_channels * g->kernel_columns / stretches;
-    tc_outer_sum sum = {.images = t->images, .taps = taps, .filters = width, .x_image = t->x_image,
+    ptrdiff_t stacked = s->stacked ? g->kernel_rows : 1;
+    tc_outer_sum sum = {.images = t->images, .kernel_rows = stacked, .taps = taps, .filters = width, .x_image = t->x_image,
                         .x_row = g->row_step * t->x_row, .x_pixel = g->column_step * g->x_channels,
-                        .dz_image = t->dz_image, .dz_row = t->dz_row, .dz_pixel = s->padded, .dw_row = s->padded};
+                        .x_kernel_row = g->row_dilation * t->x_row, .dz_image = t->dz_image, .dz_row = t->dz_row, .dz_pixel = s->padded, .dw_row = s->padded};
     ptrdiff_t left = s->joined ? 0 : step->forward.x_start / g->x_channels - g->x_start / g->x_channels;
-    for (ptrdiff_t i = 0; i < g->kernel_rows; i++) {
+    for (ptrdiff_t i = 0; i < g->kernel_rows; i += stacked) {
         ptrdiff_t shift = i * g->row_dilation - g->pad_top, a0 = first, a1 = last;
-        while (a0 < a1 && a0 * g->row_step + shift < 0) a0++;
-        while (a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
+        while (!s->stacked && a0 < a1 && a0 * g->row_step + shift < 0) a0++;
+        while (!s->stacked && a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
         sum.rows = a1 - a0;
         for (ptrdiff_t j = 0; j < stretches && sum.rows; j++) {
             ptrdiff_t at = j * g->column_dilation - left, b0 = 0, b1 = g->dz_columns;
@@ -324,6 +335,12 @@ static void gradient_strip(const tc_kernels *k, const tc_step *step, const tc_si
     }
 }
 
+/* Floats of an image with zeros around it. */
+static ptrdiff_t copied_image(const tc_program *p) {
+    const tc_tensor *x = p->tensors;
+    return (p->single->above + x->height + p->single->below) * x->row_stride;
+}
+
 /* Filters [f, f + width) of dw, summed over images [from, to). */
 static void gradient_piece(const tc_program *p, const float *x, const float *dy, ptrdiff_t from, ptrdiff_t to,
                            ptrdiff_t f, ptrdiff_t width, float *memory, float *dw) {
@@ -332,20 +349,25 @@ static void gradient_piece(const tc_program *p, const float *x, const float *dy,
     const tc_tensor *input = p->tensors;
     ptrdiff_t columns = step->z_columns, filters = step->outputs, values = input->width * input->channels;
     ptrdiff_t x_image = input->height * values, dy_image = step->z_rows * columns * filters;
-    int copy_x = s->joined && (input->left || input->right);
+    int copy_x = s->joined && (input->left || input->right || s->above || s->below);
     stretch t = {.x_image = x_image, .x_row = values, .dz_image = dy_image, .dz_row = columns * filters};
-    if (copy_x) t.x_row = input->row_stride, t.x_image = input->size;
+    if (copy_x) t.x_row = input->row_stride, t.x_image = copied_image(p);
     if (s->padded != filters) t.dz_row = columns * s->padded, t.dz_image = step->z_rows * t.dz_row;
     for (ptrdiff_t image = from; image < to; image += s->group) {
         t.images = smaller(s->group, to - image);
         t.x = x + image * x_image, t.dz = dy + image * dy_image;
         if (copy_x) {
-            copy_rows(t.x, t.images * input->height, values, input->left * input->channels,
-                      input->right * input->channels, memory);
-            t.x = memory;
+            for (ptrdiff_t i = 0; i < t.images; i++) {
+                float *to = memory + i * t.x_image, *end = to + t.x_image;
+                memset(to, 0, sizeof *to * (size_t)(s->above * t.x_row));
+                copy_rows(t.x + i * x_image, input->height, values, input->left * input->channels,
+                          input->right * input->channels, to + s->above * t.x_row);
+                memset(end - s->below * t.x_row, 0, sizeof *to * (size_t)(s->below * t.x_row));
+            }
+            t.x = memory + s->above * t.x_row;
         }
         if (s->padded != filters) {
-            float *dz = memory + s->group * input->size;
+            float *dz = memory + s->group * copied_image(p);
             copy_rows(t.dz, t.images * step->z_rows * columns, filters, 0, s->padded - filters, dz);
             t.dz = dz;
         }
@@ -364,7 +386,7 @@ int tc_single_backward_kernel(const tc_program *p, const float *x, const float *
     ptrdiff_t slots = smaller(smaller((PIECES + blocks - 1) / blocks, groups),
                               tc_max(1, SLOT_BYTES / (count * (ptrdiff_t)sizeof(float))));
     int direct = slots == 1 && !accumulate && s->padded == filters;
-    ptrdiff_t size = round_up(s->group * (p->tensors[0].size + step->z_rows * step->z_columns * s->padded), 16);
+    ptrdiff_t size = round_up(s->group * (copied_image(p) + step->z_rows * step->z_columns * s->padded), 16);
     int threads = tc_threads_for(p->flops * (double)n, slots * blocks);
     single_memory *m = memory_take(s, (size_t)(size * threads + (direct ? 0 : slots * count)));
     if (!m) return TC_ERROR_MEMORY;

@@ -107,20 +107,30 @@ ALWAYS_INLINE ptrdiff_t filters_next(ptrdiff_t left, int *vectors, filters_tile_
     return *vectors * NARROW;
 }
 
+#define PACKED_TAPS 64
+
 static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, int copies,
                          float *packed, float *packed_bias) {
     ptrdiff_t padded = (filters + NARROW - 1) / NARROW * NARROW;
     for (ptrdiff_t f = 0; f < padded * copies; f++)
         packed_bias[f] = bias && f / copies < filters ? bias[f / copies] : 0.0f;
-    for (ptrdiff_t f = 0; f < padded;) {
-        int vectors;
-        filters_tile_function *const *tiles;
-        ptrdiff_t width = filters_next(padded - f, &vectors, &tiles);
-        for (ptrdiff_t t = 0; t < taps; t++)
-            for (ptrdiff_t k = 0; k < width * copies; k++)
-                *packed++ = f + k / copies < filters ? kernel[t * filters + f + k / copies] : 0.0f;
-        f += width;
-    }
+    /* Some taps at a time, so that large kernels are read in their order. */
+    for (ptrdiff_t first = 0; first < taps; first += PACKED_TAPS)
+        for (ptrdiff_t f = 0; f < padded;) {
+            int vectors;
+            filters_tile_function *const *tiles;
+            ptrdiff_t width = filters_next(padded - f, &vectors, &tiles);
+            ptrdiff_t last = first + PACKED_TAPS < taps ? first + PACKED_TAPS : taps;
+            float *to = packed + (f * taps + first * width) * copies;
+            const float *from = kernel + first * filters + f;
+            for (ptrdiff_t t = first; t < last; t++, from += filters, to += width * copies) {
+                if (copies == 1 && f + width <= filters)
+                    memcpy(to, from, sizeof *to * (size_t)width);
+                else
+                    for (ptrdiff_t k = 0; k < width * copies; k++) to[k] = f + k / copies < filters ? from[k / copies] : 0.0f;
+            }
+            f += width;
+        }
 }
 
 static void correlate_filters(const tc_correlation *g, ptrdiff_t a, const float *x, const float *packed,

@@ -14,6 +14,12 @@
 #include "filters.h"
 #include "lanes.h"
 
+/* Kernel rows of few taps share a tile, for enough sums to hide a multiply-add's latency. */
+#define ROW_TILES(X) \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) \
+    X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) \
+    X(3, 1) X(3, 2) X(3, 3) X(3, 4)
+
 typedef void outer_tile_function(const tc_outer_sum *, const float *x, const float *dz, float *dw);
 
 #if LANES == 16
@@ -24,37 +30,63 @@ typedef void outer_tile_function(const tc_outer_sum *, const float *x, const flo
 #include "filters_gradient_tile.h"
 #undef WIDTH
 #define outer_tiles_narrow outer_tiles_8
+#define outer_rows_narrow outer_rows_8
 #elif LANES == 8
 #define WIDTH 8
 #include "filters_gradient_tile.h"
 #undef WIDTH
 #define outer_tiles_narrow outer_tiles_8
+#define outer_rows_narrow outer_rows_8
 #else
 #define WIDTH 4
 #include "filters_gradient_tile.h"
 #undef WIDTH
 #define outer_tiles_narrow outer_tiles_4
+#define outer_rows_narrow outer_rows_4
 #endif
 
-static void outer_sum(const tc_outer_sum *s) {
-    for (ptrdiff_t f = 0; f < s->filters;) {
-        ptrdiff_t left = s->filters - f;
-        int wide = LANES == 16 && left >= 16;
-        ptrdiff_t width = wide ? 16 : NARROW;
-        int vectors = left >= 2 * width ? 2 : 1;
+/* Few taps, of all kernel rows, by one vector of filters. */
+static ptrdiff_t outer_sum_rows(const tc_outer_sum *s, ptrdiff_t f) {
 #if LANES == 16
-        outer_tile_function *const *functions = wide ? outer_tiles_16[vectors] : outer_tiles_narrow[vectors];
+    int wide = s->filters - f >= 16;
+    outer_tile_function *const(*functions)[7] = wide ? outer_rows_16 : outer_rows_narrow;
 #else
-        outer_tile_function *const *functions = outer_tiles_narrow[vectors];
+    const int wide = 0;
+    outer_tile_function *const(*functions)[7] = outer_rows_narrow;
 #endif
-        ptrdiff_t widest = filter_tile_pixels[vectors], tiles = (s->taps + widest - 1) / widest;
+    ptrdiff_t widest = s->taps > 4 ? 2 : 3, tiles = (s->kernel_rows + widest - 1) / widest;
+    for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
+        ptrdiff_t count = (s->kernel_rows - i + (tiles - tile) - 1) / (tiles - tile);
+        functions[count][s->taps](s, s->x + i * s->x_kernel_row, s->dz + f, s->dw + i * s->taps * s->dw_row + f);
+        i += count;
+    }
+    return wide ? 16 : NARROW;
+}
+
+/* The taps of every kernel row by one or two vectors of filters. */
+static ptrdiff_t outer_sum_taps(const tc_outer_sum *s, ptrdiff_t f) {
+    ptrdiff_t left = s->filters - f;
+    int wide = LANES == 16 && left >= 16;
+    ptrdiff_t width = wide ? 16 : NARROW;
+    int vectors = left >= 2 * width ? 2 : 1;
+#if LANES == 16
+    outer_tile_function *const *functions = wide ? outer_tiles_16[vectors] : outer_tiles_narrow[vectors];
+#else
+    outer_tile_function *const *functions = outer_tiles_narrow[vectors];
+#endif
+    ptrdiff_t widest = filter_tile_pixels[vectors], tiles = (s->taps + widest - 1) / widest;
+    for (ptrdiff_t i = 0; i < s->kernel_rows; i++)
         for (ptrdiff_t tile = 0, t = 0; tile < tiles; tile++) {
             ptrdiff_t count = (s->taps - t + (tiles - tile) - 1) / (tiles - tile);
-            functions[count](s, s->x + t, s->dz + f, s->dw + t * s->dw_row + f);
+            functions[count](s, s->x + i * s->x_kernel_row + t, s->dz + f, s->dw + (i * s->taps + t) * s->dw_row + f);
             t += count;
         }
-        f += vectors * width;
-    }
+    return vectors * width;
+}
+
+static void outer_sum(const tc_outer_sum *s) {
+    for (ptrdiff_t f = 0; f < s->filters;)
+        f += s->kernel_rows > 1 && s->taps <= 6 ? outer_sum_rows(s, f) : outer_sum_taps(s, f);
 }
 
 /* kernel (KH, KW, C, F) -> turned (KH, KW, F, C), the columns in reverse order; overwritten. */
