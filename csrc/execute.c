@@ -4,7 +4,7 @@
  * into slots.  A slot is the unit of work: one thread takes it, runs each of its
  * blocks forward and backward while the block's activations are in the cache, and
  * adds the gradients up in the slot's own buffer.  Then all threads share out the
- * weights, and each adds up the slots of its share, in their order, and updates it.
+ * weights (update.c).
  * How a batch is cut depends on the batch alone, so the result does not depend on
  * how many threads there are or which takes what. */
 #include <stdlib.h>
@@ -15,13 +15,12 @@
 #include "few.h"
 #include "single.h"
 #include "threads.h"
+#include "update.h"
 
 /* More slots let more threads share a batch; each costs a pass over the gradients. */
 #define TRAINING_SLOTS 32
 #define SLOT_BYTES ((ptrdiff_t)64 << 20)
 #define INFERENCE_SLOTS 256
-/* Weights in a share of the update. */
-#define SHARE 2048
 
 struct tc_workspace {
     float *memory; /* aligned to a vector */
@@ -29,6 +28,7 @@ struct tc_workspace {
     ptrdiff_t threads, thread_floats; /* one stretch a thread */
     ptrdiff_t slots;                  /* gradient buffers behind the stretches */
     double *slot_sums;
+    double *share_sums;               /* (2, shares) penalties and squares, then (weights) scales: see tc_finish */
 };
 
 /* ---- workspace -------------------------------------------------------------------- */
@@ -37,6 +37,7 @@ void tc_workspace_destroy(tc_workspace *w) {
     if (!w) return;
     free(w->allocation);
     free(w->slot_sums);
+    free(w->share_sums);
     free(w);
 }
 
@@ -58,7 +59,8 @@ static tc_workspace *workspace_take(tc_program *p, const job *j, ptrdiff_t threa
     w->allocation = calloc(1, workspace_bytes(p, threads, vectors, gradient_slots));
     w->slot_sums = malloc(sizeof(double) * (1 + TC_MAX_METRICS) *
                           (size_t)(INFERENCE_SLOTS > TRAINING_SLOTS ? INFERENCE_SLOTS : TRAINING_SLOTS));
-    if (!w->allocation || !w->slot_sums) {
+    w->share_sums = malloc(sizeof(double) * (size_t)(2 * p->share_count + p->weight_count + 1));
+    if (!w->allocation || !w->slot_sums || !w->share_sums) {
         tc_workspace_destroy(w);
         return NULL;
     }
@@ -91,24 +93,6 @@ static void run_slot(const job *j, ptrdiff_t slot, int thread) {
 
 /* ---- the batch ---------------------------------------------------------------------------- */
 
-/* Share `s` of weight i: its slots added up in order, then the update or the result. */
-static void finish_share(const job *j, ptrdiff_t i, ptrdiff_t s, const tc_update *update, float *const *gradients) {
-    const tc_program *p = j->program;
-    const tc_weight *weight = &p->weights[i];
-    const tc_workspace *w = j->workspace;
-    ptrdiff_t from = s * SHARE, n = weight->count - from < SHARE ? weight->count - from : SHARE;
-    const float *slots = w->memory + w->threads * w->thread_floats + p->gradient_offset[i] + from;
-    float sum[SHARE];
-    p->kernels->sum_slots(slots, p->gradient_size, j->slots, n, gradients ? gradients[i] + from : sum);
-    if (!update) return;
-    float *state[TC_MAX_STATES];
-    for (int k = 0; k < TC_MAX_STATES; k++) {
-        float *whole = update->states ? update->states[i * TC_MAX_STATES + k] : NULL;
-        state[k] = whole ? whole + from : NULL;
-    }
-    p->kernels->update(update->optimizer, update->hyperparameters, n, weight->values + from, sum, state[0], state[1]);
-}
-
 static void pack_now(tc_program *p, int which) {
     while (atomic_flag_test_and_set(&p->packing)) {}
     /* Cleared before: weights that change meanwhile are packed again the next time. */
@@ -136,6 +120,11 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
     tc_workspace *w = j->workspace = workspace_take(p, j, threads);
     if (!w) return TC_ERROR_MEMORY;
     int forward = p->step_count > j->skip_last, downward = j->input_gradient || p->lowest + 1 < p->step_count;
+    int penalized = p->penalized && j->objective && j->objective->loss != TC_LOSS_INNER_PRODUCT;
+    double *shares = w->share_sums;
+    const tc_finish finish = {.program = p, .slots = w->memory + w->threads * w->thread_floats, .slot_count = j->slots,
+                              .penalties = penalized ? shares : NULL, .squares = shares + p->share_count,
+                              .scales = shares + 2 * p->share_count, .update = update, .gradients = gradients};
     pack_now(p, (forward ? TC_STALE_FORWARD : 0) | (j->backward && downward ? TC_STALE_BACKWARD : 0));
     (void)threads;
     TC_PRAGMA(omp parallel num_threads(threads) if (threads > 1))
@@ -143,13 +132,8 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
         unsigned mode = tc_denormals_off();
         TC_PRAGMA(omp for schedule(dynamic, 1))
         for (ptrdiff_t slot = 0; slot < j->slots; slot++) run_slot(j, slot, tc_thread_number());
-        if (update || gradients)
-            for (ptrdiff_t i = 0; i < p->weight_count; i++) {
-                if (!p->weights[i].trainable) continue;
-                ptrdiff_t shares = (p->weights[i].count + SHARE - 1) / SHARE;
-                TC_PRAGMA(omp for schedule(static) nowait)
-                for (ptrdiff_t s = 0; s < shares; s++) finish_share(j, i, s, update, gradients);
-            }
+        if (update || gradients) tc_finish_batch(&finish);
+        else if (penalized) tc_measure_penalties(p, shares);
         tc_denormals_restore(mode);
     }
     if (update) tc_program_weights_changed(p);
@@ -157,6 +141,7 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
         sums[k] = 0;
         for (ptrdiff_t slot = 0; slot < j->slots; slot++) sums[k] += w->slot_sums[slot * j->sum_count + k];
     }
+    if (sums && penalized) sums[0] += (double)j->batch->n * tc_sum_penalties(p, shares);
     workspace_return(p, w);
     return TC_OK;
 }
@@ -257,7 +242,9 @@ int tc_train_step(tc_program *program, const tc_batch *batch, const tc_objective
                   uint64_t step, double *sums, float *predictions) {
     int status = check_objective(batch, objective);
     if (status != TC_OK) return status;
-    if (update->optimizer < 0 || update->optimizer >= TC_OPTIMIZER_COUNT) return TC_ERROR_ARGUMENT;
+    if (update->optimizer < 0 || update->optimizer >= TC_OPTIMIZER_COUNT || update->clip < 0 ||
+        update->clip >= TC_CLIP_COUNT)
+        return TC_ERROR_ARGUMENT;
     job j = {.program = program, .batch = batch, .objective = objective, .predictions = predictions, .training = 1,
              .backward = 1, .normalized = objective->loss != TC_LOSS_INNER_PRODUCT, .step = step};
     return run(&j, sums, update, NULL);

@@ -198,10 +198,17 @@ typedef struct tc_kernels {
     void (*softmax_rows)(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t stride,
                          int logarithm);
 
-    /* The update of n floats. */
+    /* The update of n floats at any address; kernels/optimizers.h and kernels/rules.h. */
     void (*sum_slots)(const float *slots, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t n, float *g);
     void (*update)(int kind, const double *hyperparameters, ptrdiff_t n, float *w, const float *g, float *s0,
-                   float *s1);
+                   float *s1, float *s2);
+    double (*penalize)(float l1, float l2, ptrdiff_t n, const float *w, float *g);
+    float (*sum_squares)(ptrdiff_t n, const float *g);
+    void (*add_scaled)(ptrdiff_t n, float a, const float *x, float b, const float *y, float *to);
+    void (*clip)(ptrdiff_t n, float limit, float *g);
+    void (*non_negative)(ptrdiff_t n, float *w);
+    ptrdiff_t (*norm_units)(const ptrdiff_t *shape);
+    void (*constrain_norm)(const ptrdiff_t *shape, float min, float max, float rate, ptrdiff_t unit, float *w);
 
     /* Arrays, NHWC, one image. */
     void (*max_pool_array)(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t kh, ptrdiff_t kw,

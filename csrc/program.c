@@ -6,6 +6,7 @@
 #include "few.h"
 #include "program.h"
 #include "single.h"
+#include "update.h"
 
 static int is_elementwise(const tc_op *op) {
     return op->kind == TC_OP_ACTIVATION && op->function != TC_SOFTMAX && op->function != TC_LOG_SOFTMAX;
@@ -240,13 +241,18 @@ static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
 static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count) {
     p->weights = calloc((size_t)count + 1, sizeof *p->weights);
     p->gradient_offset = calloc((size_t)count + 1, sizeof *p->gradient_offset);
-    if (!p->weights || !p->gradient_offset) return TC_ERROR_MEMORY;
+    p->share_offset = calloc((size_t)count + 1, sizeof *p->share_offset);
+    if (!p->weights || !p->gradient_offset || !p->share_offset) return TC_ERROR_MEMORY;
     if (count) memcpy(p->weights, weights, sizeof *weights * (size_t)count);
     p->weight_count = count;
     for (ptrdiff_t i = 0; i < count; i++) {
         p->gradient_offset[i] = weights[i].trainable ? p->gradient_size : -1;
         /* Whole cache lines, so that two weights never share one. */
         if (weights[i].trainable) p->gradient_size += (weights[i].count + 15) / 16 * 16;
+        p->share_offset[i] = p->share_count;
+        p->share_count += tc_shares(weights[i].count);
+        p->penalized |= weights[i].trainable && (weights[i].l1 != 0 || weights[i].l2 != 0);
+        p->constrained |= weights[i].trainable && weights[i].constraint != TC_CONSTRAINT_NONE;
     }
     p->lowest = p->step_count;
     for (ptrdiff_t i = p->step_count - 1; i >= 0; i--) {
@@ -269,6 +275,13 @@ static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count
 /* The numbers an executor relies on; the Python side has told the user more kindly. */
 static int check(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
     if (count < 1) return TC_ERROR_ARGUMENT;
+    for (ptrdiff_t i = 0; i < weight_count; i++) {
+        const ptrdiff_t *shape = weights[i].constraint_shape;
+        if (weights[i].constraint < 0 || weights[i].constraint >= TC_CONSTRAINT_COUNT ||
+            (weights[i].constraint == TC_CONSTRAINT_NORM &&
+             shape[0] * shape[1] * shape[2] * shape[3] * shape[4] != weights[i].count))
+            return TC_ERROR_ARGUMENT;
+    }
     for (ptrdiff_t i = 0; i < count; i++) {
         const tc_op *op = &ops[i];
         if (op->kind < 0 || op->kind >= TC_OP_COUNT || op->in_height < 1 || op->in_width < 1 ||
@@ -386,6 +399,7 @@ void tc_program_destroy(tc_program *p) {
     free(p->tensors);
     free(p->weights);
     free(p->gradient_offset);
+    free(p->share_offset);
     free(p);
 }
 

@@ -90,6 +90,9 @@ struct tc_program {
     ptrdiff_t weight_count;
     ptrdiff_t *gradient_offset; /* floats into a slot; -1 for weights that are not trained */
     ptrdiff_t gradient_size;
+    ptrdiff_t *share_offset;    /* number of a weight's first share (update.h), trained or not */
+    ptrdiff_t share_count;
+    int penalized, constrained; /* whether any trainable weight is */
     ptrdiff_t lowest; /* first step with a trainable weight; step_count if none */
 
     /* The workspace of one thread, in vectors from its start. */

@@ -80,16 +80,50 @@ enum tc_metric {
     TC_METRIC_COUNT,
 };
 
+/* Update rules; tinyconv/engine/program.py has their formulas.  In brackets the state
+ * arrays that a weight has. */
 enum tc_optimizer {
-    TC_OPTIMIZER_SGD,      /* hyperparameters: learning_rate */
-    TC_OPTIMIZER_MOMENTUM, /* learning_rate, momentum, nesterov; 1 state array a weight */
-    TC_OPTIMIZER_ADAM,     /* alpha, beta_1, beta_2, epsilon; 2 state arrays a weight */
+    TC_OPTIMIZER_SGD,               /* hyperparameters: learning_rate [] */
+    TC_OPTIMIZER_MOMENTUM,          /* learning_rate, momentum, nesterov [momentum] */
+    TC_OPTIMIZER_ADAM,              /* alpha, beta_1, beta_2, epsilon [momentum, velocity] */
+    TC_OPTIMIZER_AMSGRAD,           /* as adam [momentum, velocity, velocity_hat] */
+    TC_OPTIMIZER_RMSPROP,           /* learning_rate, rho, momentum, epsilon [velocity] */
+    TC_OPTIMIZER_RMSPROP_MOMENTUM,  /* as rmsprop [velocity, momentum] */
+    TC_OPTIMIZER_RMSPROP_CENTERED,  /* as rmsprop [velocity, average_gradient] */
+    TC_OPTIMIZER_RMSPROP_CENTERED_MOMENTUM, /* as rmsprop [velocity, momentum, average_gradient] */
+    TC_OPTIMIZER_ADAMAX,            /* alpha, beta_1, beta_2, epsilon [momentum, norm] */
+    TC_OPTIMIZER_NADAM,             /* momentum_rate, gradient_rate, beta_1, beta_2, velocity_scale, epsilon
+                                     * [momentum, velocity] */
+    TC_OPTIMIZER_ADAGRAD,           /* learning_rate, epsilon [accumulator] */
+    TC_OPTIMIZER_ADADELTA,          /* learning_rate, rho, epsilon [accumulated_grad, accumulated_delta_var] */
     TC_OPTIMIZER_COUNT,
+};
+
+/* What is done to a gradient that is too large. */
+enum tc_clip {
+    TC_CLIP_NONE,
+    TC_CLIP_VALUE,       /* every value to [-limit, limit] */
+    TC_CLIP_NORM,        /* every weight's gradient to a norm of at most limit */
+    TC_CLIP_GLOBAL_NORM, /* all gradients together */
+    TC_CLIP_COUNT,
+};
+
+/* What a weight is put back to after an update. */
+enum tc_constraint {
+    TC_CONSTRAINT_NONE,
+    TC_CONSTRAINT_NON_NEG, /* w = max(w, 0) */
+    TC_CONSTRAINT_NORM,    /* see tc_weight */
+    TC_CONSTRAINT_COUNT,
 };
 
 #define TC_MAX_METRICS 16
 #define TC_MAX_PARAMETERS 4
-#define TC_MAX_STATES 2
+#define TC_MAX_HYPERPARAMETERS 6
+/* State arrays of a weight: up to 3 of the rule, then one of the gradients' sum and one
+ * of the weights' average, NULL where there is none. */
+#define TC_MAX_STATES 5
+#define TC_STATE_ACCUMULATOR 3
+#define TC_STATE_AVERAGE 4
 
 /* A constant linear map of values, taken in runs of `run` neighbours; sparse, row by row:
  * y[o][r] = sum over k in [starts[o], starts[o + 1]) of factors[k] * x[indices[k]][r]. */
@@ -116,11 +150,20 @@ typedef struct tc_op {
     const tc_map *map;           /* of a gather: the program makes a copy */
 } tc_op;
 
-/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F). */
+/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F).
+ *
+ * l1 * sum |w| + l2 * sum w^2 is a trainable weight's penalty, part of every loss but
+ * TC_LOSS_INNER_PRODUCT.  TC_CONSTRAINT_NORM sees the weight as an array of five axes and
+ * scales its vectors along the second and fourth of them, of norm r, by
+ * (rate * clip(r, min, max) + (1 - rate) * r) / (r + 1e-7). */
 typedef struct tc_weight {
     float *values;
     ptrdiff_t count;
     int trainable;
+    float l1, l2;
+    int constraint;
+    float constraint_min, constraint_max, constraint_rate;
+    ptrdiff_t constraint_shape[5];
 } tc_weight;
 
 /* n samples: rows indices[0..n) of x (N, H*W*C), y and sample_weight; rows 0..n
@@ -144,10 +187,21 @@ typedef struct tc_objective {
     float metric_parameters[TC_MAX_METRICS]; /* threshold or k */
 } tc_objective;
 
+/* One update, in this order: the gradient (with the penalty's) is added to the sum of
+ * those before, clipped, the weight decays, the rule applies, the average follows, the
+ * constraint is put back.  All zeros but the first three: the rule alone. */
 typedef struct tc_update {
     int optimizer;
-    double hyperparameters[TC_MAX_PARAMETERS];
+    double hyperparameters[TC_MAX_HYPERPARAMETERS];
     float *const *states;        /* TC_MAX_STATES pointers a weight, updated in place */
+    int clip;
+    double clip_limit;
+    const double *decay;         /* (weights) w -= decay * w before the rule; or NULL */
+    int accumulation_steps;      /* the update is by the mean of so many gradients; 0: by this one */
+    int accumulate_only;         /* this one is not the last of them: only add it to the sum */
+    int average;                 /* average = average_momentum * average + (1 - average_momentum) * w */
+    double average_momentum;
+    int overwrite;               /* then w = average */
 } tc_update;
 
 typedef struct tc_program tc_program;
@@ -165,7 +219,7 @@ size_t tc_program_workspace(const tc_program *program, ptrdiff_t n, int training
 /* output (n, outputs): overwritten. */
 int tc_predict(tc_program *program, const tc_batch *batch, float *output);
 
-/* sums[0]: sum of weight * loss; sums[1 + i]: sum of metric i; overwritten.
+/* sums[0]: sum of weight * loss, and n times the penalty; sums[1 + i]: sum of metric i; overwritten.
  * predictions (n, outputs): overwritten, or NULL. */
 int tc_evaluate(tc_program *program, const tc_batch *batch, const tc_objective *objective,
                 double *sums, float *predictions);

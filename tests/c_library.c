@@ -37,7 +37,7 @@ int main(void) {
     tc_weight weights[WEIGHTS];
     float *states[WEIGHTS * TC_MAX_STATES];
     for (int i = 0; i < WEIGHTS; i++) {
-        weights[i] = (tc_weight){calloc((size_t)counts[i], sizeof(float)), counts[i], 1};
+        weights[i] = (tc_weight){.values = calloc((size_t)counts[i], sizeof(float)), .count = counts[i], .trainable = 1};
         for (ptrdiff_t k = 0; k < counts[i]; k++) weights[i].values[k] = 0.5f * sinf((float)(11 * i + 3 * k + 1));
         for (int s = 0; s < TC_MAX_STATES; s++)
             states[i * TC_MAX_STATES + s] = calloc((size_t)counts[i], sizeof(float));

@@ -46,4 +46,9 @@ OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.1),
     "momentum": lambda: optimizers.SGD(0.05, momentum=0.9),
     "nesterov": lambda: optimizers.SGD(0.05, momentum=0.8, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "amsgrad": lambda: optimizers.AdamW(0.01, amsgrad=True, global_clipnorm=1.0),
+    "nadam": lambda: optimizers.Nadam(optimizers.schedules.CosineDecay(0.01, 20)),
+    "ema": lambda: optimizers.SGD(0.05, momentum=0.9, use_ema=True, ema_overwrite_frequency=2,
+                                  gradient_accumulation_steps=3),
 }

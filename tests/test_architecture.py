@@ -207,6 +207,7 @@ def enum_names(enum: str) -> list[str]:
     ("tc_loss", "TC_LOSS_", program.LOSSES),
     ("tc_metric", "TC_METRIC_", program.METRICS),
     ("tc_optimizer", "TC_OPTIMIZER_", program.OPTIMIZERS),
+    ("tc_constraint", "TC_CONSTRAINT_", program.CONSTRAINTS),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_numbering_is_the_same_in_python_and_c(enum, prefix, names):
     assert enum_names(enum) == [prefix + name.upper() for name in names]

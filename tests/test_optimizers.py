@@ -8,16 +8,20 @@ import pytest
 
 from tinyconv import optimizers
 from tinyconv.engine.program import OPTIMIZERS
-from tinyconv.optimizers import SGD, Adam
+from tinyconv.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop, schedules
 
 ALL = [
-    SGD(),
-    SGD(0.15),
-    SGD(0.1, 0.9),
-    SGD(0.1, momentum=0.9, nesterov=True),
-    Adam(),
-    Adam(2e-3, beta_1=0.8, beta_2=0.95, epsilon=1e-5),
+    SGD(), SGD(0.1, 0.9), SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.1), Adam(), Adam(amsgrad=True),
+    Adam(2e-3, beta_1=0.8, beta_2=0.95, epsilon=1e-5, clipnorm=1.0), AdamW(), AdamW(weight_decay=0.1, amsgrad=True),
+    Adamax(clipvalue=0.5), Nadam(global_clipnorm=1.0), RMSprop(), RMSprop(centered=True, momentum=0.5),
+    RMSprop(momentum=0.5), RMSprop(centered=True), Adagrad(initial_accumulator_value=0.5), Adadelta(),
+    SGD(use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=5, gradient_accumulation_steps=2),
+    Adam(schedules.CosineDecay(0.1, 100, warmup_target=0.2, warmup_steps=5)),
 ]
+NAMES = [f"{number}-{type(optimizer).__name__}" for number, optimizer in enumerate(ALL)]
+COMMON = {"weight_decay": None, "clipnorm": None, "global_clipnorm": None, "clipvalue": None, "use_ema": False,
+          "ema_momentum": 0.99, "ema_overwrite_frequency": None, "loss_scale_factor": None,
+          "gradient_accumulation_steps": None}
 
 
 def _weights() -> list[np.ndarray]:
@@ -28,25 +32,34 @@ def _without_name(config: dict) -> dict:
     return {key: value for key, value in config.items() if key != "name"}
 
 
-def test_defaults_are_keras():
-    assert _without_name(Adam().get_config()) == {
-        "learning_rate": 0.001,
-        "beta_1": 0.9,
-        "beta_2": 0.999,
-        "epsilon": 1e-7,
-    }
-    assert _without_name(SGD().get_config()) == {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}
+@pytest.mark.parametrize(("cls", "own"), [
+    (SGD, {"learning_rate": 0.01, "momentum": 0.0, "nesterov": False}),
+    (RMSprop, {"learning_rate": 0.001, "rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False}),
+    (Adam, {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False}),
+    (AdamW, {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": False,
+             "weight_decay": 0.004}),
+    (Adamax, {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+    (Nadam, {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7}),
+    (Adagrad, {"learning_rate": 0.001, "initial_accumulator_value": 0.1, "epsilon": 1e-7}),
+    (Adadelta, {"learning_rate": 0.001, "rho": 0.95, "epsilon": 1e-7}),
+])
+def test_defaults_are_keras(cls, own):
+    assert _without_name(cls().get_config()) == {**COMMON, **own}
+    assert cls().name == cls.__name__.lower()
 
 
-@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+@pytest.mark.parametrize("optimizer", ALL, ids=NAMES)
 def test_hyperparameters_fit_the_engine_rule(optimizer):
     names, states = OPTIMIZERS[optimizer.kind]
     assert len(optimizer.hyperparameters()) == len(names)
     optimizer.build(_weights())
-    assert [len(arrays) for arrays in optimizer.state] == [states] * 3
+    assert [len(arrays) for arrays in optimizer.state] == [len(optimizer.slots)] * 3
+    assert len(optimizer._rule_slots()) == states
+    firsts = {"average": 1.0, "accumulator": getattr(optimizer, "initial_accumulator_value", 0.0)}
     for weight, arrays in zip(_weights(), optimizer.state, strict=True):
-        for array in arrays:
-            assert array.shape == weight.shape and array.dtype == np.float32 and not array.any()
+        for slot, array in zip(optimizer.slots, arrays, strict=True):
+            assert array.shape == weight.shape and array.dtype == np.float32
+            assert (array == np.float32(firsts.get(slot, 0.0))).all()
 
 
 def test_adam_alpha_corrects_the_bias():
@@ -71,7 +84,7 @@ def test_learning_rate_is_settable_and_checked():
     adam.learning_rate = np.float32(0.5)
     assert adam.learning_rate == 0.5 and type(adam.learning_rate) is float
     assert adam.get_config()["learning_rate"] == 0.5
-    for value in (-1.0, math.nan, math.inf, "0.1", None, True):
+    for value in (-1.0, math.nan, math.inf, "0.1", None, True, [0.1]):
         with pytest.raises(ValueError, match="`learning_rate`.*Received: learning_rate="):
             adam.learning_rate = value
     assert adam.learning_rate == 0.5
@@ -89,16 +102,29 @@ def test_learning_rate_is_settable_and_checked():
         (SGD, {"momentum": -0.1}),
         (SGD, {"nesterov": "yes"}),
         (SGD, {"learning_rate": math.nan}),
-        (Adam, {"amsgrad": True}),
-        (SGD, {"clipnorm": 1.0}),
-        (Adam, {"weight_decay": 0.01}),
-        (Adam, {"use_ema": True}),
+        (Adam, {"amsgrad": 3}),
+        (SGD, {"clipnorm": -1.0}),
+        (SGD, {"clipnorm": 1.0, "clipvalue": 1.0}),
+        (SGD, {"global_clipnorm": 1.0, "clipvalue": 1.0}),
+        (Adam, {"weight_decay": math.inf}),
+        (AdamW, {"weight_decay": None}),
+        (Adam, {"use_ema": 2}),
+        (Adam, {"ema_momentum": 1.5}),
+        (Adam, {"ema_overwrite_frequency": -1}),
+        (Adam, {"gradient_accumulation_steps": 1}),
+        (Adam, {"loss_scale_factor": 128.0}),
+        (RMSprop, {"rho": 2.0}),
+        (RMSprop, {"momentum": -0.5}),
+        (RMSprop, {"centered": "no"}),
+        (Adadelta, {"rho": -1.0}),
+        (Adagrad, {"initial_accumulator_value": -0.1}),
+        (SGD, {"decay": 0.1}),
     ],
     ids=str,
 )
 def test_optimizer_refuses_bad_arguments(cls, arguments):
     name = next(iter(arguments))
-    with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}="):
+    with pytest.raises(ValueError, match=f"`{name}`.*Received: .*{name}="):
         cls(**arguments)
 
 
@@ -107,7 +133,7 @@ def test_optimizer_refuses_unknown_arguments():
         Adam(rho=0.9)
 
 
-@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+@pytest.mark.parametrize("optimizer", ALL, ids=NAMES)
 def test_config_round_trip(optimizer):
     config = json.loads(json.dumps(optimizers.serialize(optimizer)))
     again = optimizers.get(config)
@@ -153,6 +179,8 @@ def test_get_finds_names_classes_and_instances():
     sgd = optimizers.sgd(0.15)
     assert optimizers.get(sgd) is sgd and sgd.learning_rate == 0.15
     assert optimizers.adam is Adam
+    assert isinstance(optimizers.get("rmsprop"), RMSprop) and isinstance(optimizers.get("RMSProp"), RMSprop)
+    assert isinstance(optimizers.get({"class_name": "RMSProp", "config": {}}), RMSprop)
 
 
 @pytest.mark.parametrize(
@@ -231,3 +259,65 @@ def test_set_weights_refuses_what_does_not_fit():
 def test_iterations_are_checked(value):
     with pytest.raises(ValueError, match="Received: iterations="):
         SGD().iterations = value
+
+
+def test_learning_rate_of_a_schedule_follows_the_batches_and_is_not_settable():
+    sgd = SGD(schedules.ExponentialDecay(0.4, 2, 0.25), gradient_accumulation_steps=2)
+    assert (sgd.learning_rate, sgd.hyperparameters(1)) == (0.4, (0.2,))
+    sgd.batches = 4
+    assert (sgd.iterations, sgd.learning_rate) == (2, 0.025)
+    with pytest.raises(TypeError, match="Received: learning_rate=0.1"):
+        sgd.learning_rate = 0.1
+    sgd.learning_rate = schedules.InverseTimeDecay(1.0, 4, 1.0)
+    assert sgd.learning_rate == 0.5
+    sgd = SGD()
+    sgd.learning_rate = schedules.ExponentialDecay(0.4, 2, 0.25)
+    assert sgd.learning_rate == 0.4
+
+
+def test_learning_rate_may_be_a_function():
+    sgd = SGD(lambda step: 1 / (1 + step))
+    assert sgd.hyperparameters(3) == (0.25,)
+    assert SGD(lambda: 0.75).hyperparameters(9) == (0.75,)
+    with pytest.raises(ValueError, match="`learning_rate`.*Received: learning_rate=-1"):
+        SGD(lambda step: -1.0).hyperparameters()
+    sgd.batches = 1
+    with pytest.warns(UserWarning, match="learning_rate that is a Python function"):
+        assert sgd.get_config()["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(("optimizer", "order"), [
+    (Adam(amsgrad=True), ["momentum 0", "velocity 0", "momentum 1", "velocity 1", "velocity_hat 0", "velocity_hat 1"]),
+    (RMSprop(centered=True, momentum=0.5), ["velocity 0", "velocity 1", "momentum 0", "momentum 1",
+                                            "average_gradient 0", "average_gradient 1"]),
+    (SGD(0.1, 0.9, use_ema=True, gradient_accumulation_steps=2), [
+        "average 0", "average 1", "gradient_accumulator 0", "gradient_accumulator 1", "momentum 0", "momentum 1"]),
+], ids=["adam", "rmsprop", "sgd"])
+def test_get_weights_has_the_order_of_keras(optimizer, order):
+    optimizer.build(_weights()[:2])
+    for index, arrays in enumerate(optimizer.state):
+        for place, array in enumerate(arrays):
+            array[...] = 10 * place + index
+    names = [f"{optimizer.slots[int(array.flat[0]) // 10]} {int(array.flat[0]) % 10}"
+             for array in optimizer.get_weights()[1:]]
+    assert names == order
+
+
+def test_finalize_overwrites_trained_weights_with_their_average():
+    sgd, weights = SGD(use_ema=True), _weights()
+    sgd.build(weights, [True, False, True])
+    for arrays in sgd.state:
+        for array in arrays:
+            array[...] = 5.0
+    sgd.finalize_variable_values()
+    assert [float(weight.flat[0]) for weight in weights] == [1, 1, 1]  # nothing was trained yet
+    sgd.batches = 1
+    sgd.finalize_variable_values(weights)
+    assert [float(weight.flat[0]) for weight in weights] == [5, 1, 5]
+
+
+def test_hyperparameters_of_nadam_do_not_depend_on_what_was_asked_before():
+    straight, jumping = Nadam(), Nadam()
+    rows = [straight.hyperparameters(step) for step in range(30)]
+    assert [jumping.hyperparameters(step) for step in (29, 3, 4, 0, 17)] == [rows[i] for i in (29, 3, 4, 0, 17)]
+    assert all(map(math.isfinite, straight.hyperparameters(10**7)))

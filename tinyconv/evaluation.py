@@ -113,7 +113,7 @@ class Evaluator(Network):
 
     def _build_optimizer(self) -> None:
         program = self.program
-        self.optimizer.build(program.weights, program.trainable)
+        self.optimizer.build(program.weights, program.trainable, [weight.name for weight in self.weights])
 
     def _resolve(self) -> Objective:
         """Loss and metrics for the model's output."""

@@ -3,7 +3,7 @@
 A training step is one call into the executor: it takes the whole data set and
 the row numbers of the batch, and changes the weights in place.  What is random
 follows from the model's seed, the number of epochs trained (shuffling) and the
-optimizer's number of steps (dropout); all three are saved with the model, so
+optimizer's number of batches (dropout); all three are saved with the model, so
 training that was interrupted goes on exactly as if it had not been.
 """
 
@@ -143,6 +143,8 @@ class Trainer(Evaluator):
                 self.interrupted = self.stop_training = True
                 if level:
                     print(f"Interrupted: training ends after {len(history.epoch)} whole epochs.", flush=True)
+            finally:
+                self._finalize_weights()
         listeners.call("on_train_end", logs)
         return history
 
@@ -161,6 +163,13 @@ class Trainer(Evaluator):
         order = adapters.epoch_order(len(source.x), shuffle, self._seed, self._epochs_seen)
         for rows in adapters.batches(order, size, steps):
             yield adapters.ready(source, rows)
+
+    def _finalize_weights(self) -> None:
+        """The weights become their moving average, where the optimizer keeps one."""
+        if self.optimizer.use_ema and self.optimizer.built:
+            self.optimizer.finalize_variable_values()
+            self._weights_changed()
+            self._notify_sharers()
 
     def _ready_to_train(self) -> Executor:
         """The executor, after whatever changed since the last step was seen to."""
@@ -200,11 +209,12 @@ class Trainer(Evaluator):
         """One batch: forward, backward, update.  Returns the sums of the loss and the counted metrics."""
         x, y, weight = data
         optimizer = self.optimizer
-        step = optimizer.iterations
+        step = optimizer.batches
         predictions = objective.buffer(len(x if indices is None else indices)) if objective.others else None
         sums = executor.train_step(x, y, objective.loss, optimizer.kind, optimizer.hyperparameters(step),
-                                   optimizer.state, step, objective.counted, indices, weight, predictions)
-        optimizer.iterations = step + 1
+                                   optimizer.state, step, objective.counted, indices, weight, predictions,
+                                   optimizer.options(step))
+        optimizer.batches = step + 1
         if predictions is not None:
             objective.update(y if indices is None else y[indices], predictions)
         return sums

@@ -20,6 +20,7 @@
 #include "peak.h"
 #include "pooling.h"
 #include "random.h"
+#include "rules.h"
 #include "softmax.h"
 #include "winograd.h"
 
@@ -123,6 +124,13 @@ const tc_kernels NAME(TC_ISA) = {
     .softmax_rows = softmax_rows,
     .sum_slots = sum_slots,
     .update = update_weights,
+    .penalize = penalize,
+    .sum_squares = sum_squares,
+    .add_scaled = add_scaled,
+    .clip = clip,
+    .non_negative = non_negative,
+    .norm_units = norm_units,
+    .constrain_norm = constrain_norm,
     .max_pool_array = max_pool2d_array,
     .max_pool_array_backward = max_pool2d_array_backward,
     .softmax_cross_entropy_row = softmax_cross_entropy_row,

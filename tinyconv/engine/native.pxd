@@ -12,6 +12,11 @@ cdef extern from "tinyconv.h" nogil:
         TC_MAX_METRICS
         TC_MAX_PARAMETERS
         TC_MAX_STATES
+        TC_STATE_ACCUMULATOR
+        TC_STATE_AVERAGE
+        TC_CLIP_VALUE
+        TC_CLIP_NORM
+        TC_CLIP_GLOBAL_NORM
 
     ctypedef struct tc_map:
         ptrdiff_t rows, run
@@ -37,6 +42,10 @@ cdef extern from "tinyconv.h" nogil:
         float *values
         ptrdiff_t count
         int trainable
+        float l1, l2
+        int constraint
+        float constraint_min, constraint_max, constraint_rate
+        ptrdiff_t constraint_shape[5]
 
     ctypedef struct tc_batch:
         const void *x
@@ -57,8 +66,16 @@ cdef extern from "tinyconv.h" nogil:
 
     ctypedef struct tc_update:
         int optimizer
-        double hyperparameters[4]
+        double hyperparameters[6]
         float *const *states
+        int clip
+        double clip_limit
+        const double *decay
+        int accumulation_steps
+        int accumulate_only
+        int average
+        double average_momentum
+        int overwrite
 
     ctypedef struct tc_program:
         pass

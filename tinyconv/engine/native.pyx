@@ -3,6 +3,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyObject_GetBuffer, PyBuffer_Release
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 import numpy as np
 
@@ -14,6 +15,7 @@ cdef dict _FUNCTIONS = {name: i for i, name in enumerate(_program.ACTIVATIONS)}
 cdef dict _LOSSES = {name: i for i, name in enumerate(_program.LOSSES)}
 cdef dict _METRICS = {name: i for i, name in enumerate(_program.METRICS)}
 cdef dict _OPTIMIZERS = {name: i for i, name in enumerate(_program.OPTIMIZERS)}
+cdef dict _CONSTRAINTS = {name: i for i, name in enumerate(_program.CONSTRAINTS)}
 
 
 cdef void *_address(object array, bint writable=False) except? NULL:
@@ -71,6 +73,15 @@ cdef _fill_map(tc_map *to, attributes):
     to.factors = <const float *>_address(attributes["factors"])
 
 
+cdef _fill_rules(tc_weight *to, rules):
+    to.l1, to.l2 = rules.l1, rules.l2
+    to.constraint = _CONSTRAINTS[rules.constraint]
+    to.constraint_min, to.constraint_max, to.constraint_rate = rules.minimum, rules.maximum, rules.rate
+    if rules.shape is not None:
+        for k in range(5):
+            to.constraint_shape[k] = rules.shape[k]
+
+
 cdef class Executor:
     """Executes a program in C; `tinyconv.engine.reference.Executor` says what each method does."""
 
@@ -80,6 +91,8 @@ cdef class Executor:
     cdef list _arrays        # what _pointers names, kept alive
     cdef Py_ssize_t _state_count
     cdef object _optimizer   # the rule that they were checked for
+    cdef int _extras         # and the arrays behind the rule's: bit 0 the gradients' sum, bit 1 the average
+    cdef double *_decay      # a weight, of `UpdateOptions`
     cdef object _loss
     cdef object _metrics
     cdef tc_objective _objective
@@ -94,7 +107,8 @@ cdef class Executor:
         cdef tc_map *maps = <tc_map *>calloc(count + 1, sizeof(tc_map))
         cdef tc_weight *weights = <tc_weight *>calloc(weight_count + 1, sizeof(tc_weight))
         self._pointers = <float **>calloc(weight_count * TC_MAX_STATES + 1, sizeof(float *))
-        if not ops or not maps or not weights or not self._pointers:
+        self._decay = <double *>calloc(weight_count + 1, sizeof(double))
+        if not ops or not maps or not weights or not self._pointers or not self._decay:
             free(ops)
             free(maps)
             free(weights)
@@ -113,6 +127,8 @@ cdef class Executor:
                 weights[i].values = <float *>_address(program.weights[i], True)
                 weights[i].count = program.weights[i].size
                 weights[i].trainable = bool(program.trainable[i])
+                if i in program.rules:
+                    _fill_rules(&weights[i], program.rules[i])
             _check(tc_program_create(ops, max(count, 1), weights, weight_count,
                                      <uint64_t>(program.seed & 0xFFFFFFFFFFFFFFFF), &self._handle))
         finally:
@@ -123,6 +139,7 @@ cdef class Executor:
     def __dealloc__(self):
         tc_program_destroy(self._handle)
         free(self._pointers)
+        free(self._decay)
 
     cdef _fill_batch(self, tc_batch *batch, x, y, indices, sample_weight, Py_ssize_t n):
         batch.x = _address(x)
@@ -149,10 +166,10 @@ cdef class Executor:
             self._objective.metric_parameters[i] = metric.parameter
         self._loss, self._metrics = loss, metrics
 
-    cdef bint _states_known(self, optimizer, list state):
+    cdef bint _states_known(self, optimizer, list state, int extras):
         """Whether _pointers names these very arrays, checked for this rule."""
         cdef Py_ssize_t i = 0
-        if optimizer != self._optimizer or len(state) != self._state_count:
+        if optimizer != self._optimizer or extras != self._extras or len(state) != self._state_count:
             return False
         for arrays in state:
             for array in arrays:
@@ -161,21 +178,45 @@ cdef class Executor:
                 i += 1
         return i == len(self._arrays)
 
-    cdef _fill_states(self, optimizer, hyperparameters, state):
+    cdef _fill_states(self, optimizer, hyperparameters, state, options):
         """Checked and kept, with the arrays themselves, as the objective is."""
-        if self._states_known(optimizer, state):
+        cdef int extras = 0
+        if options is not None:
+            extras = bool(options.accumulation_steps) + 2 * (options.average_momentum is not None)
+        if self._states_known(optimizer, state, extras):
             return
-        cdef Py_ssize_t i, k
+        cdef Py_ssize_t i, k, count, place
         self._optimizer = None
-        check_update(self.program, optimizer, hyperparameters, state)
+        check_update(self.program, optimizer, hyperparameters, state, options)
+        count = _program.OPTIMIZERS[optimizer][1]
+        places = [*range(count), *((TC_STATE_ACCUMULATOR,) if extras & 1 else ()),
+                  *((TC_STATE_AVERAGE,) if extras & 2 else ())]
         for i in range(len(self.program.weights)):
             arrays = state[i] if i < len(state) else []
             for k in range(TC_MAX_STATES):
-                self._pointers[i * TC_MAX_STATES + k] = (
-                    <float *>_address(arrays[k], True) if k < len(arrays) else NULL)
+                self._pointers[i * TC_MAX_STATES + k] = NULL
+            for place, array in zip(places, arrays):
+                self._pointers[i * TC_MAX_STATES + place] = <float *>_address(array, True)
         self._arrays = [array for arrays in state for array in arrays]
         self._state_count = len(state)
-        self._optimizer = optimizer
+        self._optimizer, self._extras = optimizer, extras
+
+    cdef _fill_options(self, tc_update *update, options):
+        cdef Py_ssize_t i
+        for limit, kind in ((options.clipvalue, TC_CLIP_VALUE), (options.clipnorm, TC_CLIP_NORM),
+                            (options.global_clipnorm, TC_CLIP_GLOBAL_NORM)):
+            if limit:
+                update.clip, update.clip_limit = kind, limit
+        if options.decay:
+            for i in range(len(self.program.weights)):
+                self._decay[i] = 0 if i in options.undecayed else options.decay
+            update.decay = self._decay
+        update.accumulation_steps = options.accumulation_steps
+        update.accumulate_only = not options.applies
+        if options.average_momentum is not None:
+            update.average = 1
+            update.average_momentum = options.average_momentum
+            update.overwrite = options.overwrites
 
     def predict(self, x, indices=None):
         x, _, indices, _, _, n = check_batch(self.program, x, None, indices)
@@ -208,7 +249,7 @@ cdef class Executor:
         return sums
 
     def train_step(self, x, y, loss, optimizer, hyperparameters, state, step, metrics=(), indices=None,
-                   sample_weight=None, predictions=None):
+                   sample_weight=None, predictions=None, options=None):
         x, y, indices, sample_weight, predictions, n = check_batch(
             self.program, x, y, indices, sample_weight, loss, metrics, predictions)
         sums = np.zeros(1 + len(metrics))
@@ -216,9 +257,12 @@ cdef class Executor:
         cdef tc_update update
         self._fill_batch(&batch, x, y, indices, sample_weight, n)
         self._fill_objective(loss, metrics)
-        self._fill_states(optimizer, hyperparameters, state)
+        memset(&update, 0, sizeof(update))
+        self._fill_states(optimizer, hyperparameters, state, options)
+        if options is not None:
+            self._fill_options(&update, options)
         if len(hyperparameters) != len(_program.OPTIMIZERS[optimizer][0]):
-            check_update(self.program, optimizer, hyperparameters, state)
+            check_update(self.program, optimizer, hyperparameters, state, options)
         update.optimizer = _OPTIMIZERS[optimizer]
         for i, value in enumerate(hyperparameters):
             update.hyperparameters[i] = value

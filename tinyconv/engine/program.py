@@ -35,13 +35,13 @@ gather              a constant linear map, by rows of sparse sums: starts, int32
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 __all__ = [
-    "ACTIVATIONS", "LOSSES", "METRICS", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op", "Program",
-    "ProgramBuilder", "as_image_shape", "random_bits", "random_key",
+    "ACTIVATIONS", "CONSTRAINTS", "LOSSES", "METRICS", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op", "Program",
+    "ProgramBuilder", "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -97,17 +97,80 @@ METRICS = (
 
 # Optimizer update rules: name -> (names of the hyperparameters of one step, number
 # of state arrays per weight).  Python computes the per-step scalars in double
-# precision; the update itself is one pass over the weights.
+# precision; the update itself is one pass over the weights.  The order is the
+# numbering in csrc/tinyconv.h.
 #   sgd:       w -= learning_rate * g
 #   momentum:  m = momentum * m - learning_rate * g;  w += m
 #              (nesterov: w += momentum * m - learning_rate * g)
 #   adam:      m += (g - m) * (1 - beta_1);  v += (g*g - v) * (1 - beta_2);
 #              w -= m * alpha / (sqrt(v) + epsilon)
+#   amsgrad:   as adam, with h = max(h, v) in the place of v in the root
+#   rmsprop:   v = rho * v + (1 - rho) * g*g;  w -= learning_rate * g / sqrt(v + epsilon)
+#              (momentum: m = momentum * m + that step, w -= m;
+#              centered: a = rho * a + (1 - rho) * g, and max(v - a*a, 0) in the place of v in the root)
+#   adamax:    m as adam;  u = max(beta_2 * u, |g|);  w -= alpha * m / (u + epsilon)
+#   nadam:     m, v as adam;
+#              w -= (momentum_rate * m + gradient_rate * g) / (sqrt(velocity_scale * v) + epsilon)
+#   adagrad:   a += g*g;  w -= learning_rate * g / sqrt(a + epsilon)
+#   adadelta:  a = rho * a + (1 - rho) * g*g;  d = g * sqrt(b + epsilon) / sqrt(a + epsilon);
+#              b = rho * b + (1 - rho) * d*d;  w -= learning_rate * d
+_RMSPROP = ("learning_rate", "rho", "momentum", "epsilon")
 OPTIMIZERS: dict[str, tuple[tuple[str, ...], int]] = {
     "sgd": (("learning_rate",), 0),
     "momentum": (("learning_rate", "momentum", "nesterov"), 1),
     "adam": (("alpha", "beta_1", "beta_2", "epsilon"), 2),
+    "amsgrad": (("alpha", "beta_1", "beta_2", "epsilon"), 3),
+    "rmsprop": (_RMSPROP, 1),
+    "rmsprop_momentum": (_RMSPROP, 2),
+    "rmsprop_centered": (_RMSPROP, 2),
+    "rmsprop_centered_momentum": (_RMSPROP, 3),
+    "adamax": (("alpha", "beta_1", "beta_2", "epsilon"), 2),
+    "nadam": (("momentum_rate", "gradient_rate", "beta_1", "beta_2", "velocity_scale", "epsilon"), 2),
+    "adagrad": (("learning_rate", "epsilon"), 1),
+    "adadelta": (("learning_rate", "rho", "epsilon"), 2),
 }
+
+# What a weight is put back to after an update; the order is the numbering in csrc/tinyconv.h.
+CONSTRAINTS = ("none", "non_neg", "norm")
+
+
+@dataclass(frozen=True)
+class WeightRules:
+    """What training does to a weight beside the optimizer's rule.
+
+    A trainable weight's penalty, l1 * sum |w| + l2 * sum w*w, is part of every loss but
+    "inner_product": the mean loss of a batch is larger by it, and so is its gradient.
+
+    The constraint "non_neg" makes negative values 0.  "norm" sees the weight as an array of
+    the five axes `shape` and scales its vectors along the second and fourth of them, of norm
+    r, by (rate * clip(r, minimum, maximum) + (1 - rate) * r) / (r + 1e-7).
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    constraint: str = "none"
+    minimum: float = 0.0
+    maximum: float = 0.0
+    rate: float = 1.0
+    shape: tuple[int, int, int, int, int] | None = None
+
+
+class UpdateOptions(NamedTuple):
+    """What an update does around the optimizer's rule, in this order.
+
+    The state of a weight has the rule's arrays, then the sum of the gradients where
+    accumulation_steps is not 0, then the average of the weight where there is a momentum.
+    """
+
+    accumulation_steps: int = 0  # the update is by the mean of so many gradients
+    applies: bool = True  # False: not the last of them, which is only added to the sum
+    clipvalue: float = 0.0  # every value of the gradient to [-clipvalue, clipvalue]; 0: no clipping
+    clipnorm: float = 0.0  # a weight's gradient to this norm
+    global_clipnorm: float = 0.0  # all gradients together
+    decay: float = 0.0  # w -= decay * w
+    undecayed: frozenset[int] = frozenset()  # weights that do not decay
+    average_momentum: float | None = None  # average = momentum * average + (1 - momentum) * w
+    overwrites: bool = False  # w = average
 
 
 @dataclass(frozen=True)
@@ -152,6 +215,7 @@ class Program:
     """A model, lowered: run by an executor.
 
     weights are the arrays that the layers own; training changes them in place.
+    rules has what else there is to a weight, by its index.
     """
 
     ops: tuple[Op, ...]
@@ -160,6 +224,7 @@ class Program:
     input_shape: Shape3
     output_shape: Shape3
     seed: int = 0
+    rules: dict[int, WeightRules] = field(default_factory=dict)
 
     def multiply_adds(self, op: Op) -> int:
         """Multiply-adds of one image in an operation, as the direct way has them; zeros of padding count.
@@ -201,9 +266,10 @@ class ProgramBuilder:
         self.ops: list[Op] = []
         self.weights: list[np.ndarray] = []
         self.trainable: list[bool] = []
+        self.rules: dict[int, WeightRules] = {}
         self._streams = 0
 
-    def weight(self, array: np.ndarray, trainable: bool = True) -> int:
+    def weight(self, array: np.ndarray, trainable: bool = True, rules: WeightRules | None = None) -> int:
         """Registers a weight array and returns its index."""
         if array.dtype != np.float32 or not array.flags.c_contiguous:
             raise TypeError(
@@ -211,6 +277,8 @@ class ProgramBuilder:
             )
         self.weights.append(array)
         self.trainable.append(trainable)
+        if rules is not None:
+            self.rules[len(self.weights) - 1] = rules
         return len(self.weights) - 1
 
     def add(self, kind: str, output_shape: Shape3, weights: tuple[int, ...] = (), layer: str = "",
@@ -228,7 +296,7 @@ class ProgramBuilder:
 
     def build(self) -> Program:
         return Program(tuple(self.ops), tuple(self.weights), tuple(self.trainable),
-                       self.input_shape, self.shape, self.seed)
+                       self.input_shape, self.shape, self.seed, dict(self.rules))
 
 
 def as_image_shape(shape: tuple[int, ...]) -> Shape3:

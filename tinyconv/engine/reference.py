@@ -10,7 +10,8 @@ import numpy as np
 
 from tinyconv.engine import reference_objective as objective
 from tinyconv.engine import reference_ops as ops
-from tinyconv.engine.program import Loss, Metric, Program
+from tinyconv.engine import reference_update as updates
+from tinyconv.engine.program import Loss, Metric, Program, UpdateOptions
 from tinyconv.engine.validate import check_batch, check_program, check_update
 
 __all__ = ["Executor"]
@@ -99,38 +100,44 @@ class Executor:
     def evaluate(self, x: np.ndarray, y: np.ndarray, loss: Loss, metrics: tuple[Metric, ...] = (),
                  indices: np.ndarray | None = None, sample_weight: np.ndarray | None = None,
                  predictions: np.ndarray | None = None) -> np.ndarray:
-        """[sum of sample_weight * loss, sum of each metric] over the samples, float64."""
+        """[sum of sample_weight * loss, sum of each metric] over the samples, float64.
+
+        The first is larger by n times the penalty of the trainable weights (`WeightRules`);
+        "inner_product" has none.
+        """
         batch = _Batch(*check_batch(self.program, x, y, indices, sample_weight, loss, metrics, predictions))
         return self._run(batch, _Objective(loss, tuple(metrics)), None, None)
 
     def train_step(self, x: np.ndarray, y: np.ndarray, loss: Loss, optimizer: str,
                    hyperparameters: tuple[float, ...], state: list[list[np.ndarray]], step: int,
                    metrics: tuple[Metric, ...] = (), indices: np.ndarray | None = None,
-                   sample_weight: np.ndarray | None = None,
-                   predictions: np.ndarray | None = None) -> np.ndarray:
+                   sample_weight: np.ndarray | None = None, predictions: np.ndarray | None = None,
+                   options: UpdateOptions | None = None) -> np.ndarray:
         """Updates the trainable weights and the optimizer's state in place; sums as `evaluate`.
 
         optimizer and hyperparameters: a name in OPTIMIZERS and its numbers of this step.
         state: for every weight its arrays, float32 of the weight's shape.  step: keys the
-        random numbers.  The sums are of the weights before the update, with dropout.
+        random numbers.  options: what the update does around the rule; None is nothing.  The
+        sums are of the weights before the update, with dropout.
         """
+        options = options or UpdateOptions()
         batch = _Batch(*check_batch(self.program, x, y, indices, sample_weight, loss, metrics, predictions))
-        check_update(self.program, optimizer, hyperparameters, state)
+        check_update(self.program, optimizer, hyperparameters, state, options)
         gradients = self._zero_gradients()
         sums = self._run(batch, _Objective(loss, tuple(metrics), True, step), gradients, None)
         if batch.n:
             with np.errstate(all="ignore"):
-                for i, gradient in enumerate(gradients):
-                    if gradient is not None:
-                        weight, arrays = self.program.weights[i], state[i] if i < len(state) else []
-                        objective.update(optimizer, weight, gradient, arrays, hyperparameters)
+                updates.update(self.program, optimizer, hyperparameters, state, gradients, options)
         return sums
 
     def gradients(self, x: np.ndarray, y: np.ndarray, loss: Loss, step: int = 0, training: bool = True,
                   indices: np.ndarray | None = None, sample_weight: np.ndarray | None = None,
                   input_gradient: bool = False, value: bool = True,
                   ) -> tuple[np.ndarray, list[np.ndarray | None], np.ndarray | None]:
-        """The gradients of sum(sample_weight * loss) / n; "inner_product" is not divided by n.
+        """The gradients of sum(sample_weight * loss) / n and of the weights' penalties.
+
+        "inner_product" is not divided by n and has no penalties: its gradients are
+        vector-Jacobian products of the outputs alone.
 
         training: whether dropout is active, keyed by step.  value: False where the caller does
         not want the sum, which may then be anything.
@@ -172,6 +179,10 @@ class Executor:
                 dz = self._backward(end, lowest, dy, tape, weights, gradients, dx is not None)
                 if dx is not None:
                     dx[start:stop] = dz
+            if batch.n and wanted.loss.kind != "inner_product":
+                sums[0] += batch.n * updates.penalty(self.program)
+                if gradients is not None:
+                    updates.add_penalty_gradient(self.program, gradients)
         return sums
 
     def _forward(self, z: np.ndarray, weights: list[np.ndarray], noise: ops.Noise | None,

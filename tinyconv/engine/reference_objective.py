@@ -1,4 +1,4 @@
-"""Losses, metrics and optimizer updates of the NumPy reference.
+"""Losses and metrics of the NumPy reference.
 
 Outputs are (N, P, C): P positions of C values.  Labels are (N, P, C) floats or, for the
 sparse losses and metrics, (N, P) class ids.
@@ -6,14 +6,12 @@ sparse losses and metrics, (N, P) class ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from tinyconv.engine.program import Loss, Metric
 from tinyconv.engine.reference_activations import sigmoid
 
-__all__ = ["count", "measure", "update"]
+__all__ = ["count", "measure"]
 
 _EPSILON = 1e-7  # Keras clips probabilities to [1e-7, 1 - 1e-7]
 
@@ -96,33 +94,3 @@ def count(metric: Metric, outputs: np.ndarray, labels: np.ndarray) -> np.ndarray
     else:
         hits = outputs.argmax(axis=-1) == own  # of equals the lowest index
     return (hits & ~np.isnan(own_output[..., 0])).mean(axis=1, dtype=np.float64)
-
-
-def _sgd(w: np.ndarray, g: np.ndarray, state: list[np.ndarray], learning_rate: float) -> np.ndarray:
-    return w - learning_rate * g
-
-
-def _momentum(w: np.ndarray, g: np.ndarray, state: list[np.ndarray], learning_rate: float, momentum: float,
-              nesterov: float) -> np.ndarray:
-    m = momentum * state[0] - learning_rate * g
-    state[0][...] = m
-    return w + (momentum * m - learning_rate * g if nesterov else m)
-
-
-def _adam(w: np.ndarray, g: np.ndarray, state: list[np.ndarray], alpha: float, beta_1: float, beta_2: float,
-          epsilon: float) -> np.ndarray:
-    m = state[0] + (g - state[0]) * (1 - beta_1)
-    v = state[1] + (g * g - state[1]) * (1 - beta_2)
-    state[0][...], state[1][...] = m, v
-    return w - m * alpha / (np.sqrt(v) + epsilon)
-
-
-_UPDATES: dict[str, Callable[..., np.ndarray]] = {"sgd": _sgd, "momentum": _momentum, "adam": _adam}
-
-
-def update(optimizer: str, weight: np.ndarray, gradient: np.ndarray, state: list[np.ndarray],
-           hyperparameters: tuple[float, ...]) -> None:
-    """Updates a weight and its state arrays in place."""
-    state = [array.reshape(weight.shape) for array in state]
-    numbers = [float(number) for number in hyperparameters]
-    weight[...] = _UPDATES[optimizer](weight, gradient, state, *numbers)

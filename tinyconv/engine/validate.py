@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyconv.engine.program import (
     ACTIVATIONS,
+    CONSTRAINTS,
     LOSSES,
     METRICS,
     OP_KINDS,
@@ -22,6 +23,8 @@ from tinyconv.engine.program import (
     Metric,
     Op,
     Program,
+    UpdateOptions,
+    WeightRules,
 )
 
 __all__ = ["check_batch", "check_labels", "check_program", "check_update"]
@@ -101,8 +104,8 @@ def check_labels(y: np.ndarray, channels: int) -> None:
 
 
 def check_update(program: Program, optimizer: str, hyperparameters: tuple[float, ...],
-                 state: list[list[np.ndarray]]) -> None:
-    """Checks that an optimizer's hyperparameters and state arrays fit the program.
+                 state: list[list[np.ndarray]], options: UpdateOptions | None = None) -> None:
+    """Checks that an optimizer's hyperparameters, options and state arrays fit the program.
 
     Raises:
         TypeError: If a state array is not float32.
@@ -114,6 +117,9 @@ def check_update(program: Program, optimizer: str, hyperparameters: tuple[float,
     if len(hyperparameters) != len(names):
         raise ValueError(f"Expected the hyperparameters {names} of {optimizer}. "
                          f"Received: hyperparameters={tuple(hyperparameters)}")
+    if options is not None:
+        _check_options(options)
+        count += bool(options.accumulation_steps) + (options.average_momentum is not None)
     for i, (weight, trainable) in enumerate(zip(program.weights, program.trainable)):
         if not (trainable and count):
             continue
@@ -131,6 +137,18 @@ def check_update(program: Program, optimizer: str, hyperparameters: tuple[float,
                                  f"Received: shape={array.shape}, strides={array.strides}")
 
 
+def _check_options(options: UpdateOptions) -> None:
+    limits = {name: getattr(options, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
+    if min(limits.values()) < 0 or sum(limit != 0 for limit in limits.values()) > 1:
+        raise ValueError(f"Expected at most one limit above 0. Received: {limits}")
+    if options.accumulation_steps < 0 or (not options.applies and not options.accumulation_steps):
+        raise ValueError("Expected accumulation_steps for gradients that are only added up. "
+                         f"Received: accumulation_steps={options.accumulation_steps}")
+    if options.overwrites and options.average_momentum is None:
+        raise ValueError("Expected an average_momentum for weights that are overwritten. "
+                         "Received: average_momentum=None")
+
+
 def check_program(program: Program) -> None:
     """Checks that the shapes, attributes and weights of a program's operations fit each other.
 
@@ -145,6 +163,10 @@ def check_program(program: Program) -> None:
         if weight.dtype != _FLOAT32 or not weight.flags.c_contiguous:
             raise TypeError(f"Expected weight {i} to be a C-contiguous float32 array. "
                             f"Received: dtype={weight.dtype}, strides={weight.strides}")
+    for i, rules in program.rules.items():
+        if not 0 <= i < len(program.weights):
+            raise ValueError(f"Expected rules for weights from 0 to {len(program.weights) - 1}. Received: {i}")
+        _check_rules(i, program.weights[i], rules)
     shape = program.input_shape
     for i, op in enumerate(program.ops):
         if op.kind not in OP_KINDS:
@@ -157,6 +179,20 @@ def check_program(program: Program) -> None:
     if program.output_shape != shape:
         raise ValueError(f"Expected the program's output to be that of its last operation, {shape}. "
                          f"Received: output_shape={program.output_shape}")
+
+
+def _check_rules(i: int, weight: np.ndarray, rules: WeightRules) -> None:
+    if not (rules.l1 >= 0 and rules.l2 >= 0):
+        raise ValueError(f"Expected penalties of weight {i} to be 0 or more. "
+                         f"Received: l1={rules.l1}, l2={rules.l2}")
+    if rules.constraint not in CONSTRAINTS:
+        raise ValueError(f"Unknown constraint of weight {i}. Expected one of {CONSTRAINTS}. "
+                         f"Received: {rules.constraint!r}")
+    if rules.constraint == "norm":
+        shape = rules.shape or ()
+        if len(shape) != 5 or min(shape) < 1 or prod(shape) != weight.size:
+            raise ValueError(f"Expected the norms of weight {i} to have five axes of {weight.size} values. "
+                             f"Received: shape={rules.shape}")
 
 
 # --- a batch ---

@@ -1,7 +1,8 @@
 """The optimizer's state among a file's weights, in the order that TensorFlow.js wants it.
 
-It begins with the number of steps, "iter".  Then, for Adam, the first moments of all
-trainable weights ("conv2d/kernel/m") and after them the second moments ("/v").  For
+It begins with the number of batches, "iter".  Then, for Adam, the first moments of all
+trainable weights ("conv2d/kernel/m") and after them the second moments ("/v"); for the
+other optimizers their state arrays, each kind for all weights, by Keras' names.  For
 momentum, TensorFlow.js accumulates gradients where Keras accumulates steps: its
 "/momentum" is the velocity here divided by minus the learning rate.  The exact
 velocity follows under "/velocity", which TensorFlow.js carries along unused; it
@@ -21,7 +22,7 @@ from tinyconv.formats.manifest import WeightSpec
 
 __all__ = ["StateReader", "write_state"]
 
-_SLOTS = {"sgd": (), "momentum": ("momentum", "velocity"), "adam": ("m", "v")}
+_NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"}}
 _STEPS = "iter"
 
 
@@ -30,21 +31,28 @@ def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
     optimizer = model.optimizer
     if not optimizer.built:
         return []
-    tensors = [(_STEPS, np.array(optimizer.iterations, np.int32))]
+    tensors = [(_STEPS, np.array(optimizer.batches, np.int32))]
     names = _weight_names(model)
     order = [index for index, trains in _by_training(model)
              if trains or len(optimizer.state[index])]
-    slots = _SLOTS[optimizer.kind]
-    for position, slot in enumerate(slots):
+    for slot, position in _slots(optimizer).items():
         for index in order:
-            shape = model.weights[index].shape
-            arrays = optimizer.state[index] or [np.zeros(shape, np.float32)] * len(slots)
-            if slot == "momentum":
-                array = _accumulation(arrays[0], optimizer.learning_rate)
-            else:
-                array = arrays[0 if slot == "velocity" else position]
-            tensors.append((f"{names[index]}/{slot}", array.reshape(shape)))
+            weight = model.weights[index].value
+            arrays = optimizer.state[index] or optimizer.new_state(weight)
+            array = arrays[0] if position is None else arrays[position]
+            if position is None:
+                array = _accumulation(array, optimizer.learning_rate)
+            tensors.append((f"{names[index]}/{slot}", array.reshape(weight.shape)))
     return tensors
+
+
+def _slots(optimizer: Any) -> dict[str, int | None]:
+    """Names of a weight's arrays in the file and their places in its state; None: TensorFlow.js' velocity."""
+    renamed = _NAMES.get(optimizer.kind, {})
+    places: dict[str, int | None] = {} if optimizer.kind != "momentum" else {"momentum": None}
+    for place, slot in enumerate(optimizer.slots):
+        places[renamed.get(slot, slot)] = place
+    return places
 
 
 def _weight_names(model: Any) -> list[str]:
@@ -91,7 +99,7 @@ class StateReader:
         self._arrays[specs[0].name] = self._steps
 
     def _assign(self, model: Any, specs: list[WeightSpec]) -> None:
-        slots = _SLOTS[self._optimizer.kind]
+        slots = _slots(self._optimizer)
         names = _weight_names(model)
         shapes = {f"{name}/{slot}": (index, slot, weight.shape)
                   for index, (name, weight) in enumerate(zip(names, model.weights)) for slot in slots}
@@ -103,33 +111,36 @@ class StateReader:
             if spec.shape != shape or spec.dtype != "float32":
                 fail(f"optimizer weight {shorten(spec.name)}", f"float32 of shape {list(shape)}",
                      [spec.dtype, *spec.shape])
-            self._arrays[spec.name] = self._state_array(index, slot, slots)
+            self._arrays[spec.name] = self._state_array(model, index, slot, slots)
         kinds = {(index, slot): spec.name for spec, (index, slot, _) in zip(specs[1:], found)}
+        exact = "velocity" if "momentum" in slots and slots["momentum"] is None else None
         for index in {index for index, _ in kinds}:
-            missing = [slot for slot in slots if (index, slot) not in kinds and slot != "velocity"]
+            missing = [slot for slot in slots if (index, slot) not in kinds and slot != exact]
             if missing:
                 fail(f"optimizer state of '{names[index]}'", f"{list(slots)}", f"none for {missing}")
-            if "momentum" in slots:
-                self._pairs.append((kinds[index, "momentum"], kinds.get((index, "velocity"), ""),
+            if exact is not None:
+                self._pairs.append((kinds[index, "momentum"], kinds.get((index, exact), ""),
                                     self._optimizer.state[index][0]))
 
-    def _in_order(self, model: Any, slots: tuple[str, ...],
+    def _in_order(self, model: Any, slots: dict[str, int | None],
                   specs: list[WeightSpec]) -> list[tuple[int, str, tuple[int, ...]]]:
         """For names that are not the model's: TensorFlow.js numbers them when it loads a model twice."""
         trained = [index for index, trains in _by_training(model) if trains]
-        slots = tuple(slot for slot in slots if slot != "velocity")
-        if len(specs) != len(trained) * len(slots):
-            fail("optimizer weights", f"{len(trained) * len(slots)} after the number of steps", len(specs))
-        return [(index, slot, model.weights[index].shape) for slot in slots for index in trained]
+        order = [slot for slot in slots if not (slot == "velocity" and slots.get("momentum", 0) is None)]
+        if self._optimizer.kind == "rmsprop" and len(specs) == 2 * len(trained):
+            del specs[len(trained):]  # TensorFlow.js keeps momentums even where there is no momentum
+        if len(specs) != len(trained) * len(order):
+            fail("optimizer weights", f"{len(trained) * len(order)} after the number of steps", len(specs))
+        return [(index, slot, model.weights[index].shape) for slot in order for index in trained]
 
-    def _state_array(self, index: int, slot: str, slots: tuple[str, ...]) -> np.ndarray:
-        """Where to read to: Adam's moments directly, for momentum both forms are compared afterwards."""
-        state = self._optimizer.state
+    def _state_array(self, model: Any, index: int, slot: str, slots: dict[str, int | None]) -> np.ndarray:
+        """Where to read to: the state itself, but momentum's two forms are compared afterwards."""
+        state, place = self._optimizer.state, slots[slot]
         if not state[index]:  # of a weight that is frozen now
-            shape = self._optimizer._weights[index].shape
-            count = 1 if "momentum" in slots else len(slots)
-            state[index] = [np.zeros(shape, np.float32) for _ in range(count)]
-        return np.empty_like(state[index][0]) if "momentum" in slots else state[index][slots.index(slot)]
+            state[index] = self._optimizer.new_state(self._optimizer._weights[index])
+        if place is None or (slot == "velocity" and slots.get("momentum", 0) is None):
+            return np.empty_like(state[index][0])
+        return state[index][place]
 
     def target(self, spec: WeightSpec) -> np.ndarray | None:
         """The array that a weight of the file is read into; None: it is skipped."""
@@ -141,7 +152,7 @@ class StateReader:
             return
         if self._steps[0] < 0:
             fail("optimizer iterations", "a non-negative integer", int(self._steps[0]))
-        self._optimizer.iterations = int(self._steps[0])
+        self._optimizer.batches = int(self._steps[0])
         rate = self._optimizer.learning_rate
         for momentum, velocity, state in self._pairs:
             accumulation, exact = self._arrays[momentum], self._arrays.get(velocity)

@@ -32,18 +32,21 @@ def write_training_config(settings: dict[str, Any]) -> dict[str, Any] | None:
     Metrics that TensorFlow.js lacks are left out.
 
     Returns:
-        The JSON object, or None where the loss is one that TensorFlow.js does not have: it would
-        train by another.
+        The JSON object, or None where the loss or the optimizer is one that TensorFlow.js does not
+        have: it would train by another.
     """
     loss = losses.get(settings["loss"])
     name = to_snake_case(type(loss).__name__)
     if name not in _LOSSES or loss.lower() != type(loss)().lower():
         return None
+    optimizer = _write_optimizer(optimizers.deserialize(settings["optimizer"]))
+    if optimizer is None:
+        return None
     names = (_metric_name(metric, name) for metric in settings.get("metrics") or [])
     return {
         "loss": name,
         "metrics": [metric for metric in names if metric is not None],
-        "optimizer_config": _write_optimizer(optimizers.deserialize(settings["optimizer"])),
+        "optimizer_config": optimizer,
     }
 
 
@@ -60,15 +63,21 @@ def _metric_name(metric: Any, loss: str) -> str | None:
     return _METRICS.get(metric)
 
 
-def _write_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any]:
+def _write_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any] | None:
+    """The optimizer as TensorFlow.js knows it, or None where it would train by another rule."""
     config = optimizer.get_config()
-    if isinstance(optimizer, optimizers.SGD) and optimizer.momentum:
+    if optimizer.options() is not None or not isinstance(config["learning_rate"], float):
+        return None
+    if optimizer.kind == "momentum":
         # Its SGD has no momentum: the class Momentum has.
         return {"class_name": "Momentum", "config": {
             "learning_rate": config["learning_rate"], "momentum": config["momentum"],
             "use_nesterov": config["nesterov"],
         }}
-    return {"class_name": type(optimizer).__name__, "config": config}
+    keys = {"sgd": ("learning_rate",), "adam": ("learning_rate", "beta_1", "beta_2", "epsilon")}.get(optimizer.kind)
+    if keys is None:
+        return None
+    return {"class_name": {"sgd": "SGD", "adam": "Adam"}[optimizer.kind], "config": {key: config[key] for key in keys}}
 
 
 def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +105,8 @@ def _read_optimizer(value: Any) -> optimizers.Optimizer:
     config = checked_dict(value.get("config"), "optimizer_config config")
     config = {to_snake_case(key): setting for key, setting in config.items()}
     class_name = "SGD" if value.get("class_name") == "Momentum" else value.get("class_name")
+    if class_name == "RMSProp" and "decay" in config:  # TensorFlow.js' name of rho
+        config["rho"] = config.pop("decay")
     return optimizers.deserialize({"class_name": class_name, "config": config})
 
 

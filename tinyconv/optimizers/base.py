@@ -1,0 +1,386 @@
+"""Optimizer: what every optimizer is.
+
+The update itself is one of the engine's rules (`engine.program.OPTIMIZERS`).
+An optimizer holds what the rule needs: hyperparameters, the number of batches
+seen, and state arrays per weight.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinyconv.engine.program import UpdateOptions
+from tinyconv.optimizers import schedules
+from tinyconv.optimizers.schedules import LearningRateSchedule
+from tinyconv.shapes import check_integer, describe
+from tinyconv.utils import check_flag, check_list, check_number
+
+__all__ = ["Optimizer"]
+
+# Settings of other writers' configs that do nothing at these values, and are refused at others.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,), "decay": (None, 0)}
+# Settings of theirs that do nothing here.
+_IDLE = {"is_legacy_optimizer", "jit_compile"}
+# Names in the configs of Keras 2 and TensorFlow.js.
+_RENAMED = {"lr": "learning_rate", "beta1": "beta_1", "beta2": "beta_2", "use_nesterov": "nesterov",
+            "useNesterov": "nesterov"}
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    Args:
+        learning_rate: Size of a step, a finite number >= 0; or a schedule of `optimizers.schedules`;
+            or a function that returns it, of the number of batches seen or of nothing.
+        weight_decay: Before every update a weight w loses weight_decay * learning_rate * w (Loshchilov
+            and Hutter, Decoupled weight decay regularization, 2019). Defaults to None.
+        clipnorm: The gradient of each weight is scaled to at most this norm. Defaults to None.
+        clipvalue: Every value of a gradient is brought into [-clipvalue, clipvalue]. Defaults to None.
+        global_clipnorm: All gradients together are scaled to at most this norm. Defaults to None.
+            Of the three at most one may be set; 0 does nothing.
+        use_ema: Whether to keep an exponential moving average of every weight, which becomes the
+            weight when `fit` ends. Defaults to False.
+        ema_momentum: average = ema_momentum * average + (1 - ema_momentum) * w, in [0, 1]; the average
+            begins as the weights after the first update. Defaults to 0.99.
+        ema_overwrite_frequency: Every so many updates the weights become their average. Defaults to
+            None: never before `fit` ends.
+        loss_scale_factor: None: a loss in float32 needs no scaling.
+        gradient_accumulation_steps: Weights are updated after every so many batches, an integer >= 2, by
+            the mean of their gradients. Defaults to None: after every batch.
+        name: Name. Defaults to the class's.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        TypeError: If there is no such argument.
+
+    Attributes:
+        iterations: Number of updates made.
+        batches: Number of batches seen: `iterations`, but where gradients are accumulated.
+        state: List of state arrays of every weight that `build` was given, in order; the engine
+            updates them in place.
+    """
+
+    def __init__(self, learning_rate: Any = 0.01, weight_decay: float | None = None, clipnorm: float | None = None,
+                 clipvalue: float | None = None, global_clipnorm: float | None = None, use_ema: bool = False,
+                 ema_momentum: float = 0.99, ema_overwrite_frequency: int | None = None,
+                 loss_scale_factor: float | None = None, gradient_accumulation_steps: int | None = None,
+                 name: str | None = None, **kwargs: Any) -> None:
+        for key, value in {"loss_scale_factor": loss_scale_factor, **kwargs}.items():
+            if key in _IDLE:
+                continue
+            if key not in _NEUTRAL:
+                raise TypeError(
+                    f"{type(self).__name__} got an unexpected argument. Received: {key}={describe(value)}"
+                )
+            if value not in _NEUTRAL[key]:
+                raise ValueError(f"Expected `{key}` to be {_NEUTRAL[key][0]}: it is not supported. "
+                                 f"Received: {key}={describe(value)}")
+        self.name = name or type(self).__name__.lower()
+        self.weight_decay = _optional(weight_decay, "weight_decay")
+        self.clipnorm = _optional(clipnorm, "clipnorm")
+        self.clipvalue = _optional(clipvalue, "clipvalue")
+        self.global_clipnorm = _optional(global_clipnorm, "global_clipnorm")
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        if sum(limit is not None for limit in limits.values()) > 1:
+            raise ValueError("Expected at most one of `clipnorm`, `clipvalue` and `global_clipnorm`. Received: "
+                             + ", ".join(f"{key}={describe(limit)}" for key, limit in limits.items()))
+        self.use_ema = check_flag(False if use_ema is None else use_ema, "use_ema")
+        self.ema_momentum = check_number(0.99 if ema_momentum is None else ema_momentum, "ema_momentum", 0.0, 1.0)
+        self.ema_overwrite_frequency = (check_integer(ema_overwrite_frequency, "ema_overwrite_frequency")
+                                        if ema_overwrite_frequency else None)
+        self.gradient_accumulation_steps = (
+            check_integer(gradient_accumulation_steps, "gradient_accumulation_steps", 2)
+            if gradient_accumulation_steps else None)
+        self._learning_rate: Any = 0.0
+        self.learning_rate = learning_rate
+        self._batches = 0
+        self.state: list[list[np.ndarray]] = []
+        # The arrays that the state belongs to; holding them keeps their addresses from being reused.
+        self._weights: list[np.ndarray] = []
+        self._not_decaying: tuple[list[Any], re.Pattern[str] | None] = ([], None)
+        self._undecayed: frozenset[int] = frozenset()
+
+    # --- learning rate and steps ---
+
+    @property
+    def learning_rate(self) -> Any:
+        """Size of the next step, a float; may be set at any time where it is not a schedule's."""
+        return self._rate(self._batches)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if callable(value):
+            self._learning_rate = value if isinstance(value, LearningRateSchedule) else _of_step(value)
+            return
+        if isinstance(self._learning_rate, LearningRateSchedule):
+            raise TypeError("Expected an optimizer with a number as its learning_rate: a schedule's cannot be set. "
+                            f"Received: learning_rate={describe(value)}")
+        self._learning_rate = check_number(value, "learning_rate", 0.0)
+
+    def _rate(self, step: int) -> float:
+        if isinstance(self._learning_rate, float):
+            return self._learning_rate
+        return check_number(self._learning_rate(step), "learning_rate", 0.0)
+
+    @property
+    def batches(self) -> int:
+        """Number of batches seen."""
+        return self._batches
+
+    @batches.setter
+    def batches(self, value: int) -> None:
+        self._batches = _count(value, "batches")
+
+    @property
+    def iterations(self) -> int:
+        """Number of updates made."""
+        return self._batches // (self.gradient_accumulation_steps or 1)
+
+    @iterations.setter
+    def iterations(self, value: int) -> None:
+        self._batches = _count(value, "iterations") * (self.gradient_accumulation_steps or 1)
+
+    def _updates(self, step: int | None) -> int:
+        """Updates made before the batch number `step`."""
+        return (self._batches if step is None else step) // (self.gradient_accumulation_steps or 1)
+
+    # --- what the engine is given ---
+
+    @property
+    def kind(self) -> str:
+        """The engine's update rule."""
+        return type(self).__name__.lower()
+
+    def hyperparameters(self, step: int | None = None) -> tuple[float, ...]:
+        """The numbers of the engine's rule, in double precision.
+
+        Args:
+            step: Number of batches seen before this one. Defaults to `batches`.
+        """
+        return (self._rate(self._batches if step is None else step),)
+
+    def options(self, step: int | None = None) -> UpdateOptions | None:
+        """What the engine does around the rule; None is nothing.
+
+        Args:
+            step: As for `hyperparameters`.
+        """
+        if not (self.weight_decay or self.clipnorm or self.clipvalue or self.global_clipnorm or self.use_ema
+                or self.gradient_accumulation_steps):
+            return None
+        step = self._batches if step is None else step
+        updates = self._updates(step)
+        frequency = self.ema_overwrite_frequency if self.use_ema else None
+        return UpdateOptions(
+            accumulation_steps=self.gradient_accumulation_steps or 0,
+            applies=(step + 1) % (self.gradient_accumulation_steps or 1) == 0,
+            clipvalue=self.clipvalue or 0.0, clipnorm=self.clipnorm or 0.0,
+            global_clipnorm=self.global_clipnorm or 0.0,
+            decay=self.weight_decay * self._rate(step) if self.weight_decay else 0.0,
+            undecayed=self._undecayed,
+            average_momentum=(self.ema_momentum if updates else 0.0) if self.use_ema else None,
+            overwrites=frequency is not None and (updates + 1) % frequency == 0,
+        )
+
+    # --- state ---
+
+    @property
+    def built(self) -> bool:
+        return bool(self._weights)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Keras' names of a weight's state arrays, in the order of `state`: the rule's come first."""
+        return (*self._rule_slots(), *(("gradient_accumulator",) if self.gradient_accumulation_steps else ()),
+                *(("average",) if self.use_ema else ()))
+
+    def _rule_slots(self) -> tuple[str, ...]:
+        """Keras' names of the rule's state arrays."""
+        return ()
+
+    def _slot_groups(self) -> list[tuple[str, ...]]:
+        """The rule's slots as Keras orders them: the arrays of a group come weight by weight."""
+        return [self._rule_slots()]
+
+    def _first_value(self, slot: str) -> float:
+        """What the rule's state arrays are filled with."""
+        return 0.0
+
+    def build(self, weights: Sequence[np.ndarray], trainable: Sequence[bool] | None = None,
+              names: Sequence[str] | None = None) -> None:
+        """Allocates the state and starts counting steps; keeps both for the same weights.
+
+        Args:
+            weights: The program's weights.
+            trainable: Which of them are trained; the others have no state. Defaults to all.
+            names: Their names, for `exclude_from_weight_decay`.
+        """
+        trainable = [True] * len(weights) if trainable is None else list(trainable)
+        if len(trainable) != len(weights):
+            raise ValueError(
+                f"Expected `trainable` to have {len(weights)} entries. Received: {len(trainable)} entries"
+            )
+        known = self._weights
+        if len(known) != len(weights) or not all(map(_same_place, known, weights)):
+            self.batches, self.state = 0, [[] for _ in weights]
+        count = len(self.slots)
+        for index, (weight, trains) in enumerate(zip(weights, trainable, strict=True)):
+            if trains and len(self.state[index]) != count:
+                self.state[index] = self.new_state(weight)
+        self._weights = list(weights)
+        self._undecayed = self._find_undecayed(names)
+
+    def new_state(self, weight: np.ndarray) -> list[np.ndarray]:
+        """The state arrays that a weight begins with."""
+        # An average that begins as the weight itself is right whenever training of it begins.
+        return [weight.copy() if slot == "average" else np.full(weight.shape, self._first_value(slot), np.float32)
+                for slot in self.slots]
+
+    def exclude_from_weight_decay(self, var_list: Sequence[Any] | None = None,
+                                  var_names: Sequence[str] | None = None) -> None:
+        """Keeps weights from decaying; to be called before training.
+
+        Args:
+            var_list: Weights of layers.
+            var_names: Regular expressions; a weight whose name one of them is found in does not
+                decay: ["bias"] for all biases.
+        """
+        if self.built:
+            raise ValueError("Expected `exclude_from_weight_decay` to be called before training. "
+                             f"Received: optimizer '{self.name}', which has begun")
+        pattern = re.compile("|".join(var_names)) if var_names else None
+        self._not_decaying = ([_address(getattr(weight, "value", weight)) for weight in var_list or ()], pattern)
+
+    def _find_undecayed(self, names: Sequence[str] | None) -> frozenset[int]:
+        addresses, pattern = self._not_decaying
+        if not addresses and pattern is None:
+            return frozenset()
+        found = {index for index, weight in enumerate(self._weights) if _address(weight) in addresses}
+        if pattern is not None and names is not None:
+            found |= {index for index, name in enumerate(names) if pattern.search(name)}
+        return frozenset(found)
+
+    def finalize_variable_values(self, var_list: Any = None) -> None:
+        """Overwrites the weights with their average, where `use_ema` keeps one; `fit` calls it at its end.
+
+        Args:
+            var_list: Keras' argument; meant are always the weights that are trained.
+        """
+        if self.use_ema and self._batches:
+            place = self.slots.index("average")
+            for weight, arrays in zip(self._weights, self.state, strict=True):
+                if arrays:
+                    weight[...] = arrays[place].reshape(weight.shape)
+
+    def _in_order(self) -> list[np.ndarray]:
+        """The state arrays in the order of Keras' optimizer variables."""
+        slots = self.slots
+        groups = [(slot,) for slot in ("average", "gradient_accumulator") if slot in slots]
+        return [arrays[slots.index(slot)] for group in groups + self._slot_groups() for arrays in self.state if arrays
+                for slot in group]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies: `batches`, then the state arrays in the order of Keras' optimizer variables.
+
+        What Keras keeps among them and follows from the settings and `batches` is left out: the
+        learning rate, and Nadam's product.
+        """
+        return [np.array(self._batches, np.int64), *(array.copy() for array in self._in_order())]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Overwrites the state in place; nothing is changed where something does not fit.
+
+        Args:
+            weights: As from `get_weights`; the optimizer is built.
+        """
+        arrays = self._in_order()
+        given = check_list(weights, "weights")
+        if len(given) != len(arrays) + 1:
+            raise ValueError(f"Optimizer '{self.name}' expected {len(arrays) + 1} arrays. "
+                             f"Received: {len(given)} arrays")
+        batches = check_integer(given[0], "iterations", 0)
+        for position, array in enumerate(arrays, start=1):
+            value = given[position] = np.asarray(given[position])
+            if array.shape != value.shape or value.dtype.kind not in "fiub":
+                raise ValueError(f"Optimizer '{self.name}' expected an array of numbers of shape {array.shape} at "
+                                 f"position {position}. Received: shape={value.shape}, dtype={value.dtype}")
+        self.batches = batches
+        for array, value in zip(arrays, given[1:], strict=True):
+            array[...] = value
+
+    # --- configuration ---
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that create this optimizer again, as JSON can hold them.
+
+        A learning rate that is a function is written as the number that it is now, with a warning.
+        """
+        rate = self._learning_rate
+        if isinstance(rate, LearningRateSchedule):
+            rate = schedules.serialize(rate)
+        elif callable(rate):
+            warnings.warn("A config cannot hold a learning_rate that is a Python function: its value now "
+                          "takes its place.", stacklevel=2)
+            rate = self.learning_rate
+        return {
+            "name": self.name,
+            "learning_rate": rate,
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": None,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Optimizer:
+        """Creates an optimizer from its config, or from one written by Keras or TensorFlow.js."""
+        arguments = {_RENAMED.get(key, key): value for key, value in config.items()}
+        if isinstance(arguments.get("learning_rate"), dict):
+            arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"])
+        return cls(**arguments)
+
+    def __repr__(self) -> str:
+        rate = self._learning_rate
+        return f"<{type(self).__name__} name={self.name}, learning_rate={getattr(rate, '__name__', rate)!r}>"
+
+
+def _optional(value: float | None, name: str) -> float | None:
+    return None if value is None else check_number(value, name, 0.0)
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"Expected `{name}` to be a non-negative integer. Received: {name}={describe(value)}")
+    return int(value)
+
+
+def _of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
+    """A function of the step from one of the step or of nothing, as Keras calls it."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of a built-in function nothing is known
+        return function
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                  inspect.Parameter.VAR_POSITIONAL)
+    takes_step = any(parameter.kind in positional for parameter in parameters)
+    return function if takes_step else lambda step: function()
+
+
+def _same_place(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays are the same numbers in memory."""
+    return one is other or (one.shape == other.shape and _address(one) == _address(other))
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
