@@ -269,7 +269,7 @@ def test_learning_rate_of_a_schedule_follows_the_batches_and_is_not_settable():
     with pytest.raises(TypeError, match="Received: learning_rate=0.1"):
         sgd.learning_rate = 0.1
     sgd.learning_rate = schedules.InverseTimeDecay(1.0, 4, 1.0)
-    assert sgd.learning_rate == 0.5
+    assert sgd.learning_rate == 0.5 and sgd.scheduled and not SGD().scheduled
     sgd = SGD()
     sgd.learning_rate = schedules.ExponentialDecay(0.4, 2, 0.25)
     assert sgd.learning_rate == 0.4

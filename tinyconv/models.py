@@ -169,7 +169,8 @@ class Sequential(Trainer):
         self.set_training_state(saved.get_training_state())
         self._build_optimizer()
         self.optimizer.set_weights(saved.optimizer.get_weights())
-        self.optimizer.learning_rate = saved.optimizer.learning_rate
+        if not self.optimizer.scheduled:
+            self.optimizer.learning_rate = saved.optimizer.learning_rate
 
     @classmethod
     def load(cls, filepath: str | PathLike[str]) -> Sequential:

@@ -123,6 +123,11 @@ class Optimizer:
                             f"Received: learning_rate={describe(value)}")
         self._learning_rate = check_number(value, "learning_rate", 0.0)
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether the learning rate is a schedule or a function."""
+        return callable(self._learning_rate)
+
     def _rate(self, step: int) -> float:
         if isinstance(self._learning_rate, float):
             return self._learning_rate
