@@ -1,0 +1,152 @@
+"""Random models: the outputs, the loss, every gradient and the weights after three steps are Keras'.
+
+`--models 3000 --seed 7` draws more, and others (tests/parity/README.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from parity.architectures import Architecture, architectures
+from parity.harness import assert_agrees, jax, keras, libraries, make, random_array, tinyconv
+from parity.kinks import is_near_kink
+
+PARTS = 6  # so that several processes share the models
+STEPS = 3
+DRAWS = 30
+
+
+class Twins:
+    """The same model in both libraries, with the same random weights."""
+
+    def __init__(self, drawn: Architecture) -> None:
+        pairs = [libraries(call) for call in drawn.layers]
+        self.ours = tinyconv.Sequential([tinyconv.Input(drawn.input_shape), *(ours for ours, _ in pairs)], seed=1)
+        self.theirs = keras.Sequential([keras.Input(drawn.input_shape), *(theirs for _, theirs in pairs)])
+        self.loss = make(keras, drawn.loss)
+        self.optimizer = make(keras, drawn.optimizer)
+        self.optimizer.build(self.theirs.trainable_variables)
+        self.drawn = drawn
+        self._step = jax.jit(self._step_of_keras)
+
+    def start(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Random weights, and the data: x and y."""
+        weights = [_start_value(weight.name, tuple(weight.shape), 100 * seed + i)
+                   for i, weight in enumerate(self.theirs.weights)]
+        self.ours.set_weights(weights)
+        self.theirs.set_weights(weights)
+        self.ours.compile(make(tinyconv, self.drawn.optimizer), make(tinyconv, self.drawn.loss))
+        self.state = ([v.value for v in self.theirs.trainable_variables],
+                      [v.value for v in self.theirs.non_trainable_variables],
+                      [v.value for v in self.optimizer.variables])
+        x = random_array((self.drawn.batch, *self.drawn.input_shape), 100 * seed + 50)
+        return x, _labels(self.drawn.loss, (self.drawn.batch, *self.ours.output_shape[1:]), seed)
+
+    def _step_of_keras(self, trained: Any, fixed: Any, state: Any, x: Any, y: Any) -> Any:
+        def objective(trained: Any) -> Any:
+            output, after, losses = self.theirs.stateless_call(trained, fixed, x, training=True, return_losses=True)
+            return self.loss(y, output) + sum(losses), (output, after)
+
+        plain, _ = self.theirs.stateless_call(trained, fixed, x, training=False)
+        (loss, (output, after)), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
+        moved, state = self.optimizer.stateless_apply(state, gradients, trained)
+        return loss, plain, output, gradients, (moved, after, state)
+
+    def step_of_keras(self, x: np.ndarray, y: np.ndarray) -> tuple[Any, Any, Any, Any]:
+        """(loss, output, output in training, gradients); the weights move."""
+        loss, plain, output, gradients, self.state = self._step(*self.state, x, y)
+        return loss, plain, output, gradients
+
+    def weights_of_keras(self) -> list[Any]:
+        trained, fixed = iter(self.state[0]), iter(self.state[1])
+        return [next(trained if variable.trainable else fixed) for variable in self.theirs.weights]
+
+    def length(self, x: np.ndarray) -> int:
+        """No sum is longer, and every layer adds its rounding to those before it."""
+        sizes = [math.prod(layer.output_shape) * len(x) for layer in self.ours.layers]
+        sizes += [weight.value.size for weight in self.ours.weights]
+        return max(x.size, *sizes) * len(self.ours.layers) ** 2
+
+
+def _start_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Values that keep what goes through the network around 1."""
+    values = random_array(shape, seed)
+    if "variance" in name or name == "gamma":
+        return np.abs(values) / 2 + np.float32(0.7)
+    return values * np.float32(0.3 if len(shape) < 2 else 1 / math.sqrt(math.prod(shape[:-1])))
+
+
+def _labels(loss: Any, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed + 7)
+    classes = shape[-1]
+    if loss.name.startswith("Sparse"):
+        return random.integers(0, classes, shape[:-1]).astype(np.int32)
+    if loss.name.startswith(("Categorical", "KL")):
+        return np.eye(classes, dtype=np.float32)[random.integers(0, classes, shape[:-1])]
+    if loss.name.startswith(("Binary", "Hinge")):
+        return random.integers(0, 2, shape).astype(np.float32)
+    return random.standard_normal(shape).astype(np.float32)
+
+
+def compare(drawn: Architecture) -> None:
+    """Draws data until three steps stay away from every kink, and compares all along."""
+    twins = Twins(drawn)
+    for seed in range(drawn.seed, drawn.seed + DRAWS):
+        x, y = twins.start(seed)
+        for findings in _train(twins, x, y):
+            if findings is None:
+                break
+        else:
+            return
+    hypothesis.reject()
+
+
+def _train(twins: Twins, x: np.ndarray, y: np.ndarray) -> Iterator[bool | None]:
+    """Compares step by step; yields None where a step comes near a kink."""
+    length = twins.length(x)
+    before = twins.ours.get_weights()
+    for step in range(STEPS):
+        if is_near_kink(twins.ours, x):
+            yield None
+        loss, plain, output, gradients = twins.step_of_keras(x, y)
+        assert_agrees(twins.ours(x), plain, length, f"output {step}")
+        _assert_gradients(twins, x, y, gradients, length, step)
+        assert_agrees(twins.ours.train_on_batch(x, y), loss, length, f"loss {step}",
+                      scale=float(np.abs(np.asarray(output)).max()))
+    for weight, first, value in zip(twins.ours.weights, before, twins.weights_of_keras(), strict=True):
+        assert_agrees(weight.value, value, length * STEPS**2, f"{weight.name} after {STEPS} steps",
+                      scale=float(np.abs(first).max(initial=0)))
+
+
+def _assert_gradients(twins: Twins, x: np.ndarray, y: np.ndarray, expected: Any, length: int, step: int) -> None:
+    data, loss = twins.ours._prepare(x, y, None), twins.ours._resolve().loss
+    _, gradients, _ = twins.ours._executor().gradients(data.x, data.y, loss, step, True)
+    ours = [gradient for gradient in gradients if gradient is not None]
+    largest = max((float(np.abs(np.asarray(gradient)).max(initial=0)) for gradient in expected), default=0.0)
+    for weight, gradient, wanted in zip(twins.ours.trainable_weights, ours, expected, strict=True):
+        assert_agrees(gradient.reshape(weight.shape), wanted, length, f"gradient {step} of {weight.name}",
+                      scale=largest)
+
+
+@pytest.fixture
+def cheap_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras does not compile a random generator for every shape of a weight that is overwritten anyway."""
+    monkeypatch.setattr(keras.initializers.VarianceScaling, "__call__",
+                        lambda self, shape, dtype=None: np.zeros(shape, np.float32))
+
+
+@pytest.mark.usefixtures("cheap_start")
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_models_train_as_in_keras(part, pytestconfig):
+    count = int(pytestconfig.getoption("--models", 300))
+    seed = int(pytestconfig.getoption("--seed", 0))
+    run = hypothesis.given(architectures())(compare)
+    run = hypothesis.settings(max_examples=math.ceil(count / PARTS), deadline=None, database=None,
+                              suppress_health_check=list(hypothesis.HealthCheck))(run)
+    hypothesis.seed(seed * PARTS + part)(run)()
+    jax.clear_caches()
