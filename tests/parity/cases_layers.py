@@ -7,7 +7,7 @@ from typing import Any
 from parity.harness import New
 
 
-def layer(name: str, *args: Any, **kwargs: Any) -> New:
+def layer(name: str, /, *args: Any, **kwargs: Any) -> New:
     return New(f"layers.{name}", *args, **kwargs)
 
 

@@ -25,7 +25,7 @@ if keras.backend.backend() != "jax":
 
 import tinyconv
 
-__all__ = ["EPSILON", "New", "assert_agrees", "assert_same_config", "has", "jax", "keras", "libraries", "make",
+__all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_present", "jax", "keras", "libraries", "make",
            "member", "random_array", "tinyconv"]
 
 EPSILON = float(np.finfo(np.float32).eps)
@@ -37,7 +37,7 @@ class New:
     Arguments may be such calls themselves.
     """
 
-    def __init__(self, path: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, path: str, /, *args: Any, **kwargs: Any) -> None:
         self.path, self.args, self.kwargs = path, args, kwargs
 
     @property
@@ -76,6 +76,22 @@ def has(path: str) -> bool:
     return True
 
 
+def is_present(call: New) -> bool:
+    """Whether tinyconv has what a call, and those within it, ask for."""
+    if not has(call.path):
+        return False
+    inner = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, New)]
+    return all(map(is_present, inner)) and not _is_refused(call)
+
+
+def _is_refused(call: New) -> bool:
+    try:
+        make(tinyconv, call)
+    except ValueError as error:
+        return "not supported" in str(error)
+    return False
+
+
 def make(library: ModuleType, value: Any) -> Any:
     """The object that a `New` stands for; other values, and what is in lists and dicts, as they are."""
     if isinstance(value, New):
@@ -99,6 +115,11 @@ def random_array(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> n
     return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
+def as_numpy(value: Any) -> np.ndarray:
+    """What Keras returns, or holds in a variable, as an array."""
+    return np.asarray(value.value if isinstance(value, keras.Variable) else value)
+
+
 def assert_agrees(actual: Any, expected: Any, length: float, what: str = "", scale: float | None = None) -> None:
     """Both are the same float32 sums of `length` products, each with its own rounding.
 
@@ -107,12 +128,12 @@ def assert_agrees(actual: Any, expected: Any, length: float, what: str = "", sca
 
     scale: The largest number that went into the sums, where it is not the largest of the results.
     """
-    actual, expected = np.float64(actual), np.float64(expected)
+    actual, expected = np.float64(as_numpy(actual)), np.float64(as_numpy(expected))
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, Keras {expected.shape}"
     np.testing.assert_array_equal(np.isnan(actual), np.isnan(expected), f"{what}: NaN")
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(actual[~finite], expected[~finite], f"{what}: not finite")
-    difference = np.abs(actual - expected, where=finite, out=np.zeros_like(expected))
+    difference = np.abs(np.subtract(actual, expected, where=finite, out=np.zeros_like(expected)))
     largest = np.abs(expected, where=finite, out=np.zeros_like(expected)).max(initial=scale or 0)
     bound = 2 * EPSILON * (4 + np.sqrt(length)) * largest + 1e-37
     worst = np.unravel_index(difference.argmax(), difference.shape) if difference.size else ()

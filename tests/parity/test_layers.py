@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 from parity.cases_layers import CASES, RANDOM
-from parity.harness import assert_agrees, assert_same_config, jax, keras, libraries, random_array, tinyconv
+from parity.harness import (
+    assert_agrees,
+    assert_same_config,
+    is_present,
+    jax,
+    keras,
+    libraries,
+    random_array,
+    tinyconv,
+)
 
 from tinyconv.engine.program import Loss
 
@@ -51,8 +60,8 @@ def _values_for(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.abs(values) + np.float32(0.1) if "variance" in name else values
 
 
-def cases(*names: str) -> Any:
-    chosen = [(shape, call) for shape, call in CASES if not names or call.name in names]
+def cases() -> Any:
+    chosen = [(shape, call) for shape, call in CASES if is_present(call)]
     return pytest.mark.parametrize(("shape", "call"), chosen,
                                    ids=[f"{'x'.join(map(str, shape))}-{call}" for shape, call in chosen])
 
