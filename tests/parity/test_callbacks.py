@@ -42,7 +42,8 @@ class Model:
         """Any will do."""
 
     def rate(self) -> float:
-        return float(np.float32(as_numpy(self.optimizer.learning_rate)))
+        """Keras keeps a float32."""
+        return float(f"{float(as_numpy(self.optimizer.learning_rate)):.5g}")
 
 
 def follow(library: Any, call: New, figures: list[float], batches: int = 0) -> list[Any]:

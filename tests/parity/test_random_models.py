@@ -45,7 +45,7 @@ class Twins:
                       [v.value for v in self.theirs.non_trainable_variables],
                       [v.value for v in self.optimizer.variables])
         x = random_array((self.drawn.batch, *self.drawn.input_shape), 100 * seed + 50)
-        return x, _labels(self.drawn.loss, (self.drawn.batch, *self.ours.output_shape[1:]), seed)
+        return x, _labels(self.drawn.loss, (self.drawn.batch, *self.ours.layers[-1].output_shape), seed)
 
     def _step_of_keras(self, trained: Any, fixed: Any, state: Any, x: Any, y: Any) -> Any:
         def objective(trained: Any) -> Any:

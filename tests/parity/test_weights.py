@@ -27,8 +27,9 @@ def present(calls):
 def test_config_is_that_of_keras(call):
     ours, theirs = libraries(call)
     assert_same_config(ours.get_config(), theirs.get_config(), set() if call.path.startswith("i") else {"name"})
-    again = type(ours).from_config(theirs.get_config())
-    assert again.get_config() == ours.get_config()
+    if call.name != "Identity":  # Keras forgets its gain
+        again = type(ours).from_config(theirs.get_config())
+        assert again.get_config() == ours.get_config()
 
 
 @present(INITIALIZERS)
