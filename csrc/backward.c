@@ -3,11 +3,7 @@
 
 #include "activation_kind.h"
 #include "block.h"
-
-static float *gradient_of(const block *b, int weight) {
-    ptrdiff_t offset = weight < 0 ? -1 : b->program->gradient_offset[weight];
-    return offset < 0 ? NULL : b->slot + offset;
-}
+#include "norms.h"
 
 /* dy *= f'(.) over the whole of tensor y, whose gradient is contiguous. */
 static void activation_backward(const block *b, const tc_step *step, const tc_tensor *saved, float *dy) {
@@ -163,6 +159,10 @@ float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, 
         case TC_STEP_GATHER:
             b->k->apply_map(step->map_transposed, 0, step->map_transposed->rows, dy, other);
             break;
+        case TC_STEP_BATCH_NORM:
+            activation_backward(b, step, &b->program->tensors[i + 1], dy);
+            tc_norm_backward(b, i, dy);
+            continue;
         default: elementwise_backward(b, i, dy); continue;
         }
         other = dy;

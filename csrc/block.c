@@ -1,5 +1,6 @@
 /* One block from its images to its gradients: load, forward, loss, backward. */
 #include "block.h"
+#include "norms.h"
 
 /* Whether the loss is taken from the input of the program's last step. */
 static int loss_before_last(const tc_program *p, const tc_objective *objective) {
@@ -73,14 +74,34 @@ static void store_rows(const block *b, const float *x, ptrdiff_t row_stride, ptr
     b->k->scatter(x, row_stride, rows, row, b->count, target);
 }
 
-void tc_run_block(const block *b, double *sums) {
+/* Backward from the gradient of tensors[last], in dy, to the start of the segment. */
+static void descend(const block *b, ptrdiff_t last, ptrdiff_t segment, float *dy) {
     const job *j = b->job;
     const tc_program *p = b->program;
+    ptrdiff_t lowest = j->input_gradient ? 0 : p->lowest;
+    float *dx = tc_backward(b, last, segment ? tc_max(lowest, p->cuts[segment - 1]) : lowest, dy, at(b, p->gradient_b));
+    if (j->input_gradient && !segment) {
+        const tc_tensor *input = &p->tensors[0];
+        ptrdiff_t n = tensor_values(input);
+        if (p->load_scale != 1.0f) b->k->scale(dx, dx, n, p->load_scale, 0.0f);
+        store_rows(b, dx, n, 1, n, j->input_gradient);
+    }
+}
+
+void tc_run_block(const block *b, ptrdiff_t segment, double *sums) {
+    const job *j = b->job;
+    const tc_program *p = b->program;
+    ptrdiff_t cuts = j->segmented ? p->cut_count : 0, first = segment ? p->cuts[segment - 1] : 0;
+    /* The gradient of a convolution's input needs no input. */
+    if (segment == 0 && (!j->skip_last || p->step_count > 1 || p->lowest < p->step_count)) tc_load_block(b);
+    if (segment < cuts) {
+        for (ptrdiff_t i = first; i < p->cuts[segment]; i++) tc_step_forward(b, i);
+        tc_norm_measure(b, p->cuts[segment]);
+        return;
+    }
     int before = loss_before_last(p, j->objective);
     int whole = j->predictions || !j->objective || j->objective->metric_count || !before;
-    /* The gradient of a convolution's input needs no input. */
-    if (!j->skip_last || p->step_count > 1 || p->lowest < p->step_count) tc_load_block(b);
-    for (ptrdiff_t i = 0; i < p->step_count; i++)
+    for (ptrdiff_t i = first; i < p->step_count; i++)
         if (i < p->step_count - 1 || (whole && !j->skip_last)) tc_step_forward(b, i);
     const tc_tensor *output = &p->tensors[p->step_count];
     if (j->predictions)
@@ -89,13 +110,12 @@ void tc_run_block(const block *b, double *sums) {
     if (!j->objective) return;
     float *dy = j->backward ? at(b, p->gradient_a) : NULL;
     measure(b, dy, sums);
-    if (!j->backward) return;
-    ptrdiff_t lowest = j->input_gradient ? 0 : p->lowest;
-    float *dx = tc_backward(b, p->step_count - before, lowest, dy, at(b, p->gradient_b));
-    if (j->input_gradient) {
-        const tc_tensor *input = &p->tensors[0];
-        ptrdiff_t n = tensor_values(input);
-        if (p->load_scale != 1.0f) b->k->scale(dx, dx, n, p->load_scale, 0.0f);
-        store_rows(b, dx, n, 1, n, j->input_gradient);
-    }
+    if (j->backward) descend(b, p->step_count - before, segment, dy);
+}
+
+void tc_run_block_down(const block *b, ptrdiff_t segment) {
+    const tc_program *p = b->program;
+    float *dy = at(b, p->gradient_a);
+    tc_norm_resume(b, p->cuts[segment], dy);
+    descend(b, p->cuts[segment], segment, dy);
 }

@@ -22,6 +22,8 @@ typedef struct job {
     float *input_gradient;
     int skip_last; /* nobody asks for the last step's output */
     ptrdiff_t blocks, slots, sum_count;
+    int segmented; /* batch statistics are taken: the program's cuts count */
+    float *norms;  /* the numbers of every norm, see norms.h */
     tc_workspace *workspace;
 } job;
 
@@ -31,14 +33,18 @@ typedef struct block {
     const tc_program *program;
     const tc_kernels *k;
     float *memory;            /* the thread's workspace */
+    float *kept;              /* its first part: the thread's, or the block's own where segments need it */
     ptrdiff_t first;          /* position of its first image in the batch */
     int count;                /* images; the other lanes idle */
     float *slot;              /* gradients are added here */
+    double *statistics;       /* of the slot, for the segment's norm: see norms.h */
 } block;
 
 static inline ptrdiff_t tensor_values(const tc_tensor *t) { return t->height * t->width * t->channels; }
 
-static inline float *at(const block *b, ptrdiff_t vectors) { return b->memory + vectors * b->k->lanes; }
+static inline float *at(const block *b, ptrdiff_t vectors) {
+    return (vectors < b->program->kept_size ? b->kept : b->memory) + vectors * b->k->lanes;
+}
 
 static inline float *tensor_row(const block *b, const tc_tensor *t, ptrdiff_t row) {
     return at(b, t->offset + row * t->row_stride + t->left * t->channels);
@@ -49,7 +55,15 @@ static inline char *index_row(const block *b, const tc_step *step, ptrdiff_t row
            row * step->pool.y_columns * step->pool.channels * step->index_bytes * b->k->lanes;
 }
 
-static inline const float *weight_values(const block *b, int i) { return i < 0 ? NULL : b->program->weights[i].values; }
+static inline const float *step_bias(const block *b, const tc_step *step) {
+    if (step->folded_bias) return step->folded_bias;
+    return step->bias < 0 ? NULL : b->program->weights[step->bias].values;
+}
+
+static inline float *gradient_of(const block *b, int weight) {
+    ptrdiff_t offset = weight < 0 ? -1 : b->program->gradient_offset[weight];
+    return offset < 0 ? NULL : b->slot + offset;
+}
 
 /* forward.c.  Gathers the block's images, rescaled, into the first tensor. */
 void tc_load_block(const block *b);
@@ -70,7 +84,11 @@ void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_
  * should the call want one. */
 float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, float *other);
 
-/* block.c.  The whole trip: loss and metrics are added to sums, gradients to the slot. */
-void tc_run_block(const block *b, double *sums);
+/* block.c.  Up through a segment: the whole trip where there is but one.  From the last
+ * segment it goes back down to that segment's start: loss and metrics are added to sums,
+ * gradients to the slot. */
+void tc_run_block(const block *b, ptrdiff_t segment, double *sums);
+/* Down through a lower segment, from the gradient that the norm above it kept. */
+void tc_run_block_down(const block *b, ptrdiff_t segment);
 
 #endif

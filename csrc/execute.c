@@ -6,13 +6,18 @@
  * adds the gradients up in the slot's own buffer.  Then all threads share out the
  * weights (update.c).
  * How a batch is cut depends on the batch alone, so the result does not depend on
- * how many threads there are or which takes what. */
+ * how many threads there are or which takes what.
+ *
+ * Batch normalization in training looks across the batch: it cuts the program into
+ * segments.  All blocks run up to a cut and leave their tensors in memory of their own,
+ * the slots' statistics are merged, and all blocks go on; likewise on the way back. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "block.h"
 #include "cpu.h"
 #include "few.h"
+#include "norms.h"
 #include "single.h"
 #include "threads.h"
 #include "update.h"
@@ -27,7 +32,10 @@ struct tc_workspace {
     void *allocation;
     ptrdiff_t threads, thread_floats; /* one stretch a thread */
     ptrdiff_t slots;                  /* gradient buffers behind the stretches */
+    ptrdiff_t kept_floats;            /* of all blocks, behind those: what segments leave to each other */
+    ptrdiff_t norm_slots;
     double *slot_sums;
+    double *norm_statistics;          /* a part a slot, and the numbers of the norms */
     double *share_sums;               /* (2, shares) penalties and squares, then (weights) scales: see tc_finish */
 };
 
@@ -38,34 +46,48 @@ void tc_workspace_destroy(tc_workspace *w) {
     free(w->allocation);
     free(w->slot_sums);
     free(w->share_sums);
+    free(w->norm_statistics);
     free(w);
 }
 
-static size_t workspace_bytes(const tc_program *p, ptrdiff_t threads, ptrdiff_t vectors, ptrdiff_t slots) {
+static size_t workspace_bytes(const tc_program *p, ptrdiff_t threads, ptrdiff_t vectors, ptrdiff_t slots,
+                              ptrdiff_t kept_floats) {
     size_t thread = (size_t)(vectors * p->kernels->lanes) * sizeof(float);
-    return (size_t)threads * thread + (size_t)slots * (size_t)p->gradient_size * sizeof(float) + 64;
+    return (size_t)threads * thread + ((size_t)slots * (size_t)p->gradient_size + (size_t)kept_floats) * sizeof(float) +
+           64;
+}
+
+/* The statistics of every slot and the numbers of every norm. */
+static size_t norm_bytes(const tc_program *p, ptrdiff_t slots) {
+    if (!p->norm_count) return 0;
+    return (size_t)slots * (size_t)tc_norm_statistics_size(p) * sizeof(double) + (size_t)p->norm_size * sizeof(float);
 }
 
 /* The program's workspace if it is free and large enough, else a new one. */
 static tc_workspace *workspace_take(tc_program *p, const job *j, ptrdiff_t threads) {
     ptrdiff_t vectors = j->input_gradient ? p->input_gradient_size : j->backward ? p->training_size : p->forward_size;
     ptrdiff_t thread_floats = vectors * p->kernels->lanes, gradient_slots = j->backward ? j->slots : 0;
+    ptrdiff_t kept_floats = j->segmented ? j->blocks * p->kept_size * p->kernels->lanes : 0;
     tc_workspace *w = atomic_exchange(&p->workspace, NULL);
-    if (w && w->threads >= threads && w->thread_floats >= thread_floats && w->slots >= gradient_slots) return w;
+    if (w && w->threads >= threads && w->thread_floats >= thread_floats && w->slots >= gradient_slots &&
+        w->kept_floats >= kept_floats && (!p->norm_count || w->norm_slots >= j->slots))
+        return w;
     tc_workspace_destroy(w);
     w = calloc(1, sizeof *w);
     if (!w) return NULL;
     /* calloc: the zero columns beside padded tensors are never written afterwards. */
-    w->allocation = calloc(1, workspace_bytes(p, threads, vectors, gradient_slots));
+    w->allocation = calloc(1, workspace_bytes(p, threads, vectors, gradient_slots, kept_floats));
     w->slot_sums = malloc(sizeof(double) * (1 + TC_MAX_METRICS) *
                           (size_t)(INFERENCE_SLOTS > TRAINING_SLOTS ? INFERENCE_SLOTS : TRAINING_SLOTS));
     w->share_sums = malloc(sizeof(double) * (size_t)(2 * p->share_count + p->weight_count + 1));
-    if (!w->allocation || !w->slot_sums || !w->share_sums) {
+    if (p->norm_count) w->norm_statistics = malloc(norm_bytes(p, j->slots));
+    if (!w->allocation || !w->slot_sums || !w->share_sums || (p->norm_count && !w->norm_statistics)) {
         tc_workspace_destroy(w);
         return NULL;
     }
     w->memory = (float *)(((uintptr_t)w->allocation + 63) & ~(uintptr_t)63);
     w->threads = threads, w->thread_floats = thread_floats, w->slots = gradient_slots;
+    w->kept_floats = kept_floats, w->norm_slots = j->slots;
     return w;
 }
 
@@ -73,21 +95,30 @@ static void workspace_return(tc_program *p, tc_workspace *w) {
     tc_workspace_destroy(atomic_exchange(&p->workspace, w));
 }
 
-static void run_slot(const job *j, ptrdiff_t slot, int thread) {
+/* Every block of a slot through a segment, up or down. */
+static void run_slot(const job *j, ptrdiff_t slot, int thread, ptrdiff_t segment, int down) {
     const tc_program *p = j->program;
     const tc_workspace *w = j->workspace;
     double *sums = w->slot_sums + slot * j->sum_count;
     block b = {.job = j, .program = p, .k = p->kernels, .memory = w->memory + thread * w->thread_floats};
-    memset(sums, 0, sizeof *sums * (size_t)j->sum_count);
-    if (j->backward) {
-        b.slot = w->memory + w->threads * w->thread_floats + slot * p->gradient_size;
-        memset(b.slot, 0, sizeof(float) * (size_t)p->gradient_size);
+    b.kept = b.memory;
+    if (j->backward) b.slot = w->memory + w->threads * w->thread_floats + slot * p->gradient_size;
+    if (segment == 0 && !down) {
+        memset(sums, 0, sizeof *sums * (size_t)j->sum_count);
+        if (j->backward) memset(b.slot, 0, sizeof(float) * (size_t)p->gradient_size);
     }
+    if (p->norm_count) {
+        b.statistics = w->norm_statistics + slot * tc_norm_statistics_size(p);
+        tc_norm_reset(&b);
+    }
+    float *kept = w->memory + w->threads * w->thread_floats + w->slots * p->gradient_size;
     for (ptrdiff_t i = slot * j->blocks / j->slots; i < (slot + 1) * j->blocks / j->slots; i++) {
         b.first = i * b.k->lanes;
         ptrdiff_t left = j->batch->n - b.first;
         b.count = (int)(left < b.k->lanes ? left : b.k->lanes);
-        tc_run_block(&b, sums);
+        if (j->segmented) b.kept = kept + i * p->kept_size * b.k->lanes;
+        if (down) tc_run_block_down(&b, segment);
+        else tc_run_block(&b, segment, sums);
     }
 }
 
@@ -105,6 +136,28 @@ static void pack_now(tc_program *p, int which) {
     atomic_flag_clear(&p->packing);
 }
 
+/* All segments up, and down again as far as a gradient is wanted; all threads call it.
+ * Where one ends, one thread makes the batch's statistics while the others wait. */
+static void run_segments(const job *j, int update) {
+    const tc_program *p = j->program;
+    const tc_workspace *w = j->workspace;
+    ptrdiff_t cuts = j->segmented ? p->cut_count : 0, lowest = j->input_gradient ? 0 : p->lowest;
+    for (ptrdiff_t segment = 0; segment <= cuts; segment++) {
+        TC_PRAGMA(omp for schedule(dynamic, 1))
+        for (ptrdiff_t slot = 0; slot < j->slots; slot++) run_slot(j, slot, tc_thread_number(), segment, 0);
+        if (segment == cuts) break;
+        TC_PRAGMA(omp single)
+        tc_norm_merge(j, p->cuts[segment], w->norm_statistics, update);
+    }
+    for (ptrdiff_t segment = cuts; j->backward && segment-- > 0 && p->cuts[segment] >= lowest;) {
+        TC_PRAGMA(omp single)
+        tc_norm_merge_gradients(j, p->cuts[segment], w->norm_statistics, w->memory + w->threads * w->thread_floats);
+        if (p->cuts[segment] == lowest && !j->input_gradient) break;
+        TC_PRAGMA(omp for schedule(dynamic, 1))
+        for (ptrdiff_t slot = 0; slot < j->slots; slot++) run_slot(j, slot, tc_thread_number(), segment, 1);
+    }
+}
+
 static int run(job *j, double *sums, const tc_update *update, float *const *gradients) {
     tc_program *p = j->program;
     ptrdiff_t lanes = p->kernels->lanes;
@@ -115,10 +168,15 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
         most = SLOT_BYTES / bytes < 2 ? 2 : SLOT_BYTES / bytes > TRAINING_SLOTS ? TRAINING_SLOTS : SLOT_BYTES / bytes;
     }
     j->slots = j->blocks < most ? j->blocks : most;
+    j->segmented = j->training && p->cut_count;
     j->sum_count = 1 + (j->objective ? j->objective->metric_count : 0);
     int threads = tc_threads_for(p->flops * (double)j->batch->n * (j->backward ? 3 : 1), j->slots);
     tc_workspace *w = j->workspace = workspace_take(p, j, threads);
     if (!w) return TC_ERROR_MEMORY;
+    if (p->norm_count) {
+        j->norms = (float *)(w->norm_statistics + w->norm_slots * tc_norm_statistics_size(p));
+        tc_norms_prepare(j);
+    }
     int forward = p->step_count > j->skip_last, downward = j->input_gradient || p->lowest + 1 < p->step_count;
     int penalized = p->penalized && j->objective && j->objective->loss != TC_LOSS_INNER_PRODUCT;
     double *shares = w->share_sums;
@@ -130,8 +188,7 @@ static int run(job *j, double *sums, const tc_update *update, float *const *grad
     TC_PRAGMA(omp parallel num_threads(threads) if (threads > 1))
     {
         unsigned mode = tc_denormals_off();
-        TC_PRAGMA(omp for schedule(dynamic, 1))
-        for (ptrdiff_t slot = 0; slot < j->slots; slot++) run_slot(j, slot, tc_thread_number());
+        run_segments(j, update != NULL);
         if (update || gradients) tc_finish_batch(&finish);
         else if (penalized) tc_measure_penalties(p, shares);
         tc_denormals_restore(mode);
@@ -150,7 +207,10 @@ size_t tc_program_workspace(const tc_program *p, ptrdiff_t n, int training) {
     ptrdiff_t blocks = (n + p->kernels->lanes - 1) / p->kernels->lanes;
     ptrdiff_t slots = blocks < TRAINING_SLOTS ? blocks : TRAINING_SLOTS;
     ptrdiff_t threads = tc_threads() < slots ? tc_threads() : slots;
-    return workspace_bytes(p, threads, training ? p->training_size : p->forward_size, training ? slots : 0);
+    if (!training && p->inference) p = p->inference;
+    ptrdiff_t kept = training ? blocks * p->kept_size * p->kernels->lanes : 0;
+    return workspace_bytes(p, threads, training ? p->training_size : p->forward_size, training ? slots : 0, kept) +
+           norm_bytes(p, slots);
 }
 
 /* ---- a program that is one convolution ------------------------------------------------------- */
@@ -205,6 +265,7 @@ static int gradients_single(job *j, ptrdiff_t rest, float *const *gradients) {
 
 int tc_predict(tc_program *program, const tc_batch *batch, float *output) {
     if (batch->n < 1) return TC_ERROR_ARGUMENT;
+    if (program->inference) program = program->inference;
     job j = {.program = program, .batch = batch, .predictions = output};
     ptrdiff_t rest = is_plain(batch) ? tc_single_share(program, TC_SINGLE_FORWARD, batch->n) : 0;
     if (rest) return predict_single(&j, rest);
@@ -234,6 +295,7 @@ int tc_evaluate(tc_program *program, const tc_batch *batch, const tc_objective *
                 float *predictions) {
     int status = check_objective(batch, objective);
     if (status != TC_OK) return status;
+    if (program->inference) program = program->inference;
     job j = {.program = program, .batch = batch, .objective = objective, .predictions = predictions};
     return run(&j, sums, NULL, NULL);
 }

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "cpu.h"
+#include "few_steps.h"
+#include "norms.h"
 #include "threads.h"
 
 /* An image costs about an eleventh of a full block of 16 here, a fifth of one of 8: up to
@@ -16,38 +18,6 @@
 int tc_few_pays(const tc_program *p, ptrdiff_t n) { return n * 8 <= p->kernels->lanes * 5 || n == 1; }
 
 #define MAX_FUSED_ROWS 64
-
-typedef struct few_step {
-    int kind; /* tc_step_kind */
-    int function;
-    float parameters[TC_MAX_PARAMETERS];
-    int kernel, bias;
-    float scale, shift;
-    ptrdiff_t taps, filters;
-    tc_correlation g;
-    tc_pool pool;
-    int pooled;
-    int pool_in_registers; /* with two rows of the convolution at once */
-    int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
-    ptrdiff_t z_columns, z_rows;
-    float *packed, *packed_bias;
-    const tc_map *map;  /* of a gather, */
-    ptrdiff_t *sources; /* and where in x each of its entries reads */
-} few_step;
-
-/* The tensors of one image for each thread, behind this, aligned to a cache line. */
-typedef struct few_memory {
-    ptrdiff_t threads;
-} few_memory;
-
-struct tc_few {
-    const tc_kernels *kernels;
-    few_step *steps;
-    few_tensor *tensors;
-    ptrdiff_t count, row_offset, size, lanes;
-    ptrdiff_t pointers_offset; /* to the rows of a pool's window */
-    _Atomic(few_memory *) memory; /* one, kept between calls; another caller makes its own */
-};
 
 static ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -105,13 +75,22 @@ static ptrdiff_t few_pooled(ptrdiff_t size, ptrdiff_t outputs, ptrdiff_t stride,
     return read < size ? read : size;
 }
 
+/* Room for what a batch normalization makes of `rows` rows of its channels; 0 without memory. */
+static int few_norm(few_step *step, const tc_op *op, ptrdiff_t rows) {
+    step->norm = tc_norm_of(op);
+    step->folded = malloc(sizeof(float) * (size_t)(rows * op->in_channels));
+    step->folded_bias = malloc(sizeof(float) * (size_t)op->in_channels);
+    return step->folded && step->folded_bias;
+}
+
 /* Plans op i (and what fuses with it); returns how many operations it took, 0 without memory. */
 static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff_t narrow, ptrdiff_t *rows) {
     const tc_op *op = ops;
     ptrdiff_t taken = 1;
     few_tensor *x = &few->tensors[few->count];
     int spatial = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
-    int rowwise = op->kind == TC_OP_ACTIVATION && (op->function == TC_SOFTMAX || op->function == TC_LOG_SOFTMAX);
+    int rowwise = op->kind == TC_OP_BATCH_NORMALIZATION ||
+                  (op->kind == TC_OP_ACTIVATION && (op->function == TC_SOFTMAX || op->function == TC_LOG_SOFTMAX));
     ptrdiff_t before = 0, after = 0;
     if (op->kind == TC_OP_CONV2D) {
         before = op->pad_left;
@@ -136,6 +115,11 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
         step->kind = dense ? TC_STEP_DENSE : TC_STEP_CONV2D;
         step->filters = y.padded;
         step->z_rows = op->out_height, step->z_columns = op->out_width;
+        if (taken < left && ops[taken].kind == TC_OP_BATCH_NORMALIZATION && ops[taken].in_height == op->out_height &&
+            ops[taken].in_width == op->out_width && ops[taken].in_channels == op->out_channels)
+            if (!few_norm(step, &ops[taken++], dense ? x->height * x->width * x->channels
+                                                     : op->window_height * op->window_width * op->in_channels))
+                return 0;
         if (taken < left && ops[taken].kind == TC_OP_ACTIVATION && ops[taken].function != TC_SOFTMAX &&
             ops[taken].function != TC_LOG_SOFTMAX) {
             step->function = ops[taken].function;
@@ -172,6 +156,11 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
         step->map = op->map;
         step->sources = tc_few_map_sources(step->map, x);
         if (!step->sources) return 0;
+        break;
+    case TC_OP_BATCH_NORMALIZATION:
+        step->kind = TC_STEP_BATCH_NORM;
+        if (!few_norm(step, op, 1)) return 0;
+        y = few_tensor_of(x->height, x->width, x->channels, x->padded, 0, 0);
         break;
     default: /* element by element, in the shape that the tensor has */
         step->kind = rowwise ? TC_STEP_SOFTMAX : op->kind == TC_OP_RESCALE ? TC_STEP_RESCALE : TC_STEP_ACTIVATION;
@@ -246,6 +235,8 @@ void tc_few_destroy(tc_few *few) {
         free(few->steps[i].packed);
         free(few->steps[i].packed_bias);
         free(few->steps[i].sources);
+        free(few->steps[i].folded);
+        free(few->steps[i].folded_bias);
     }
     free(atomic_load(&few->memory));
     free(few->steps);
@@ -256,10 +247,18 @@ void tc_few_destroy(tc_few *few) {
 void tc_few_pack(const tc_program *p, tc_few *few) {
     for (ptrdiff_t i = 0; i < few->count; i++) {
         few_step *step = &few->steps[i];
+        if (step->kind == TC_STEP_BATCH_NORM)
+            tc_norm_fold(p, &step->norm, NULL, 1, NULL, step->folded, step->folded_bias);
         if (!step->packed) continue;
-        const tc_weight *bias = step->bias < 0 ? NULL : &p->weights[step->bias], *kernel = &p->weights[step->kernel];
-        p->kernels->pack_filters(kernel->values, bias ? bias->values : NULL, step->g.taps,
-                                 kernel->count / step->g.taps, step->paired ? 2 : 1, step->packed, step->packed_bias);
+        const tc_weight *weight = &p->weights[step->kernel];
+        const float *kernel = weight->values, *bias = step->bias < 0 ? NULL : p->weights[step->bias].values;
+        ptrdiff_t filters = weight->count / step->g.taps;
+        if (step->folded) {
+            tc_norm_fold(p, &step->norm, kernel, step->g.taps, bias, step->folded, step->folded_bias);
+            kernel = step->folded, bias = step->folded_bias;
+        }
+        p->kernels->pack_filters(kernel, bias, step->g.taps, filters, step->paired ? 2 : 1, step->packed,
+                                 step->packed_bias);
     }
 }
 
@@ -347,6 +346,10 @@ static void few_elementwise(const tc_kernels *k, const few_step *step, float *m,
         float *to = m + y->offset + a * y->row_stride + y->left * y->padded;
         if (step->kind == TC_STEP_SOFTMAX)
             k->softmax_rows(from, to, y->width, y->channels, y->padded, step->function == TC_LOG_SOFTMAX);
+        else if (step->kind == TC_STEP_BATCH_NORM)
+            for (ptrdiff_t i = 0; i < y->width; i++)
+                for (ptrdiff_t c = 0; c < y->channels; c++)
+                    to[i * y->padded + c] = from[i * x->padded + c] * step->folded[c] + step->folded_bias[c];
         else if (step->kind == TC_STEP_RESCALE)
             for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i] * step->scale + step->shift;
         else

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "block.h"
+#include "norms.h"
 #include "random_key.h"
 
 /* Applies the activation fused behind a convolution or dense layer to n vectors. */
@@ -33,7 +34,7 @@ void tc_points_row(const block *b, const tc_winograd *w, ptrdiff_t a, ptrdiff_t 
 static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
     const tc_correlation *g = &step->forward;
     const tc_kernels *k = b->k;
-    const float *input = at(b, x->offset), *bias = weight_values(b, step->bias);
+    const float *input = at(b, x->offset), *bias = step_bias(b, step);
     int relu = tc_is_plain_relu(step->function, step->parameters);
     const tc_winograd *w = &step->forward_points;
     if (w->n) tc_make_points(b, w, input, g->x_row_stride);
@@ -141,7 +142,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     case TC_STEP_DENSE: {
         int relu = tc_is_plain_relu(step->function, step->parameters);
         float *output = tensor_row(b, y, 0);
-        b->k->dense(at(b, x->offset), step->inputs, step->outputs, step->packed, weight_values(b, step->bias), relu,
+        b->k->dense(at(b, x->offset), step->inputs, step->outputs, step->packed, step_bias(b, step), relu,
                     output);
         if (!relu) activate(b, step, output, step->outputs);
         break;
@@ -149,6 +150,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     case TC_STEP_MAX_POOL2D:
     case TC_STEP_AVERAGE_POOL2D: pool_forward(b, step, x, y); break;
     case TC_STEP_GATHER: gather_forward(b, step, x, y); break;
+    case TC_STEP_BATCH_NORM: tc_norm_forward(b, i); break;
     default: elementwise_forward(b, step, x, y);
     }
 }

@@ -168,6 +168,15 @@ typedef struct tc_kernels {
     void (*scale)(const float *x, float *y, ptrdiff_t n, float scale, float offset);
     /* Rows [first, last) of a map, each of `run` vectors: y overwritten, from its first. */
     void (*apply_map)(const tc_map *map, ptrdiff_t first, ptrdiff_t last, const float *x, float *y);
+    /* Batch normalization; see kernels/batchnorm.h. */
+    void (*norm_statistics)(const float *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t channels,
+                            int count, double *mean, double *deviations);
+    void (*normalize)(const float *x, ptrdiff_t columns, ptrdiff_t channels, const float *mean, const float *scale,
+                      const float *beta, int relu, float *y);
+    void (*norm_sums)(const float *x, const float *dy, ptrdiff_t pixels, ptrdiff_t channels, int count,
+                      const float *mean, const float *inverse, double *sums);
+    void (*norm_backward)(const float *x, const float *dy, ptrdiff_t pixels, ptrdiff_t channels, int count,
+                          const float *mean, const float *scale, const float *dy_mean, const float *slope, float *dx);
     void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
                              int logarithm);

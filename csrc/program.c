@@ -4,6 +4,7 @@
 
 #include "activation_kind.h"
 #include "few.h"
+#include "norms.h"
 #include "program.h"
 #include "single.h"
 #include "update.h"
@@ -42,8 +43,40 @@ static void plan_pool(const tc_op *op, tc_step *step) {
 
 /* ---- the plan -------------------------------------------------------------------- */
 
+/* The norm of a batch normalization, into the program's list. */
+static const tc_norm *plan_norm(tc_program *p, const tc_op *op) {
+    tc_norm *norm = &p->norms[p->norm_count++];
+    *norm = tc_norm_of(op);
+    norm->offset = p->norm_size;
+    p->norm_size += TC_NORM_NUMBERS * norm->channels;
+    p->widest_norm = tc_max(p->widest_norm, norm->channels);
+    return norm;
+}
+
+/* Whether a batch normalization behind `op` can go into its weights: always where nothing
+ * is trained, else where it and they stay as they are. */
+static int is_foldable(const tc_op *op, const tc_op *norm, const tc_weight *weights, int inference) {
+    if (norm->kind != TC_OP_BATCH_NORMALIZATION || !same_image(op, norm)) return 0;
+    const int used[] = {op->kernel, op->bias, norm->kernel, norm->bias};
+    for (int i = 0; i < 4; i++)
+        if (!inference && used[i] >= 0 && weights[used[i]].trainable) return 0;
+    return inference || norm->frozen;
+}
+
+/* Takes an activation behind operation `taken` - 1 into the step, where that is possible. */
+static ptrdiff_t fuse_activation(const tc_op *ops, ptrdiff_t count, ptrdiff_t taken, tc_step *step) {
+    /* A sigmoid that ends the program stays alone: binary cross-entropy wants its input. */
+    if (taken >= count || !is_fusible(&ops[taken]) || !same_image(&ops[taken - 1], &ops[taken]) ||
+        (taken + 1 == count && ops[taken].function == TC_SIGMOID))
+        return taken;
+    step->function = ops[taken].function;
+    memcpy(step->parameters, ops[taken].parameters, sizeof step->parameters);
+    return taken + 1;
+}
+
 /* The operations of step `at`; returns how many it takes. */
-static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
+static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, const tc_weight *weights, int inference,
+                           tc_step *step) {
     const tc_op *op = ops;
     ptrdiff_t taken = 1;
     memset(step, 0, sizeof *step);
@@ -59,13 +92,8 @@ static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
         step->z_rows = op->out_height, step->z_columns = op->out_width;
         if (op->kind == TC_OP_CONV2D)
             step->kernel_rows = op->window_height, step->kernel_columns = op->window_width;
-        /* A sigmoid that ends the program stays alone: binary cross-entropy wants its input. */
-        if (taken < count && is_fusible(&ops[taken]) && same_image(op, &ops[taken]) &&
-            !(taken + 1 == count && ops[taken].function == TC_SIGMOID)) {
-            step->function = ops[taken].function;
-            memcpy(step->parameters, ops[taken].parameters, sizeof step->parameters);
-            taken++;
-        }
+        if (taken < count && is_foldable(op, &ops[taken], weights, inference)) step->norm = plan_norm(p, &ops[taken++]);
+        taken = fuse_activation(ops, count, taken, step);
         if (op->kind == TC_OP_CONV2D && taken < count && is_fusible_pool(&ops[taken]) &&
             same_image(op, &ops[taken])) {
             plan_pool(&ops[taken], step);
@@ -91,6 +119,12 @@ static ptrdiff_t plan_step(const tc_op *ops, ptrdiff_t count, tc_step *step) {
     case TC_OP_GATHER:
         step->kind = TC_STEP_GATHER;
         step->map = op->map, step->map_transposed = op->map + 1;
+        break;
+    case TC_OP_BATCH_NORMALIZATION:
+        step->kind = TC_STEP_BATCH_NORM;
+        step->kernel = step->bias = -1;
+        step->norm = plan_norm(p, op);
+        taken = fuse_activation(ops, count, taken, step);
         break;
     default: step->kind = TC_STEP_RESCALE; break;
     }
@@ -121,12 +155,14 @@ static int same_shape(const tc_tensor *t, const tc_op *op) {
 
 /* Fuses ops into steps and tensors.  Reshapes vanish; where a convolution that pads
  * reads a reshaped tensor, a linear activation copies it into the padded layout. */
-static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count) {
+static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, const tc_weight *weights, int inference) {
     const tc_op *end = &ops[count - 1];
     tc_op *kept = malloc(sizeof *kept * (size_t)(count + 1));
     p->steps = calloc((size_t)(2 * count + 1), sizeof *p->steps);
     p->tensors = calloc((size_t)(2 * count + 2), sizeof *p->tensors);
-    if (!kept || !p->steps || !p->tensors) {
+    p->norms = calloc((size_t)count, sizeof *p->norms);
+    p->cuts = calloc((size_t)count, sizeof *p->cuts);
+    if (!kept || !p->steps || !p->tensors || !p->norms || !p->cuts) {
         free(kept);
         return TC_ERROR_MEMORY;
     }
@@ -148,7 +184,9 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count) {
         const tc_op *op = &kept[i];
         tc_step *step = &p->steps[p->step_count];
         tc_tensor *x = &p->tensors[p->step_count++], *y = x + 1;
-        i += plan_step(op, n - i, step);
+        i += plan_step(p, op, n - i, weights, inference, step);
+        if (step->kind == TC_STEP_BATCH_NORM && !step->norm->frozen && !inference)
+            p->cuts[p->cut_count++] = step - p->steps;
         const tc_op *last = &kept[i - 1];
         *y = tensor_of(last->out_height, last->out_width, last->out_channels, 0, 0);
         if (i < n) {
@@ -180,12 +218,26 @@ static ptrdiff_t place(ptrdiff_t *end, ptrdiff_t size) {
     return at;
 }
 
+static void place_indices(tc_program *p, ptrdiff_t *end) {
+    for (ptrdiff_t i = 0; i < p->step_count; i++) {
+        tc_step *step = &p->steps[i];
+        if (!step->pooled || (step->kind != TC_STEP_CONV2D && step->kind != TC_STEP_MAX_POOL2D)) continue;
+        ptrdiff_t count = step->pool.y_rows * step->pool.y_columns * step->pool.channels;
+        step->index_offset = place(end, (count * step->index_bytes + 3) / 4);
+    }
+}
+
 static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
     ptrdiff_t points = 0, products = 0, gradient_points = 0, kernel_points = 0;
     ptrdiff_t end = 0, rows = 0, scratch = 1, largest = 1;
     for (ptrdiff_t i = 0; i <= p->step_count; i++) {
         p->tensors[i].offset = place(&end, p->tensors[i].size);
         largest = tc_max(largest, p->tensors[i].height * p->tensors[i].width * p->tensors[i].channels);
+    }
+    if (p->cut_count) {
+        /* What segments leave to each other: the tensors, and where maxima were. */
+        place_indices(p, &end);
+        p->kept_size = end;
     }
     for (ptrdiff_t i = 0; i < p->step_count; i++) {
         const tc_step *step = &p->steps[i];
@@ -217,11 +269,8 @@ static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
             ptrdiff_t alive = step->strip < step->z_rows ? step->strip : step->z_rows;
             step->dz_offset = place(&end, step->dz_row_stride * (i > p->lowest || step->forward_points.n ? step->z_rows : alive));
         }
-        if (step->pooled && (step->kind == TC_STEP_CONV2D || step->kind == TC_STEP_MAX_POOL2D)) {
-            ptrdiff_t count = step->pool.y_rows * step->pool.y_columns * step->pool.channels;
-            step->index_offset = place(&end, (count * step->index_bytes + 3) / 4);
-        }
     }
+    if (!p->cut_count) place_indices(p, &end);
     p->gradient_points_offset = place(&end, gradient_points);
     p->kernel_points_offset = place(&end, kernel_points / p->kernels->lanes + 1);
     p->gradient_a = place(&end, largest);
@@ -257,9 +306,10 @@ static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count
     p->lowest = p->step_count;
     for (ptrdiff_t i = p->step_count - 1; i >= 0; i--) {
         const tc_step *step = &p->steps[i];
-        if ((step->kernel >= 0 && weights[step->kernel].trainable) ||
-            (step->bias >= 0 && weights[step->bias].trainable))
-            p->lowest = i;
+        const int used[] = {step->kernel, step->bias, step->norm ? step->norm->gamma : -1,
+                            step->norm ? step->norm->beta : -1};
+        for (int k = 0; k < 4; k++)
+            if (used[k] >= 0 && weights[used[k]].trainable) p->lowest = i;
     }
     for (ptrdiff_t i = 0; i < p->step_count; i++) {
         tc_step *step = &p->steps[i];
@@ -268,63 +318,10 @@ static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count
         step->packed = malloc(bytes);
         step->packed_transposed = malloc(bytes);
         if (!step->packed || !step->packed_transposed) return TC_ERROR_MEMORY;
-    }
-    return TC_OK;
-}
-
-/* The numbers an executor relies on; the Python side has told the user more kindly. */
-static int check(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
-    if (count < 1) return TC_ERROR_ARGUMENT;
-    for (ptrdiff_t i = 0; i < weight_count; i++) {
-        const ptrdiff_t *shape = weights[i].constraint_shape;
-        if (weights[i].constraint < 0 || weights[i].constraint >= TC_CONSTRAINT_COUNT ||
-            (weights[i].constraint == TC_CONSTRAINT_NORM &&
-             shape[0] * shape[1] * shape[2] * shape[3] * shape[4] != weights[i].count))
-            return TC_ERROR_ARGUMENT;
-    }
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const tc_op *op = &ops[i];
-        if (op->kind < 0 || op->kind >= TC_OP_COUNT || op->in_height < 1 || op->in_width < 1 ||
-            op->in_channels < 1 || op->out_height < 1 || op->out_width < 1 || op->out_channels < 1)
-            return TC_ERROR_ARGUMENT;
-        ptrdiff_t in = op->in_height * op->in_width * op->in_channels;
-        ptrdiff_t out = op->out_height * op->out_width * op->out_channels;
-        if (i && in != ops[i - 1].out_height * ops[i - 1].out_width * ops[i - 1].out_channels)
-            return TC_ERROR_ARGUMENT;
-        int windowed = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
-        if (windowed) {
-            if (op->window_height < 1 || op->window_width < 1 || op->stride_height < 1 || op->stride_width < 1 ||
-                op->dilation_height < 1 || op->dilation_width < 1 || op->pad_top < 0 || op->pad_left < 0)
-                return TC_ERROR_ARGUMENT;
-            /* Every window must meet the image. */
-            ptrdiff_t reach_h = (op->window_height - 1) * op->dilation_height;
-            ptrdiff_t reach_w = (op->window_width - 1) * op->dilation_width;
-            if (op->kind != TC_OP_CONV2D &&
-                (op->in_channels != op->out_channels || op->pad_top > reach_h || op->pad_left > reach_w ||
-                 (op->out_height - 1) * op->stride_height - op->pad_top >= op->in_height ||
-                 (op->out_width - 1) * op->stride_width - op->pad_left >= op->in_width))
-                return TC_ERROR_ARGUMENT;
-        } else if (op->kind == TC_OP_GATHER) {
-            const tc_map *map = op->map;
-            if (!map || map->run < 1 || op->in_channels % map->run || op->out_channels % map->run ||
-                !tc_map_fits(map, in / map->run, out / map->run))
-                return TC_ERROR_ARGUMENT;
-        } else if (op->kind != TC_OP_DENSE && in != out) {
-            return TC_ERROR_ARGUMENT;
-        }
-        if (op->kind == TC_OP_CONV2D || op->kind == TC_OP_DENSE) {
-            ptrdiff_t taps = op->in_channels;
-            if (op->kind == TC_OP_CONV2D) taps *= op->window_height * op->window_width;
-            else if (in != op->in_channels || out != op->out_channels) return TC_ERROR_ARGUMENT;
-            if (op->kernel < 0 || op->kernel >= weight_count || weights[op->kernel].count != taps * op->out_channels)
-                return TC_ERROR_ARGUMENT;
-            if (op->bias >= weight_count || (op->bias >= 0 && weights[op->bias].count != op->out_channels))
-                return TC_ERROR_ARGUMENT;
-        } else if (op->kernel >= 0 || op->bias >= 0) {
-            return TC_ERROR_ARGUMENT;
-        }
-        if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
-            return TC_ERROR_ARGUMENT;
+        if (!step->norm) continue;
+        step->folded = malloc(bytes);
+        step->folded_bias = malloc(sizeof(float) * (size_t)step->outputs);
+        if (!step->folded || !step->folded_bias) return TC_ERROR_MEMORY;
     }
     return TC_OK;
 }
@@ -346,11 +343,10 @@ static int plan_maps(tc_program *p, const tc_op *ops, ptrdiff_t count, tc_op **o
     return TC_OK;
 }
 
-int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
-                      uint64_t seed, tc_program **program) {
-    *program = NULL;
-    int status = check(ops, op_count, weights, weight_count);
-    if (status != TC_OK) return status;
+/* As tc_program_create, of operations that were checked.  inference: nothing will be trained. */
+static int create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
+                  uint64_t seed, int inference, tc_program **program) {
+    int status;
     tc_program *p = calloc(1, sizeof *p);
     if (!p) return TC_ERROR_MEMORY;
     p->kernels = tc_selected_kernels();
@@ -358,10 +354,12 @@ int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *wei
     ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * p->kernels->lanes;
     tc_op *own = NULL;
     status = plan_maps(p, ops, op_count, &own);
-    if (status == TC_OK) status = plan_steps(p, own, op_count);
+    if (status == TC_OK) status = plan_steps(p, own, op_count, weights, inference);
     if (status == TC_OK) status = plan_weights(p, weights, weight_count);
     if (status == TC_OK) status = tc_single_create(p, &p->single);
-    if (status == TC_OK && !(p->few = tc_few_create(p, own, op_count))) status = TC_ERROR_MEMORY;
+    if (status == TC_OK && p->norm_count && !inference)
+        status = create(ops, op_count, weights, weight_count, seed, 1, &p->inference);
+    if (status == TC_OK && !p->inference && !(p->few = tc_few_create(p, own, op_count))) status = TC_ERROR_MEMORY;
     free(own);
     if (status != TC_OK) {
         tc_program_destroy(p);
@@ -372,6 +370,13 @@ int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *wei
     atomic_flag_clear(&p->packing);
     *program = p;
     return TC_OK;
+}
+
+int tc_program_create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
+                      uint64_t seed, tc_program **program) {
+    *program = NULL;
+    int status = tc_check_ops(ops, op_count, weights, weight_count);
+    return status == TC_OK ? create(ops, op_count, weights, weight_count, seed, 0, program) : status;
 }
 
 void tc_program_destroy(tc_program *p) {
@@ -389,14 +394,19 @@ void tc_program_destroy(tc_program *p) {
         free(step->backward);
         free(step->packed);
         free(step->packed_transposed);
+        free(step->folded);
+        free(step->folded_bias);
     }
     for (ptrdiff_t i = 0; i < p->map_count; i++) tc_map_clear(&p->maps[i]);
     free(p->maps);
+    tc_program_destroy(p->inference);
     tc_few_destroy(p->few);
     tc_single_destroy(p->single);
     tc_workspace_destroy(atomic_load(&p->workspace));
     free(p->steps);
     free(p->tensors);
+    free(p->norms);
+    free(p->cuts);
     free(p->weights);
     free(p->gradient_offset);
     free(p->share_offset);
@@ -405,12 +415,18 @@ void tc_program_destroy(tc_program *p) {
 
 void tc_program_weights_changed(tc_program *program) {
     atomic_store(&program->stale, TC_STALE_ALL);
+    if (program->inference) tc_program_weights_changed(program->inference);
 }
 
 void tc_pack_step(tc_program *p, ptrdiff_t i, int which) {
     tc_step *step = &p->steps[i];
     if (step->kernel < 0) return;
     const float *kernel = p->weights[step->kernel].values;
+    if (step->norm && step->folded) {
+        tc_norm_fold(p, step->norm, kernel, p->weights[step->kernel].count / step->outputs,
+                     step->bias < 0 ? NULL : p->weights[step->bias].values, step->folded, step->folded_bias);
+        kernel = step->folded;
+    }
     int dense = step->kind == TC_STEP_DENSE;
     for (int transposed = 0; transposed < 2; transposed++) {
         if (!(which & (transposed ? TC_STALE_BACKWARD : TC_STALE_FORWARD))) continue;

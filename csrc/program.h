@@ -24,6 +24,7 @@ enum tc_step_kind {
     TC_STEP_DROPOUT,
     TC_STEP_RESCALE,
     TC_STEP_GATHER,
+    TC_STEP_BATCH_NORM, /* + activation */
 };
 
 /* Tiles of a convolution's row that are pooled while they are still in L1. */
@@ -42,12 +43,24 @@ typedef struct tc_winograd {
     float *packed;        /* [n] packed kernels */
 } tc_winograd;
 
+/* Batch normalization: y = (x - mean) * gamma / sqrt(variance + epsilon) + beta, channel by
+ * channel.  gamma, beta, mean, variance: weights; gamma and beta may be -1, for 1 and 0. */
+typedef struct tc_norm {
+    int gamma, beta, mean, variance;
+    int frozen; /* never takes the statistics of the batch */
+    double momentum, epsilon;
+    ptrdiff_t channels;
+    ptrdiff_t offset; /* of its numbers (norms.h), floats into those of a call */
+} tc_norm;
+
 typedef struct tc_step {
     int kind;
     int function; /* activation, also the one fused behind a convolution or dense layer */
     float parameters[TC_MAX_PARAMETERS];
     uint64_t stream;
     int kernel, bias; /* weights, or -1 */
+    const tc_norm *norm; /* of TC_STEP_BATCH_NORM, or folded into a kernel and its bias; or NULL */
+    float *folded, *folded_bias; /* kernel and bias with the norm in them */
     ptrdiff_t kernel_rows, kernel_columns, inputs, outputs;
 
     /* Convolution: z is its output before the pool, cut to what the pool reads. */
@@ -95,6 +108,14 @@ struct tc_program {
     int penalized, constrained; /* whether any trainable weight is */
     ptrdiff_t lowest; /* first step with a trainable weight; step_count if none */
 
+    /* Batch statistics cut the program into segments: cuts[s] is the step that starts
+     * segment s + 1.  Where there are any, vectors [0, kept_size) of a block's workspace
+     * are kept for every block of the batch. */
+    ptrdiff_t *cuts, cut_count, kept_size;
+    tc_norm *norms;
+    ptrdiff_t norm_count, norm_size, widest_norm; /* floats of all norms; most channels of one */
+    struct tc_program *inference; /* the same with every norm folded that can be; NULL without norms */
+
     /* The workspace of one thread, in vectors from its start. */
     ptrdiff_t forward_size, training_size, input_gradient_size;
     ptrdiff_t row_offset;                           /* rows of z on their way to the pool */
@@ -116,6 +137,8 @@ struct tc_program {
 
 static inline ptrdiff_t tc_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
 
+/* TC_OK, or TC_ERROR_ARGUMENT where operations contradict each other or their weights. */
+int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count);
 /* Plans what `op` and the pool fused behind it need, all but their place in the
  * workspace.  step: kind, sizes, z and pool are set; x: the tensor that it reads. */
 int tc_plan_conv2d(const tc_kernels *kernels, const tc_op *op, tc_step *step, const tc_tensor *x);
@@ -149,6 +172,10 @@ static inline int tc_is_plain_relu(int function, const float *parameters) {
 
 /* Packs the weights of step i for the directions in `which` (TC_STALE_* bits). */
 void tc_pack_step(tc_program *program, ptrdiff_t i, int which);
+/* kernel [rows][channels] (NULL: ones) and bias [channels] (NULL: zeros) with the norm of their
+ * output in them; folded and folded_bias: overwritten. */
+void tc_norm_fold(const tc_program *program, const tc_norm *norm, const float *kernel, ptrdiff_t rows,
+                  const float *bias, float *folded, float *folded_bias);
 void tc_workspace_destroy(tc_workspace *workspace);
 const tc_kernels *tc_selected_kernels(void);
 

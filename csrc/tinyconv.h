@@ -37,6 +37,7 @@ enum tc_op_kind {
     TC_OP_RESCALE,
     TC_OP_RESHAPE,
     TC_OP_GATHER,
+    TC_OP_BATCH_NORMALIZATION,
     TC_OP_COUNT,
 };
 
@@ -146,11 +147,15 @@ typedef struct tc_op {
     int function;                /* of an activation */
     float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: rate */
     uint64_t stream;             /* dropout: the key of its random numbers */
-    int kernel, bias;            /* weights, -1 for none */
+    int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta */
     const tc_map *map;           /* of a gather: the program makes a copy */
+    int mean, variance;          /* batch normalization: weights, its moving statistics */
+    double momentum, epsilon;    /* of batch normalization */
+    int frozen;                  /* batch normalization uses its moving statistics in training, too */
 } tc_op;
 
-/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F).
+/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F); gamma, beta,
+ * mean and variance (C).  mean and variance are not trainable.
  *
  * l1 * sum |w| + l2 * sum w^2 is a trainable weight's penalty, part of every loss but
  * TC_LOSS_INNER_PRODUCT.  TC_CONSTRAINT_NORM sees the weight as an array of five axes and
@@ -225,13 +230,15 @@ int tc_evaluate(tc_program *program, const tc_batch *batch, const tc_objective *
                 double *sums, float *predictions);
 
 /* One step: as tc_evaluate in training mode, then the trainable weights are updated
- * in place by the gradient of sums[0] / n.  step keys the random numbers. */
+ * in place by the gradient of sums[0] / n.  Batch normalization that is not frozen moves
+ * its statistics towards the batch's.  step keys the random numbers. */
 int tc_train_step(tc_program *program, const tc_batch *batch, const tc_objective *objective,
                   const tc_update *update, uint64_t step, double *sums, float *predictions);
 
 /* gradients[i] (count of weight i) for trainable weights, overwritten; input_gradient
  * (n, inputs) or NULL, overwritten.  Of sums[0] / n, or of sums[0] for
- * TC_LOSS_INNER_PRODUCT.  training: whether dropout is active. */
+ * TC_LOSS_INNER_PRODUCT.  training: whether dropout is active, and batch normalization
+ * takes the statistics of the batch. */
 int tc_gradients(tc_program *program, const tc_batch *batch, const tc_objective *objective,
                  int training, uint64_t step, double *sums, float *const *gradients,
                  float *input_gradient);

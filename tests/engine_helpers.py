@@ -82,6 +82,17 @@ class Network(ProgramBuilder):
         self.add("dense", (1, 1, units), tuple(weights))
         return self
 
+    def batch_norm(self, scale=True, center=True, frozen=False, momentum=0.9, epsilon=1e-3):
+        channels = self.shape[2]
+        arrays = [self.random.uniform(0.5, 1.5, channels), self.random.standard_normal(channels) * 0.3,
+                  self.random.standard_normal(channels) * 0.3, self.random.uniform(0.5, 2, channels)]
+        used = [(arrays[0], self.train)] * scale + [(arrays[1], self.train)] * center
+        weights = [self.weight(array.astype(np.float32), train)
+                   for array, train in [*used, (arrays[2], False), (arrays[3], False)]]
+        self.add("batch_normalization", self.shape, tuple(weights), scale=scale, center=center, frozen=frozen,
+                 momentum=momentum, epsilon=epsilon)
+        return self
+
     def activation(self, function, *parameters):
         self.add("activation", self.shape, function=function, parameters=parameters)
         return self

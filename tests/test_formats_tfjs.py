@@ -17,6 +17,7 @@ from formats_cases import (
 )
 
 from tinyconv import Sequential, formats, initializers, layers, load_model, losses, metrics, optimizers
+from tinyconv.formats import FormatError
 from tinyconv.formats.manifest import parse_manifest
 
 
@@ -35,6 +36,8 @@ LAYER_STACKS = {
                              kernel_initializer="he_normal", bias_initializer=initializers.Constant(0.5))],
     "conv2d_dilated_no_bias": [layers.Conv2D(2, 2, dilation_rate=(2, 1), use_bias=False, trainable=False)],
     "dense_on_image": [layers.Dense(5, "sigmoid", kernel_initializer="lecun_uniform")],
+    "batch_normalization": [layers.BatchNormalization(3, 0.9, 1e-5, gamma_initializer="random_normal"),
+                            layers.BatchNormalization(center=False, scale=False, trainable=False)],
     "max_pooling": [layers.MaxPooling2D((3, 2), 2, padding="same")],
     "average_pooling": [layers.AveragePooling2D(2, (1, 2))],
     "global_max": [layers.GlobalMaxPooling2D()],
@@ -317,6 +320,47 @@ def test_load_reads_a_group_per_layer_in_any_order(saved: tuple) -> None:
     document["weightsManifest"] = groups
     write_description(folder, document)
     assert same_bits(model, load_model(folder))
+
+
+def normed_model(seed: int = 1) -> Sequential:
+    model = Sequential([layers.Conv2D(3, 3, input_shape=(8, 8, 1)), layers.BatchNormalization(),
+                        layers.Flatten(), layers.Dense(4)], seed=seed)
+    random = np.random.default_rng(seed)
+    model.set_weights([random.random(weight.shape) for weight in model.weights])
+    return model
+
+
+def test_load_finds_moving_statistics_behind_the_trained_weights(tmp_path: Path) -> None:
+    """TensorFlow.js writes trainable weights first."""
+    model = normed_model()
+    model.save(tmp_path)
+    document = read_description(tmp_path)
+    group, content = document["weightsManifest"][0], (tmp_path / "weights.bin").read_bytes()
+    pieces, start = [], 0
+    for spec in group["weights"]:
+        size = 4 * math.prod(spec["shape"])
+        pieces.append((spec, content[start:start + size]))
+        start += size
+    pieces.sort(key=lambda piece: "moving" in piece[0]["name"])
+    (tmp_path / "weights.bin").write_bytes(b"".join(piece for _, piece in pieces))
+    document["weightsManifest"] = [{"paths": group["paths"], "weights": [spec for spec, _ in pieces]}]
+    write_description(tmp_path, document)
+    assert same_bits(model, load_model(tmp_path))
+    for spec in document["weightsManifest"][0]["weights"]:
+        spec["name"] = "other_" + spec["name"]  # now by order, in which the roles do not fit
+    write_description(tmp_path, document)
+    with pytest.raises(FormatError, match="moving_mean.*Received"):
+        load_model(tmp_path)
+
+
+def test_load_reads_the_axis_of_keras_2(tmp_path: Path) -> None:
+    model = normed_model()
+    model.save(tmp_path)
+    document = read_description(tmp_path)
+    document["modelTopology"]["config"]["layers"][1]["config"]["axis"] = [3]
+    write_description(tmp_path, document)
+    loaded = load_model(tmp_path)
+    assert same_bits(model, loaded) and loaded.layers[1].axis == 3
 
 
 @pytest.mark.parametrize(("stored", "dtype"), [

@@ -39,6 +39,9 @@ CASES = [
         (1, 1, 2),
         12,
     ),
+    ("BatchNormalization", {}, (5, 4, 3), (5, 4, 3), 12),
+    ("BatchNormalization", {"axis": 1, "momentum": 0.9, "epsilon": 1e-5, "scale": False}, (7,), (7,), 21),
+    ("BatchNormalization", {"center": False, "gamma_initializer": "random_normal"}, (4, 3), (4, 3), 9),
     ("MaxPooling2D", {}, (5, 4, 3), (2, 2, 3), 0),
     ("MaxPooling2D", {"pool_size": (3, 2), "strides": 1, "padding": "same"}, (5, 4, 3), (5, 4, 3), 0),
     ("AveragePooling2D", {"pool_size": 3, "strides": (1, 2)}, (5, 4, 3), (3, 1, 3), 0),
@@ -152,7 +155,9 @@ def test_layer_counts_its_parameters(name, arguments, input_shape, output_shape,
     program = _lower(layer, input_shape=input_shape)
     assert layer.count_params() == parameters == sum(weight.size for weight in program.weights)
     assert {weight.name: weight.shape for weight in layer.weights} == expected
-    assert layer.trainable_weights == layer.weights and layer.non_trainable_weights == []
+    fixed = [weight for weight in layer.weights if weight.name.startswith("moving_")]
+    assert layer.non_trainable_weights == fixed
+    assert layer.trainable_weights == [weight for weight in layer.weights if weight not in fixed]
     assert all(
         np.shares_memory(array, weight.value)
         for array, weight in zip(program.weights, layer.weights, strict=True)
@@ -326,6 +331,8 @@ def test_defaults_are_keras():
     )
     pool = layers.AveragePooling2D()
     assert (pool.pool_size, pool.strides, pool.padding) == ((2, 2), (2, 2), "valid")
+    norm = layers.BatchNormalization()
+    assert (norm.axis, norm.momentum, norm.epsilon, norm.center, norm.scale) == (-1, 0.99, 1e-3, True, True)
     assert layers.LeakyReLU().negative_slope == 0.3
     assert layers.Rescaling(2).offset == 0.0
 
@@ -484,6 +491,17 @@ def test_linear_activation_adds_no_operation():
         ("Dense", {"units": 0}, "`units`"),
         ("Dense", {"units": 2**31}, "`units`"),
         ("Dense", {"units": np.zeros((3, 3))}, "`units`"),
+        ("BatchNormalization", {"axis": 1.5}, "`axis`"),
+        ("BatchNormalization", {"axis": [1, 2]}, "`axis`"),
+        ("BatchNormalization", {"momentum": "fast"}, "`momentum`"),
+        ("BatchNormalization", {"epsilon": 0}, "`epsilon`"),
+        ("BatchNormalization", {"epsilon": -1e-3}, "`epsilon`"),
+        ("BatchNormalization", {"center": "no"}, "`center`"),
+        ("BatchNormalization", {"scale": None}, "`scale`"),
+        ("BatchNormalization", {"beta_initializer": "best"}, "initializer"),
+        ("BatchNormalization", {"gamma_regularizer": "l2"}, "`gamma_regularizer`"),
+        ("BatchNormalization", {"renorm": True}, "`renorm`"),
+        ("BatchNormalization", {"synchronized": True}, "`synchronized`"),
         ("MaxPooling2D", {"pool_size": 0}, "`pool_size`"),
         ("AveragePooling2D", {"strides": -1}, "`strides`"),
         ("GlobalMaxPooling2D", {"data_format": "channels_first"}, "`data_format`"),

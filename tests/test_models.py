@@ -457,3 +457,50 @@ def test_show_config_prints_every_entry(capsys):
         if isinstance(value, str):
             assert value in printed
     assert config()["tinyconv"] == tinyconv.__version__
+
+
+# --- batch normalization ---
+
+
+def normed(**settings):
+    return Sequential([layers.Conv2D(3, 3, input_shape=(6, 6, 1)), layers.BatchNormalization(**settings), layers.ReLU(),
+                       layers.Flatten(), layers.Dense(2)], seed=2)
+
+
+def test_summary_counts_moving_statistics_as_not_trainable(capsys):
+    normed().summary()
+    text = capsys.readouterr().out
+    assert "Total params: 140 " in text and "Trainable params: 134 " in text and "Non-trainable params: 6 " in text
+
+
+def test_call_in_training_moves_the_statistics_as_keras_does():
+    model, x = normed(momentum=0.5), np.random.default_rng(3).random((9, 6, 6, 1), np.float32)
+    norm, before = model.layers[1], model.get_weights()
+    expected = model.predict(x)
+    z = Sequential([layers.Conv2D(3, 3, input_shape=(6, 6, 1))])
+    z.set_weights(before[:2])
+    values = z.predict(x).reshape(-1, 3)
+    model(x, training=True)
+    np.testing.assert_allclose(norm.moving_mean.value, values.mean(0) / 2, rtol=1e-5)
+    np.testing.assert_allclose(norm.moving_variance.value, 0.5 + values.var(0) / 2, rtol=1e-5)
+    assert np.abs(model.predict(x) - expected).max() > 1e-3  # the executor knows
+    norm.trainable = False
+    after = model.get_weights()
+    np.testing.assert_allclose(model(x, training=True), model.predict(x), rtol=1e-5, atol=1e-6)
+    for one, other in zip(model.get_weights(), after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"center": False, "scale": False}], ids=["weights", "none"])
+def test_a_norm_that_is_frozen_between_fits_keeps_its_statistics(settings):
+    model = normed(**settings)
+    model.compile("sgd", "mse")
+    random = np.random.default_rng(4)
+    x, y = random.random((20, 6, 6, 1), np.float32), random.random((20, 2), np.float32)
+    norm = model.layers[1]
+    for trainable in (True, False, True):
+        norm.trainable = trainable
+        before = norm.get_weights()
+        model.fit(x, y, verbose=0)
+        changed = [not np.array_equal(one, other) for one, other in zip(before, norm.get_weights(), strict=True)]
+        assert all(changed) if trainable else not any(changed)

@@ -342,7 +342,10 @@ class Network:
         if self._program is not None:
             flags = tuple(layer.trainable and weight.trainable
                           for layer in self._layers for weight in layer.weights)
-            if flags != self._program.trainable:
+            trainable = {layer.name: layer.trainable for layer in self._layers}
+            if flags != self._program.trainable or any(
+                    op.attributes["frozen"] == trainable[op.layer] for op in self._program.ops
+                    if op.kind == "batch_normalization"):
                 self._forget_program()
 
     # --- running ---
@@ -352,7 +355,8 @@ class Network:
 
         Args:
             x: Array (N, ...), as in `fit`.
-            training: Whether dropout is active. Defaults to `False`.
+            training: Whether dropout is active, and batch normalization takes the statistics of
+                the batch and moves its own towards them. Defaults to `False`.
 
         Returns:
             float32 array (N, *output shape).
@@ -372,8 +376,9 @@ class Network:
         return y if y.ndim == len(shape) + 1 else y.reshape(len(y), *shape)
 
     def _call_noisy(self, x: np.ndarray) -> np.ndarray:
-        """A training step that changes nothing, for its predictions."""
+        """A training step that changes no trainable weight, for its predictions."""
         with self._lock:
+            self._refresh_trainable()
             program = self.program
             if self._run_noisy is None:
                 frozen = dataclasses.replace(program, trainable=(False,) * len(program.weights))
@@ -384,6 +389,9 @@ class Network:
             state: list[list[np.ndarray]] = [[] for _ in program.weights]
             self._run_noisy.train_step(x, np.zeros_like(predictions), _NO_LOSS, "sgd", (0.0,), state, step,
                                        predictions=predictions)
+            if any(op.kind == "batch_normalization" for op in program.ops):
+                self._weights_changed()
+                self._notify_sharers()
             return predictions
 
 

@@ -6,6 +6,7 @@
 
 #include "activations.h"
 #include "arrays.h"
+#include "batchnorm.h"
 #include "conv2d.h"
 #include "dense.h"
 #include "filters.h"
@@ -106,6 +107,10 @@ const tc_kernels NAME(TC_ISA) = {
     .activation_backward = table_activation_backward,
     .scale = table_scale,
     .apply_map = apply_map,
+    .norm_statistics = norm_statistics,
+    .normalize = normalize,
+    .norm_sums = norm_sums,
+    .norm_backward = norm_backward,
     .softmax = table_softmax,
     .softmax_backward = table_softmax_backward,
     .dropout = table_dropout,

@@ -74,6 +74,13 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     (IMAGE, layer("Permute", (2, 1, 3))),
     ((5, 3), layer("Permute", (2, 1))),
     ((5,), layer("RepeatVector", 3)),
+    # Normalization
+    (IMAGE, layer("BatchNormalization")),
+    ((5,), layer("BatchNormalization")),
+    ((4, 5), layer("BatchNormalization", axis=-1, momentum=0.7, epsilon=0.01)),
+    (IMAGE, layer("BatchNormalization", center=False)),
+    (IMAGE, layer("BatchNormalization", scale=False, moving_mean_initializer="ones")),
+    (IMAGE, layer("BatchNormalization", 3, 0.9, 1e-5, False, False)),
     # Without an effect outside training
     (IMAGE, layer("Dropout", 0.5)),
     (IMAGE, layer("Dropout", 0.0)),

@@ -37,6 +37,9 @@ cdef extern from "tinyconv.h" nogil:
         uint64_t stream
         int kernel, bias
         const tc_map *map
+        int mean, variance
+        double momentum, epsilon
+        int frozen
 
     ctypedef struct tc_weight:
         float *values

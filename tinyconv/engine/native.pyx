@@ -61,8 +61,14 @@ cdef _fill_op(tc_op *to, op):
         parameters = ()
     for i, value in enumerate(parameters):
         to.parameters[i] = value
-    to.kernel = op.weights[0] if len(op.weights) > 0 else -1
-    to.bias = op.weights[1] if len(op.weights) > 1 else -1
+    weights = list(op.weights)
+    if op.kind == "batch_normalization":
+        to.variance, to.mean = weights.pop(), weights.pop()
+        to.momentum, to.epsilon, to.frozen = attributes["momentum"], attributes["epsilon"], attributes["frozen"]
+        if not attributes["scale"]:
+            weights.insert(0, -1)
+    to.kernel = weights[0] if len(weights) > 0 else -1
+    to.bias = weights[1] if len(weights) > 1 else -1
 
 
 cdef _fill_map(tc_map *to, attributes):

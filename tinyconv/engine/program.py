@@ -22,6 +22,14 @@ activation          function: a name in ACTIVATIONS; parameters: tuple of floats
 dropout             rate: float in [0, 1); stream: int, the key of its random
                     numbers; identity outside training
 rescale             scale, offset: float; y = x * scale + offset
+batch_normalization epsilon, momentum: float; scale, center: whether there are a gamma
+                    and a beta; frozen: bool; weights: ([gamma,] [beta,] moving_mean,
+                    moving_variance), (C,) each, the last two not trainable.
+                    y = (x - mean) / sqrt(variance + epsilon) * gamma + beta with the
+                    moving statistics; in training, unless frozen, with those of the
+                    batch, over all samples and pixels, and a training step then
+                    moves the moving ones: moving * momentum + batch * (1 - momentum),
+                    the variance being the biased one
 reshape             none; the values keep their row-major order
 gather              a constant linear map, by rows of sparse sums: starts, int32
                     (rows + 1,); indices, int32; factors, float32 or None for
@@ -50,6 +58,7 @@ Shape3 = tuple[int, int, int]
 OP_KINDS = (
     "conv2d", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
     "gather",
+    "batch_normalization",
 )
 
 # Activation functions and the defaults of their parameters; the order is the

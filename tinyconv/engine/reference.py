@@ -49,6 +49,7 @@ class _Objective(NamedTuple):
     metrics: tuple[Metric, ...] = ()
     training: bool = False
     step: int = 0
+    moving: bool = False  # whether the moving statistics of batch normalization move
 
 
 class Executor:
@@ -90,7 +91,7 @@ class Executor:
         output = np.empty((batch.n, *self.program.output_shape), self._dtype)
         weights = self._weights()
         with np.errstate(all="ignore"):
-            for start, stop in self._chunks(batch.n, training=False):
+            for start, stop in self._chunks(batch.n, False):
                 z = self._gather(batch, start, stop)
                 for op in self.program.ops:
                     z, _ = ops.FORWARD[op.kind](op, z, [weights[w] for w in op.weights], None)
@@ -124,7 +125,7 @@ class Executor:
         batch = _Batch(*check_batch(self.program, x, y, indices, sample_weight, loss, metrics, predictions))
         check_update(self.program, optimizer, hyperparameters, state, options)
         gradients = self._zero_gradients()
-        sums = self._run(batch, _Objective(loss, tuple(metrics), True, step), gradients, None)
+        sums = self._run(batch, _Objective(loss, tuple(metrics), True, step, True), gradients, None)
         if batch.n:
             with np.errstate(all="ignore"):
                 updates.update(self.program, optimizer, hyperparameters, state, gradients, options)
@@ -157,7 +158,7 @@ class Executor:
 
     def workspace_bytes(self, n: int, training: bool = True) -> int:
         """Bytes of working memory for a batch of n samples, about."""
-        images = min(n, self._chunk_size(training))
+        images = self._chunks(n, training, training)[0][1] if n else 0
         return images * ops.saved_values(self.program, training) * self._dtype.itemsize
 
     # --- one pass ---
@@ -170,9 +171,9 @@ class Executor:
         lowest = 0 if dx is not None else self._lowest
         backward = gradients is not None and (dx is not None or lowest < len(self.program.ops))
         with np.errstate(all="ignore"):
-            for start, stop in self._chunks(batch.n, backward):
+            for start, stop in self._chunks(batch.n, backward, wanted.training):
                 noise = ops.Noise(self.program.seed, wanted.step, start) if wanted.training else None
-                tape = self._forward(self._gather(batch, start, stop), weights, noise, backward)
+                tape = self._forward(self._gather(batch, start, stop), weights, noise, backward, wanted.moving)
                 end, dy = self._measure(batch, start, stop, wanted, tape, sums)
                 if not backward:
                     continue
@@ -186,11 +187,13 @@ class Executor:
         return sums
 
     def _forward(self, z: np.ndarray, weights: list[np.ndarray], noise: ops.Noise | None,
-                 backward: bool) -> _Tape:
+                 backward: bool, moving: bool) -> _Tape:
         """Runs every operation; without backward only what the loss may need is kept."""
         tape: _Tape = []
         for i, op in enumerate(self.program.ops):
             y, saved = ops.FORWARD[op.kind](op, z, [weights[w] for w in op.weights], noise)
+            if moving and op.kind == "batch_normalization":
+                ops.move_statistics(op, saved, [self.program.weights[w] for w in op.weights])
             keep = backward or i >= self._last_activation
             tape.append((z, saved) if keep else (None, None))
             z = y
@@ -256,7 +259,8 @@ class Executor:
     def _chunk_size(self, training: bool) -> int:
         return max(1, _CHUNK_BYTES // (ops.saved_values(self.program, training) * self._dtype.itemsize))
 
-    def _chunks(self, n: int, training: bool) -> list[tuple[int, int]]:
-        """The batch in chunks of nearly equal size."""
-        count = math.ceil(n / self._chunk_size(training))
+    def _chunks(self, n: int, backward: bool, training: bool = False) -> list[tuple[int, int]]:
+        """The batch in chunks of nearly equal size; in one where its statistics are taken."""
+        whole = n and any(ops.takes_batch_statistics(op, training) for op in self.program.ops)
+        count = 1 if whole else math.ceil(n / self._chunk_size(backward))
         return [(i * n // count, (i + 1) * n // count) for i in range(count)]

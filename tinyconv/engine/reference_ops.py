@@ -18,7 +18,10 @@ from tinyconv.engine import reference_activations as activations
 from tinyconv.engine import reference_maps as maps
 from tinyconv.engine.program import Op, Program, random_bits, random_key
 
-__all__ = ["BACKWARD", "FORWARD", "Noise", "dropout_mask", "saved_values"]
+__all__ = [
+    "BACKWARD", "FORWARD", "Noise", "dropout_mask", "move_statistics", "saved_values",
+    "takes_batch_statistics",
+]
 
 Arrays = list[np.ndarray]
 Backward = tuple[np.ndarray | None, Arrays]
@@ -233,6 +236,51 @@ def rescale_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_d
     return dy * dy.dtype.type(op.attributes["scale"]) if want_dx else None, []
 
 
+# --- batch normalization ---
+
+
+def takes_batch_statistics(op: Op, training: bool) -> bool:
+    """Whether an operation needs all samples of the batch at once."""
+    return training and op.kind == "batch_normalization" and not op.attributes["frozen"]
+
+
+def batch_normalization(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
+    mean, variance = weights[-2:]
+    live = takes_batch_statistics(op, noise is not None)
+    if live:
+        mean = x.mean((0, 1, 2), np.float64).astype(x.dtype)
+        variance = np.square(x - mean).mean((0, 1, 2), np.float64).astype(x.dtype)
+    inverse = 1 / np.sqrt(variance + x.dtype.type(op.attributes["epsilon"]))
+    normalized = (x - mean) * inverse
+    y = normalized * weights[0] if op.attributes["scale"] else normalized
+    if op.attributes["center"]:
+        y = y + weights[-3]
+    return y, (normalized, inverse, live, mean, variance)
+
+
+def batch_normalization_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
+    """With statistics of the batch, mean and variance depend on every x: Ioffe and Szegedy, Batch
+    normalization: accelerating deep network training by reducing internal covariate shift (2015)."""
+    normalized, inverse, live, *_ = saved
+    axes, dtype = (0, 1, 2), dy.dtype
+    dbeta = dy.sum(axes, np.float64).astype(dtype)
+    dgamma = (dy * normalized).sum(axes, np.float64).astype(dtype)
+    gradients = [dgamma] * op.attributes["scale"] + [dbeta] * op.attributes["center"]
+    if not want_dx:
+        return None, gradients
+    count = dtype.type(dy.size // dy.shape[-1])
+    dx = dy - dbeta / count - normalized * (dgamma / count) if live else dy
+    return dx * (inverse * weights[0] if op.attributes["scale"] else inverse), gradients
+
+
+def move_statistics(op: Op, saved: Any, weights: Arrays) -> None:
+    """What a training step does to the moving mean and variance, in place."""
+    momentum, (*_, live, mean, variance) = op.attributes["momentum"], saved
+    if live:
+        for moving, batch in zip(weights[-2:], (mean, variance)):
+            moving[...] = moving * np.float64(momentum) + batch * (1 - np.float64(momentum))
+
+
 def reshape(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
     return x.reshape(len(x), *op.output_shape), None
 
@@ -257,9 +305,11 @@ FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.nda
     "conv2d": conv2d, "dense": dense, "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
     "activation": activation, "dropout": dropout, "rescale": rescale, "reshape": reshape,
     "gather": maps.gather,
+    "batch_normalization": batch_normalization,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
     "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": dropout_backward,
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
+    "batch_normalization": batch_normalization_backward,
 }

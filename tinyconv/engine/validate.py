@@ -7,7 +7,7 @@ arrays are contiguous.  A batch that is in order costs a few microseconds.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -340,6 +340,19 @@ def _check_dropout(program: Program, i: int, op: Op) -> None:
         raise _refusal(i, op, "a rate in [0, 1)", f"rate={op.attributes['rate']}")
 
 
+def _check_batch_normalization(program: Program, i: int, op: Op) -> None:
+    _check_same_shape(program, i, op)
+    epsilon, momentum = op.attributes["epsilon"], op.attributes["momentum"]
+    if not (0 < epsilon < inf and -inf < momentum < inf):
+        raise _refusal(i, op, "a positive epsilon and a finite momentum", f"epsilon={epsilon}, momentum={momentum}")
+    count = 2 + bool(op.attributes["scale"]) + bool(op.attributes["center"])
+    if len(op.weights) != count:
+        raise _refusal(i, op, f"{count} weights", f"weights={op.weights}")
+    _check_weights(program, i, op, *[(op.input_shape[2],)] * count)
+    if any(program.trainable[w] for w in op.weights[-2:]):
+        raise _refusal(i, op, "moving statistics that are not trainable", f"trainable={program.trainable}")
+
+
 def _check_reshape(program: Program, i: int, op: Op) -> None:
     if prod(op.input_shape) != prod(op.output_shape):
         raise _refusal(i, op, "as many values out as in", f"shapes {op.input_shape} -> {op.output_shape}")
@@ -371,4 +384,5 @@ _CHECKS = {
     "conv2d": _check_conv2d, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
     "reshape": _check_reshape, "gather": _check_gather,
+    "batch_normalization": _check_batch_normalization,
 }

@@ -270,6 +270,6 @@ def _check_counts(expected: list[tuple[str, tuple[int, ...]]], specs: list[Weigh
 
 
 def _role(name: str) -> str | None:
-    """"kernel" or "bias" where the name ends in it, perhaps numbered."""
-    found = re.search(r"(kernel|bias)(_\d+)?(:\d+)?$", name)
+    """"kernel", "gamma", ... where the name ends in it, perhaps numbered."""
+    found = re.search(r"(kernel|bias|gamma|beta|moving_mean|moving_variance)(_\d+)?(:\d+)?$", name)
     return found[1] if found else None

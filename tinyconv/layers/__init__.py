@@ -12,6 +12,7 @@ from tinyconv.layers.base import Layer, Weight
 from tinyconv.layers.conv import Conv2D
 from tinyconv.layers.core import Dense, Dropout, Flatten, Input, InputLayer, Reshape
 from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, ReLU, Softmax
+from tinyconv.layers.normalization import BatchNormalization
 from tinyconv.layers.pooling import (
     AveragePooling2D,
     GlobalAveragePooling2D,
@@ -35,17 +36,17 @@ from tinyconv.shapes import describe
 from tinyconv.utils import serialize_object
 
 __all__ = [
-    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "CenterCrop", "Conv2D", "Convolution2D",
-    "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten", "GlobalAveragePooling2D",
+    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "BatchNormalization", "CenterCrop", "Conv2D",
+    "Convolution2D", "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten", "GlobalAveragePooling2D",
     "GlobalAvgPool2D", "GlobalMaxPool2D", "GlobalMaxPooling2D", "Input", "InputLayer", "Layer",
     "LeakyReLU", "MaxPool2D", "MaxPooling2D", "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape",
     "Resizing", "Softmax", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
-    "activation", "average_pooling2d", "avg_pool2d", "center_crop", "conv2d", "cropping1d",
-    "cropping2d", "dense", "deserialize", "dropout", "elu", "flatten", "get",
+    "activation", "average_pooling2d", "avg_pool2d", "batch_normalization", "center_crop", "conv2d",
+    "cropping1d", "cropping2d", "dense", "deserialize", "dropout", "elu", "flatten", "get",
     "global_average_pooling2d", "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d",
-    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu",
-    "relu", "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax",
-    "up_sampling1d", "up_sampling2d", "zero_padding1d", "zero_padding2d",
+    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu", "relu",
+    "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax", "up_sampling1d",
+    "up_sampling2d", "zero_padding1d", "zero_padding2d",
 ]
 
 # Keras' aliases.
@@ -58,6 +59,7 @@ GlobalAvgPool2D = GlobalAveragePooling2D
 # TensorFlow.js' factories.
 activation = Activation
 average_pooling2d = avg_pool2d = AveragePooling2D
+batch_normalization = BatchNormalization
 conv2d = Conv2D
 dense = Dense
 dropout = Dropout
@@ -86,10 +88,11 @@ zero_padding2d = ZeroPadding2D
 # The closed table that a file's class names are looked up in.
 _CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Activation, AveragePooling2D, CenterCrop, Conv2D, Cropping1D, Cropping2D, Dense,
-                Dropout, ELU, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer,
-                LeakyReLU, MaxPooling2D, Permute, ReLU, RepeatVector, Rescaling, Reshape, Resizing,
-                Softmax, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
+    for cls in (Activation, AveragePooling2D, BatchNormalization, CenterCrop, Conv2D, Cropping1D,
+                Cropping2D, Dense, Dropout, ELU, Flatten, GlobalAveragePooling2D,
+                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D, Permute, ReLU,
+                RepeatVector, Rescaling, Reshape, Resizing, Softmax, UpSampling1D, UpSampling2D,
+                ZeroPadding1D, ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,

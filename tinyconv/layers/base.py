@@ -26,6 +26,7 @@ Shape = tuple[int, ...]
 # Arguments of Keras that change how a layer trains and that this library does not have.
 UNSUPPORTED_TRAINING = (
     "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
+    "gamma_regularizer", "beta_regularizer", "gamma_constraint", "beta_constraint",
 )
 # Keys of other writers' configs that say nothing about what a layer computes here.
 _HARMLESS_KEYS = {
@@ -113,6 +114,8 @@ class Layer:
 
     # Keras 2 and tfjs names of arguments -> the names here.
     _renamed_keys: ClassVar[dict[str, str]] = {}
+    # Weights that training does not change by their gradient.
+    _fixed_weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, name: str | None = None, trainable: bool = True, dtype: Any = None,
                  input_shape: Any = None, batch_input_shape: Any = None, **kwargs: Any) -> None:
@@ -180,7 +183,8 @@ class Layer:
             )
         if not self.built:
             for name, shape in expected.items():
-                self.add_weight(name, shape, getattr(self, f"{name}_initializer"))
+                self.add_weight(name, shape, getattr(self, f"{name}_initializer"),
+                                trainable=name not in self._fixed_weights)
         self.input_shape, self.output_shape = input_shape, output_shape
         self.built = True
 

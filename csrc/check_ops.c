@@ -1,0 +1,72 @@
+/* The numbers that an executor relies on; the Python side has told the user more kindly. */
+#include "program.h"
+
+/* Whether a batch normalization has statistics that are not trained, and weights of its channels. */
+static int check_norm(const tc_op *op, const tc_weight *weights, ptrdiff_t weight_count) {
+    const int used[] = {op->mean, op->variance, op->kernel, op->bias};
+    if (op->in_height != op->out_height || op->in_width != op->out_width || !(op->epsilon > 0)) return 0;
+    for (int k = 0; k < 4; k++) {
+        if (used[k] >= weight_count || (used[k] < 0 && k < 2)) return 0;
+        if (used[k] < 0) continue;
+        if (weights[used[k]].count != op->in_channels || (weights[used[k]].trainable && k < 2)) return 0;
+    }
+    return 1;
+}
+
+int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
+    if (count < 1) return TC_ERROR_ARGUMENT;
+    for (ptrdiff_t i = 0; i < weight_count; i++) {
+        const ptrdiff_t *shape = weights[i].constraint_shape;
+        if (weights[i].constraint < 0 || weights[i].constraint >= TC_CONSTRAINT_COUNT ||
+            (weights[i].constraint == TC_CONSTRAINT_NORM &&
+             shape[0] * shape[1] * shape[2] * shape[3] * shape[4] != weights[i].count))
+            return TC_ERROR_ARGUMENT;
+    }
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const tc_op *op = &ops[i];
+        if (op->kind < 0 || op->kind >= TC_OP_COUNT || op->in_height < 1 || op->in_width < 1 ||
+            op->in_channels < 1 || op->out_height < 1 || op->out_width < 1 || op->out_channels < 1)
+            return TC_ERROR_ARGUMENT;
+        ptrdiff_t in = op->in_height * op->in_width * op->in_channels;
+        ptrdiff_t out = op->out_height * op->out_width * op->out_channels;
+        if (i && in != ops[i - 1].out_height * ops[i - 1].out_width * ops[i - 1].out_channels)
+            return TC_ERROR_ARGUMENT;
+        int windowed = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
+        if (windowed) {
+            if (op->window_height < 1 || op->window_width < 1 || op->stride_height < 1 || op->stride_width < 1 ||
+                op->dilation_height < 1 || op->dilation_width < 1 || op->pad_top < 0 || op->pad_left < 0)
+                return TC_ERROR_ARGUMENT;
+            /* Every window must meet the image. */
+            ptrdiff_t reach_h = (op->window_height - 1) * op->dilation_height;
+            ptrdiff_t reach_w = (op->window_width - 1) * op->dilation_width;
+            if (op->kind != TC_OP_CONV2D &&
+                (op->in_channels != op->out_channels || op->pad_top > reach_h || op->pad_left > reach_w ||
+                 (op->out_height - 1) * op->stride_height - op->pad_top >= op->in_height ||
+                 (op->out_width - 1) * op->stride_width - op->pad_left >= op->in_width))
+                return TC_ERROR_ARGUMENT;
+        } else if (op->kind == TC_OP_GATHER) {
+            const tc_map *map = op->map;
+            if (!map || map->run < 1 || op->in_channels % map->run || op->out_channels % map->run ||
+                !tc_map_fits(map, in / map->run, out / map->run))
+                return TC_ERROR_ARGUMENT;
+        } else if (op->kind != TC_OP_DENSE && in != out) {
+            return TC_ERROR_ARGUMENT;
+        }
+        if (op->kind == TC_OP_CONV2D || op->kind == TC_OP_DENSE) {
+            ptrdiff_t taps = op->in_channels;
+            if (op->kind == TC_OP_CONV2D) taps *= op->window_height * op->window_width;
+            else if (in != op->in_channels || out != op->out_channels) return TC_ERROR_ARGUMENT;
+            if (op->kernel < 0 || op->kernel >= weight_count || weights[op->kernel].count != taps * op->out_channels)
+                return TC_ERROR_ARGUMENT;
+            if (op->bias >= weight_count || (op->bias >= 0 && weights[op->bias].count != op->out_channels))
+                return TC_ERROR_ARGUMENT;
+        } else if (op->kind == TC_OP_BATCH_NORMALIZATION) {
+            if (!check_norm(op, weights, weight_count)) return TC_ERROR_ARGUMENT;
+        } else if (op->kernel >= 0 || op->bias >= 0) {
+            return TC_ERROR_ARGUMENT;
+        }
+        if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
+            return TC_ERROR_ARGUMENT;
+    }
+    return TC_OK;
+}
