@@ -29,6 +29,7 @@ typedef struct direction {
     ptrdiff_t filters, padded;     /* padded: to whole vectors */
     ptrdiff_t x_image, y_image;    /* floats */
     float *packed, *bias;
+    int grouped;                   /* packed in groups of taps, phase after phase */
 } direction;
 
 typedef struct single_memory {
@@ -53,9 +54,9 @@ static ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 /* ---- the plan ------------------------------------------------------------------------ */
 
 /* What the image-lane plan `from` computes, with filters in the lanes. */
-static int plan_phase(const tc_correlation *from, ptrdiff_t padded, tc_correlation *g) {
+static int plan_phase(const tc_correlation *from, ptrdiff_t filters, tc_correlation *g) {
     *g = *from;
-    g->tiles = NULL, g->tile_count = 0, g->y_channels = padded;
+    g->tiles = NULL, g->tile_count = 0, g->y_channels = filters;
     g->rows = malloc(sizeof *g->rows * (size_t)(g->kernel_rows + g->kernel_columns + 1));
     if (!g->rows) return 0;
     g->columns = g->rows + g->kernel_rows;
@@ -64,16 +65,28 @@ static int plan_phase(const tc_correlation *from, ptrdiff_t padded, tc_correlati
     return tc_plan_tiles(g, 0, 0);
 }
 
-static int plan_direction(const tc_correlation *phases, ptrdiff_t count, ptrdiff_t narrow, direction *d) {
+static int plan_direction(const tc_kernels *k, const tc_correlation *phases, ptrdiff_t count, direction *d) {
     d->filters = phases[0].y_channels;
-    d->padded = round_up(d->filters, narrow);
+    d->padded = round_up(d->filters, k->narrow);
+    d->grouped = d->filters <= k->grouped_filters;
     d->phases = calloc((size_t)count, sizeof *d->phases);
-    d->packed = malloc(sizeof(float) * (size_t)(phases[0].taps * d->padded));
-    d->bias = malloc(sizeof(float) * (size_t)d->padded);
-    if (!d->phases || !d->packed || !d->bias) return 0;
-    for (; d->phase_count < count; d->phase_count++)
-        if (!plan_phase(&phases[d->phase_count], d->padded, &d->phases[d->phase_count])) return 0;
-    return 1;
+    ptrdiff_t floats = d->grouped ? 0 : phases[0].taps * d->padded;
+    for (; d->phases && d->phase_count < count; d->phase_count++) {
+        tc_correlation *g = &d->phases[d->phase_count];
+        if (!plan_phase(&phases[d->phase_count], d->grouped ? d->filters : d->padded, g)) return 0;
+        if (d->grouped) floats += k->pack_groups(g, NULL, NULL, NULL, NULL);
+    }
+    d->packed = malloc(sizeof(float) * (size_t)(floats + 1));
+    d->bias = malloc(sizeof(float) * (size_t)(d->padded + k->lanes));
+    return d->phases && d->packed && d->bias;
+}
+
+/* kernel: taps x filters. */
+static void pack_direction(const tc_kernels *k, direction *d, const float *kernel, const float *bias) {
+    float *packed = d->packed;
+    if (!d->grouped) k->pack_filters(kernel, bias, d->phases[0].taps, d->filters, 1, packed, d->bias);
+    for (ptrdiff_t i = 0; d->grouped && i < d->phase_count; i++)
+        packed += k->pack_groups(&d->phases[i], kernel, bias, packed, d->bias);
 }
 
 /* A kernel of one tap sees an image as one row. */
@@ -103,8 +116,8 @@ int tc_single_create(const tc_program *p, tc_single **single) {
     ptrdiff_t narrow = p->kernels->narrow;
     direction *f = &s->forward, *b = &s->backward;
     s->turned = malloc(sizeof(float) * (size_t)(step->forward.taps * step->outputs));
-    if (!s->turned || !plan_direction(&step->forward, 1, narrow, f) ||
-        !plan_direction(step->backward, step->phases, narrow, b)) {
+    if (!s->turned || !plan_direction(p->kernels, &step->forward, 1, f) ||
+        !plan_direction(p->kernels, step->backward, step->phases, b)) {
         tc_single_destroy(s);
         return TC_ERROR_MEMORY;
     }
@@ -155,13 +168,11 @@ void tc_single_pack(const tc_program *p, tc_single *s, int which) {
     const tc_step *step = p->steps;
     const tc_kernels *k = p->kernels;
     const float *kernel = p->weights[step->kernel].values;
-    ptrdiff_t taps = step->forward.taps;
     if (which & TC_STALE_SINGLE_FORWARD)
-        k->pack_filters(kernel, step->bias < 0 ? NULL : p->weights[step->bias].values, taps, step->outputs, 1,
-                        s->forward.packed, s->forward.bias);
+        pack_direction(k, &s->forward, kernel, step->bias < 0 ? NULL : p->weights[step->bias].values);
     if (which & TC_STALE_SINGLE_BACKWARD) {
         k->turn_kernel(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, s->turned);
-        k->pack_filters(s->turned, NULL, step->backward[0].taps, step->inputs, 1, s->backward.packed, s->backward.bias);
+        pack_direction(k, &s->backward, s->turned, NULL);
     }
 }
 
@@ -169,9 +180,12 @@ void tc_single_pack(const tc_program *p, tc_single *s, int which) {
 
 /* Cycles of an image here, from the multiply-adds of its vectors of filters, two a cycle,
  * and the floats that it brings in and out. */
-static double image_cost(const tc_kernels *k, double macs, ptrdiff_t filters, double floats) {
-    ptrdiff_t vectors = (filters + k->lanes - 1) / k->lanes;
-    return macs / (double)filters * (double)vectors * 0.6 + floats * 0.2;
+static double image_cost(const tc_program *p, int direction, double floats) {
+    const tc_kernels *k = p->kernels;
+    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? p->steps->inputs : p->steps->outputs;
+    double vectors = (double)((filters + k->lanes - 1) / k->lanes);
+    if (direction != TC_SINGLE_BACKWARD_KERNEL && filters <= k->grouped_filters) vectors = filters <= 4 ? 0.35 : 0.6;
+    return p->flops / (double)filters * vectors * 0.6 + floats * 0.2;
 }
 
 /* Cycles of a block of images in image lanes.  A block that leaves L2 waits for its vectors;
@@ -192,8 +206,7 @@ ptrdiff_t tc_single_share(const tc_program *p, int direction, ptrdiff_t n) {
     if (!p->single) return 0;
     ptrdiff_t lanes = p->kernels->lanes, rest = n % lanes;
     double floats = (double)(p->tensors[0].size + step->z_rows * step->z_columns * step->outputs);
-    double image = image_cost(p->kernels, p->flops, direction == TC_SINGLE_BACKWARD_INPUT ? step->inputs : step->outputs,
-                              floats);
+    double image = image_cost(p, direction, floats);
     double block = block_cost(p, direction);
     if (image * (double)lanes <= block) return n;
     return image * (double)rest <= block ? rest : 0;
@@ -262,8 +275,17 @@ static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t p
                   memory + low * first->x_row_stride);
         x = memory;
     }
-    for (const tc_correlation *g = first; g < first + d->phase_count; g++)
-        correlate_rows(k, d, g, part * g->y_rows / parts, (part + 1) * g->y_rows / parts, relu, x, row, y);
+    const float *packed = d->packed;
+    for (const tc_correlation *g = first; g < first + d->phase_count; g++) {
+        ptrdiff_t a0 = part * g->y_rows / parts, a1 = (part + 1) * g->y_rows / parts;
+        if (!d->grouped) {
+            correlate_rows(k, d, g, a0, a1, relu, x, row, y);
+            continue;
+        }
+        for (ptrdiff_t a = a0; a < a1; a++)
+            k->correlate_groups(g, a, x, packed, d->bias, relu, y + g->y_start + a * g->y_row_stride);
+        packed += k->pack_groups(g, NULL, NULL, NULL, NULL);
+    }
 }
 
 static int correlate(const tc_program *p, const direction *d, const float *x, ptrdiff_t n, int relu, float *y) {

@@ -29,6 +29,9 @@ CASES = [
     (19, (8, 8), 4, 16, (3, 3), (1, 1), "same", (1, 1)),
     (2, (4, 5), 3, 5, (2, 3), (1, 1), ((0, 3), (0, 4)), (1, 1)),
     (2, (5, 6), 16, 5, (1, 1), (1, 1), ((2, 1), (1, 2)), (1, 1)),
+    (2, (9, 27), 3, 4, (3, 3), (1, 1), "same", (1, 1)),
+    (2, (9, 15), 8, 6, (3, 3), (1, 1), "same", (1, 1)),
+    (2, (9, 9), 7, 2, (3, 3), (2, 2), "same", (1, 1)),
     (1, (40, 40), 2, 32, (3, 3), (1, 1), "same", (1, 1)),
 ]
 
@@ -104,9 +107,11 @@ def test_single_convolution_has_the_same_bits_for_every_number_of_threads(execut
             np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("filters", [3, 7, 18])
 @pytest.mark.parametrize("bias", [False, True])
-def test_single_convolution_with_a_relu(executor_class, bias):
-    program = Network((7, 9, 5)).conv2d(18, (3, 3), (1, 1), "same", (1, 1), bias).activation("relu").build()
+def test_single_convolution_with_a_relu(executor_class, bias, filters):
+    network = Network((7, 9, 5)).conv2d(filters, (3, 3), (1, 1), "same", (1, 1), bias)
+    program = network.activation("relu").build()
     x = images(program, 3)
     y = executor_class(program).predict(x)
     np.testing.assert_allclose(y, engine_helpers.exact(program).predict(x), rtol=0, atol=1e-5)

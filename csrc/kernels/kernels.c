@@ -11,6 +11,7 @@
 #include "dense.h"
 #include "filters.h"
 #include "filters_gradient.h"
+#include "filters_group.h"
 #include "filters_pool.h"
 #include "lanes.h"
 #include "losses.h"
@@ -121,6 +122,11 @@ const tc_kernels NAME(TC_ISA) = {
     .correlate_filters = correlate_filters,
 #ifdef FILTER_POOL_TILES
     .correlate_pool_filters = correlate_pool_filters,
+#endif
+#ifdef HAVE_FILTER_GROUPS
+    .grouped_filters = GROUPED_FILTERS,
+    .pack_groups = pack_groups,
+    .correlate_groups = correlate_groups,
 #endif
     .outer_sum = outer_sum,
     .turn_kernel = turn_kernel,
