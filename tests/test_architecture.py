@@ -22,7 +22,7 @@ FLOORS = (
     ("utils", "progress", "sources", "interrupts"),
     ("engine.program",),
     ("engine",),
-    ("activations", "initializers", "losses", "metrics", "optimizers"),
+    ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),
     ("layers",),
     ("data", "callbacks", "objective", "summary", "network"),
     ("evaluation",),

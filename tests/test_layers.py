@@ -486,8 +486,8 @@ def test_linear_activation_adds_no_operation():
         ("Conv2D", {"filters": 8, "kernel_size": 3, "activation": "reluu"}, "activation"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "use_bias": "no"}, "`use_bias`"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "kernel_initializer": "best"}, "initializer"),
-        ("Conv2D", {"filters": 8, "kernel_size": 3, "kernel_regularizer": "l2"}, "`kernel_regularizer`"),
-        ("Dense", {"units": 3, "bias_constraint": "max_norm"}, "`bias_constraint`"),
+        ("Conv2D", {"filters": 8, "kernel_size": 3, "activity_regularizer": "l2"}, "`activity_regularizer`"),
+        ("Dense", {"units": 3, "bias_constraint": "l2"}, "`bias_constraint`"),
         ("Dense", {"units": 0}, "`units`"),
         ("Dense", {"units": 2**31}, "`units`"),
         ("Dense", {"units": np.zeros((3, 3))}, "`units`"),
@@ -499,7 +499,7 @@ def test_linear_activation_adds_no_operation():
         ("BatchNormalization", {"center": "no"}, "`center`"),
         ("BatchNormalization", {"scale": None}, "`scale`"),
         ("BatchNormalization", {"beta_initializer": "best"}, "initializer"),
-        ("BatchNormalization", {"gamma_regularizer": "l2"}, "`gamma_regularizer`"),
+        ("BatchNormalization", {"gamma_regularizer": "l3"}, "`gamma_regularizer`"),
         ("BatchNormalization", {"renorm": True}, "`renorm`"),
         ("BatchNormalization", {"synchronized": True}, "`synchronized`"),
         ("MaxPooling2D", {"pool_size": 0}, "`pool_size`"),
@@ -685,10 +685,10 @@ def test_deserialize_reads_a_keras_2_config():
     assert pool.pool_size == (2, 2)
 
 
-def test_deserialize_leaves_regularizers_out_with_a_warning():
+def test_deserialize_leaves_an_activity_regularizer_out_with_a_warning():
     config = layers.serialize(layers.Dense(3, name="d"))
-    config["config"]["kernel_regularizer"] = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.001}}
-    with pytest.warns(UserWarning, match="Dense 'd': kernel_regularizer is not supported"):
+    config["config"]["activity_regularizer"] = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.001}}
+    with pytest.warns(UserWarning, match="Dense 'd': activity_regularizer is not supported"):
         assert layers.deserialize(config).units == 3
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tinyconv import (
     activations,
     callbacks,
+    constraints,
     engine,
     initializers,
     layers,
@@ -31,6 +32,7 @@ from tinyconv import (
     metrics,
     models,
     optimizers,
+    regularizers,
     utils,
 )
 from tinyconv.engine import get_num_threads, set_num_threads
@@ -44,9 +46,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Input", "Sequential", "__version__", "activations", "callbacks", "datasets", "engine", "formats",
+    "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets", "engine", "formats",
     "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
-    "optimizers", "set_num_threads", "show_config", "utils",
+    "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.

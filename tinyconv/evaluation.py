@@ -203,6 +203,7 @@ class Evaluator(Network):
 
     def _evaluate(self, source: Data | Stream, batch_size: int | None, steps: int | None,
                   listeners: CallbackList) -> dict[str, float]:
+        self._refresh_trainable()  # frozen weights have no penalty
         executor, objective = self._executor(), self._resolve()
         listening = listeners.listens(*batch_hooks("test"))
         objective.reset()
@@ -328,6 +329,7 @@ class Evaluator(Network):
         data = self._prepare(x, y, sample_weight)
         objective = self._resolve()
         objective.reset()
+        self._refresh_trainable()
         sums = self._measure(self._executor(), objective, data)
         return as_results(objective.results(sums, len(data.x)), return_dict)
 

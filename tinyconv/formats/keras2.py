@@ -12,7 +12,7 @@ import math
 import warnings
 from typing import Any
 
-from tinyconv import initializers, layers
+from tinyconv import constraints, initializers, layers, regularizers
 from tinyconv.formats.guard import (
     FormatError,
     checked_dict,
@@ -85,6 +85,11 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
                          f"groups={layer.groups}")
     if "activation" in config:
         config["activation"] = _write_activation(config["activation"], private)
+    for key, value in config.items():
+        if key.endswith("_regularizer") and value is not None:
+            # TensorFlow.js has this class only.
+            factors = regularizers.deserialize(value)
+            config[key] = regularizers.serialize(regularizers.L1L2(factors.l1, factors.l2))
     for weight in layer.weights:
         key = f"{weight.name}_initializer"
         if key in config:
@@ -234,8 +239,8 @@ def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
             cls = layers.get(class_name)
         except ValueError:
             fail(what, "a layer that tinyconv has", class_name)
-        for key in UNSUPPORTED_TRAINING:
-            if _has_effect(config.pop(key, None)):
+        for key in [key for key in config if key.endswith(("_regularizer", "_constraint"))]:
+            if not _is_known(key, config[key]) and _has_effect(config.pop(key)):
                 left_out.append(f"{key} of {shorten(config.get('name'), 40)}")
         try:
             created.append(cls.from_config(_read_settings(config, what)))
@@ -277,6 +282,17 @@ def _read_settings(config: dict[str, Any], what: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Keras 2 writes a NumPy scalar among the settings as {"type": "ndarray", "value": ...}."""
     return value.get("value") if isinstance(value, dict) and value.get("type") == "ndarray" else value
+
+
+def _is_known(key: str, value: Any) -> bool:
+    """Whether this package has such a regularizer or constraint of a weight."""
+    if key in UNSUPPORTED_TRAINING:
+        return False
+    try:
+        (regularizers if key.endswith("_regularizer") else constraints).get(value)
+    except BAD_SETTINGS:
+        return False
+    return True
 
 
 def _has_effect(value: Any) -> bool:

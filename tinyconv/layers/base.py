@@ -6,6 +6,7 @@ arguments and configs that carry "batch" in their name.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import warnings
 from collections.abc import Callable
@@ -13,21 +14,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinyconv import initializers, shapes
-from tinyconv.engine.program import ProgramBuilder
+from tinyconv import constraints, initializers, regularizers, shapes
+from tinyconv.constraints import Constraint
+from tinyconv.engine.program import ProgramBuilder, WeightRules
 from tinyconv.initializers import Initializer
+from tinyconv.regularizers import Regularizer
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name
+from tinyconv.utils import (
+    check_flag,
+    check_list,
+    default_seed,
+    derive_seed,
+    serialize_object,
+    to_snake_case,
+    unique_name,
+)
 
 __all__ = ["Layer", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
 
 Shape = tuple[int, ...]
 
 # Arguments of Keras that change how a layer trains and that this library does not have.
-UNSUPPORTED_TRAINING = (
-    "kernel_regularizer", "bias_regularizer", "activity_regularizer", "kernel_constraint", "bias_constraint",
-    "gamma_regularizer", "beta_regularizer", "gamma_constraint", "beta_constraint",
-)
+UNSUPPORTED_TRAINING = ("activity_regularizer",)
 # Keys of other writers' configs that say nothing about what a layer computes here.
 _HARMLESS_KEYS = {
     "autocast", "batch_size", "dtype", "input_dtype", "module", "optional", "quantization_config", "ragged",
@@ -44,14 +52,20 @@ class Weight:
             this weight's `assign` instead where you can: they tell the model.
         trainable: Whether training changes it (while its layer is trainable).
         initializer: Where its first values came from.
+        regularizer: Its penalty in the loss, or None.
+        constraint: What it is put back to after every update, or None.
     """
 
     def __init__(self, name: str, value: np.ndarray, initializer: Initializer, trainable: bool = True,
-                 on_change: Callable[[], None] | None = None) -> None:
+                 on_change: Callable[[], None] | None = None, regularizer: Regularizer | None = None,
+                 constraint: Constraint | None = None) -> None:
         self.name = name
         self.value = value
         self.initializer = initializer
         self.trainable = trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.rules = _weight_rules(value.shape, regularizer, constraint)
         self._on_change = on_change
 
     @property
@@ -141,6 +155,7 @@ class Layer:
         self.input_shape: Shape = None  # type: ignore[assignment]
         self.output_shape: Shape = None  # type: ignore[assignment]
         self.weights: list[Weight] = []
+        self._rule_names: tuple[str, ...] = ()
         # Set by the model that owns the layer.
         self._seed: int | None = None
         self._on_change: Callable[[], None] | None = None
@@ -157,6 +172,23 @@ class Layer:
 
     def lower(self, builder: ProgramBuilder) -> None:
         """Appends this layer's operations; the layer is built."""
+
+    def set_rules(self, activity_regularizer: None = None, **rules: Any) -> None:
+        """Takes over regularizers and constraints of weights; a subclass calls it in `__init__`.
+
+        Args:
+            activity_regularizer: None: it is not supported.
+            **rules: By Keras' names: kernel_regularizer="l2", bias_constraint=None, ...; they become
+                attributes, and settings in `get_config`.
+        """
+        refuse_unsupported(activity_regularizer=activity_regularizer)
+        for name, value in rules.items():
+            try:
+                rule = (regularizers if name.endswith("_regularizer") else constraints).get(value)
+            except ValueError as error:
+                raise ValueError(f"`{name}`: {error}") from None
+            setattr(self, name, rule)
+        self._rule_names = tuple(rules)
 
     # --- building ---
 
@@ -184,13 +216,24 @@ class Layer:
         if not self.built:
             for name, shape in expected.items():
                 self.add_weight(name, shape, getattr(self, f"{name}_initializer"),
-                                trainable=name not in self._fixed_weights)
+                                trainable=name not in self._fixed_weights,
+                                regularizer=getattr(self, f"{name}_regularizer", None),
+                                constraint=getattr(self, f"{name}_constraint", None))
         self.input_shape, self.output_shape = input_shape, output_shape
         self.built = True
 
-    def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform",
-                   trainable: bool = True) -> Weight:
-        """Creates a weight, also found as the attribute `name`."""
+    def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform", trainable: bool = True,
+                   regularizer: Any = None, constraint: Any = None) -> Weight:
+        """Creates a weight, also found as the attribute `name`.
+
+        Args:
+            name: "kernel", ...
+            shape: Its shape.
+            initializer: Where its first values come from. Defaults to "glorot_uniform".
+            trainable: Whether training changes it. Defaults to True.
+            regularizer: Its penalty in the loss. Defaults to None.
+            constraint: What it is put back to after every update. Defaults to None.
+        """
         if self._seed is None:
             self._seed = default_seed()
         if shapes.element_count(shape) > shapes.MAX_SIZE:
@@ -200,15 +243,23 @@ class Layer:
             )
         initializer = get_initializer(initializer, name)
         value = initializer(shape, np.float32, derive_seed(self._seed, len(self.weights)))
-        weight = Weight(name, value, initializer, trainable, self._changed)
+        try:
+            weight = Weight(name, value, initializer, trainable, self._changed, regularizers.get(regularizer),
+                            constraints.get(constraint))
+        except ValueError as error:
+            raise ValueError(f"Layer '{self.name}', `{name}`: {error}") from None
         self.weights.append(weight)
         setattr(self, name, weight)
         return weight
 
     def lower_weights(self, builder: ProgramBuilder) -> tuple[int, ...]:
         """Registers all weights with the program and returns their indices."""
-        return tuple(builder.weight(weight.value, self.trainable and weight.trainable)
-                     for weight in self.weights)
+        return tuple(self.lower_weight(builder, weight) for weight in self.weights)
+
+    def lower_weight(self, builder: ProgramBuilder, weight: Weight, value: np.ndarray | None = None) -> int:
+        """Registers a weight, or the view `value` of it, with the program and returns its index."""
+        return builder.weight(weight.value if value is None else value, self.trainable and weight.trainable,
+                              weight.rules)
 
     # --- weights ---
 
@@ -262,14 +313,16 @@ class Layer:
         config: dict[str, Any] = {"name": self.name, "trainable": self.trainable}
         if self.batch_input_shape is not None:
             config["batch_input_shape"] = list(self.batch_input_shape)
+        for name in self._rule_names:
+            rule = getattr(self, name)
+            config[name] = None if rule is None else serialize_object(rule)
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Layer:
         """Creates a layer from its config, or from one written by Keras or TensorFlow.js.
 
-        A regularizer or constraint in the config is left out with a warning: it matters only to
-        training.
+        An activity regularizer in the config is left out with a warning: it matters only to training.
 
         Raises:
             ValueError: If the config has a setting that this layer does not have.
@@ -305,6 +358,13 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _weight_rules(shape: Shape, regularizer: Regularizer | None, constraint: Constraint | None) -> WeightRules | None:
+    if regularizer is None and constraint is None:
+        return None
+    rules = WeightRules() if constraint is None else constraint.rules(shape)
+    return rules if regularizer is None else dataclasses.replace(rules, l1=regularizer.l1, l2=regularizer.l2)
 
 
 def check_dtype(dtype: Any) -> None:

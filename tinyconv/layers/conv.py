@@ -6,7 +6,7 @@ from typing import Any
 
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
-from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
 from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
 from tinyconv.utils import check_flag
 
@@ -28,8 +28,10 @@ class Conv2D(Layer):
         use_bias: Whether to add a bias per filter. Defaults to True.
         kernel_initializer: Initializer of the kernel. Defaults to "glorot_uniform".
         bias_initializer: Initializer of the bias. Defaults to "zeros".
-        kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint: None.
+        kernel_regularizer, bias_regularizer: Penalties in the loss, such as "l2". Default to None.
+        kernel_constraint, bias_constraint: What an update is put back to, such as "non_neg". Default
+            to None.
+        activity_regularizer: None.
 
     Input shape: (height, width, channels). Output shape: (new height, new width, filters).
 
@@ -43,9 +45,9 @@ class Conv2D(Layer):
     def __init__(self, filters: int, kernel_size: Any, strides: Any = (1, 1), padding: str = "valid",
                  data_format: str | None = None, dilation_rate: Any = (1, 1), groups: int = 1,
                  activation: Any = None, use_bias: bool = True, kernel_initializer: Any = "glorot_uniform",
-                 bias_initializer: Any = "zeros", kernel_regularizer: None = None,
-                 bias_regularizer: None = None, activity_regularizer: None = None,
-                 kernel_constraint: None = None, bias_constraint: None = None, **kwargs: Any) -> None:
+                 bias_initializer: Any = "zeros", kernel_regularizer: Any = None,
+                 bias_regularizer: Any = None, activity_regularizer: None = None,
+                 kernel_constraint: Any = None, bias_constraint: Any = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = shapes.check_integer(filters, "filters")
         self.kernel_size = shapes.standardize_pair(kernel_size, "kernel_size")
@@ -60,11 +62,9 @@ class Conv2D(Layer):
         self.use_bias = check_flag(use_bias, "use_bias")
         self.kernel_initializer = get_initializer(kernel_initializer, "kernel")
         self.bias_initializer = get_initializer(bias_initializer, "bias")
-        refuse_unsupported(
-            kernel_regularizer=kernel_regularizer, bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer, kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-        )
+        self.set_rules(activity_regularizer, kernel_regularizer=kernel_regularizer,
+                       bias_regularizer=bias_regularizer, kernel_constraint=kernel_constraint,
+                       bias_constraint=bias_constraint)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return shapes.conv2d_output_shape(input_shape, self.filters, self.kernel_size, self.strides,

@@ -88,8 +88,10 @@ class Dense(Layer):
         use_bias: Whether to add a bias per unit. Defaults to True.
         kernel_initializer: Initializer of the kernel. Defaults to "glorot_uniform".
         bias_initializer: Initializer of the bias. Defaults to "zeros".
-        kernel_regularizer, bias_regularizer, activity_regularizer, kernel_constraint,
-            bias_constraint, lora_rank: None.
+        kernel_regularizer, bias_regularizer: Penalties in the loss, such as "l2". Default to None.
+        kernel_constraint, bias_constraint: What an update is put back to, such as "non_neg". Default
+            to None.
+        activity_regularizer, lora_rank: None.
 
     Input shape: (..., inputs). Output shape: (..., units).
 
@@ -102,20 +104,19 @@ class Dense(Layer):
 
     def __init__(self, units: int, activation: Any = None, use_bias: bool = True,
                  kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros",
-                 kernel_regularizer: None = None, bias_regularizer: None = None,
-                 activity_regularizer: None = None, kernel_constraint: None = None,
-                 bias_constraint: None = None, lora_rank: None = None, **kwargs: Any) -> None:
+                 kernel_regularizer: Any = None, bias_regularizer: Any = None,
+                 activity_regularizer: None = None, kernel_constraint: Any = None,
+                 bias_constraint: Any = None, lora_rank: None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = shapes.check_integer(units, "units")
         self.activation = get_activation(activation)
         self.use_bias = check_flag(use_bias, "use_bias")
         self.kernel_initializer = get_initializer(kernel_initializer, "kernel")
         self.bias_initializer = get_initializer(bias_initializer, "bias")
-        refuse_unsupported(
-            kernel_regularizer=kernel_regularizer, bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer, kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint, lora_rank=lora_rank,
-        )
+        refuse_unsupported(lora_rank=lora_rank)
+        self.set_rules(activity_regularizer, kernel_regularizer=kernel_regularizer,
+                       bias_regularizer=bias_regularizer, kernel_constraint=kernel_constraint,
+                       bias_constraint=bias_constraint)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
@@ -131,10 +132,9 @@ class Dense(Layer):
         else:
             # Over the last axis of an image: a convolution of one tap. The reshaped kernel is a
             # view, so training writes into this layer's array.
-            trainable = self.trainable
-            weights = [builder.weight(self.kernel.value[None, None], trainable and self.kernel.trainable)]
+            weights = [self.lower_weight(builder, self.kernel, self.kernel.value[None, None])]
             if self.use_bias:
-                weights.append(builder.weight(self.bias.value, trainable and self.bias.trainable))
+                weights.append(self.lower_weight(builder, self.bias))
             builder.add("conv2d", output_shape, tuple(weights), self.name, kernel_size=(1, 1),
                         strides=(1, 1), padding=((0, 0), (0, 0)), dilation_rate=(1, 1))
         add_activation(builder, self.activation, self.name)

@@ -35,7 +35,9 @@ class BatchNormalization(Layer):
         gamma_initializer: Initializer of gamma. Defaults to "ones".
         moving_mean_initializer: Initializer of the moving mean. Defaults to "zeros".
         moving_variance_initializer: Initializer of the moving variance. Defaults to "ones".
-        beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint, renorm_clipping: None.
+        beta_regularizer, gamma_regularizer: Penalties in the loss, such as "l2". Default to None.
+        beta_constraint, gamma_constraint: What an update is put back to, such as "non_neg". Default to None.
+        renorm_clipping: None.
         renorm, synchronized: False.
         renorm_momentum: Without renorm, of no effect.
 
@@ -56,8 +58,8 @@ class BatchNormalization(Layer):
     def __init__(self, axis: int = -1, momentum: float = 0.99, epsilon: float = 1e-3, center: bool = True,
                  scale: bool = True, beta_initializer: Any = "zeros", gamma_initializer: Any = "ones",
                  moving_mean_initializer: Any = "zeros", moving_variance_initializer: Any = "ones",
-                 beta_regularizer: None = None, gamma_regularizer: None = None,
-                 beta_constraint: None = None, gamma_constraint: None = None, renorm: bool = False,
+                 beta_regularizer: Any = None, gamma_regularizer: Any = None,
+                 beta_constraint: Any = None, gamma_constraint: Any = None, renorm: bool = False,
                  renorm_clipping: None = None, renorm_momentum: float = 0.99, synchronized: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -77,11 +79,10 @@ class BatchNormalization(Layer):
         self.moving_mean_initializer = get_initializer(moving_mean_initializer, "bias")
         self.moving_variance_initializer = get_initializer(moving_variance_initializer, "moving_variance")
         check_number(renorm_momentum, "renorm_momentum")
-        refuse_unsupported(
-            beta_regularizer=beta_regularizer, gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint, gamma_constraint=gamma_constraint, renorm=renorm or None,
-            renorm_clipping=renorm_clipping, synchronized=synchronized or None,
-        )
+        refuse_unsupported(renorm=renorm or None, renorm_clipping=renorm_clipping,
+                           synchronized=synchronized or None)
+        self.set_rules(beta_regularizer=beta_regularizer, gamma_regularizer=gamma_regularizer,
+                       beta_constraint=beta_constraint, gamma_constraint=gamma_constraint)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if self.axis not in (-1, len(input_shape)):
