@@ -184,7 +184,8 @@ static double image_cost(const tc_program *p, int direction, double floats) {
     const tc_kernels *k = p->kernels;
     ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? p->steps->inputs : p->steps->outputs;
     double vectors = (double)((filters + k->lanes - 1) / k->lanes);
-    if (direction != TC_SINGLE_BACKWARD_KERNEL && filters <= k->grouped_filters) vectors = filters <= 4 ? 0.35 : 0.6;
+    if (filters <= k->grouped_filters)
+        vectors = filters <= 4 && direction != TC_SINGLE_BACKWARD_KERNEL ? 0.35 : 0.6;
     return p->flops / (double)filters * vectors * 0.6 + floats * 0.2;
 }
 

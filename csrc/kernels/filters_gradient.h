@@ -22,6 +22,8 @@
 
 typedef void outer_tile_function(const tc_outer_sum *, const float *x, const float *dz, float *dw);
 
+#include "filters_gradient_group.h"
+
 #if LANES == 16
 #define WIDTH 16
 #include "filters_gradient_tile.h"
@@ -85,8 +87,15 @@ static ptrdiff_t outer_sum_taps(const tc_outer_sum *s, ptrdiff_t f) {
 }
 
 static void outer_sum(const tc_outer_sum *s) {
-    for (ptrdiff_t f = 0; f < s->filters;)
+    for (ptrdiff_t f = 0; f < s->filters;) {
+#ifdef HAVE_FILTER_GROUPS
+        if (s->filters - f == 8) {
+            outer_sum_pairs(s, f);
+            return;
+        }
+#endif
         f += s->kernel_rows > 1 && s->taps <= 6 ? outer_sum_rows(s, f) : outer_sum_taps(s, f);
+    }
 }
 
 /* kernel (KH, KW, C, F) -> turned (KH, KW, F, C), the columns in reverse order; overwritten. */
