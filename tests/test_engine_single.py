@@ -136,3 +136,11 @@ def test_single_convolution_follows_its_weights_in_any_order_of_calls(executor_c
         np.testing.assert_allclose(dx, exact, rtol=0, atol=1e-4)
         y = oracles.conv2d(x[:n], program.weights[0], **geometry)
         np.testing.assert_allclose(executor.predict(x[:n]), y, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 3, 18])
+def test_single_convolution_with_a_folded_normalization(executor_class, n):
+    program = Network((8, 9, 5)).conv2d(12, (3, 3), (1, 1), "same", (1, 1), True).batch_norm().build()
+    x = images(program, n)
+    np.testing.assert_allclose(executor_class(program).predict(x), engine_helpers.exact(program).predict(x), rtol=0,
+                               atol=1e-5)
