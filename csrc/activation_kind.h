@@ -19,6 +19,7 @@ static inline int activation_saves_input(int function, const float *parameters) 
     case TC_GELU:
     case TC_GELU_TANH:
     case TC_MISH:
+    case TC_TANH_SHRINK:
         return 1;
     default:
         return 0;

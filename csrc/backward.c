@@ -143,7 +143,7 @@ static void elementwise_backward(const block *b, ptrdiff_t i, float *dy) {
     default:
         if (!b->job->training) break;
         tc_random_keys(b, step, key0, key1);
-        b->k->dropout(dy, dy, n, step->parameters[0], key0, key1); /* the same mask, the same scale */
+        tc_make_noise(b, step, 1, dy, dy, n, key0, key1);
     }
 }
 

@@ -76,6 +76,9 @@ void tc_points_row(const block *b, const tc_winograd *w, ptrdiff_t a, ptrdiff_t 
                    float *y);
 /* Pointers to the rows of a tensor that output row a pools; NULL in the padding. */
 void tc_window_rows(const tc_pool *pool, ptrdiff_t a, float *first, ptrdiff_t stride, float **rows);
+/* Noise on n vectors of a dropout step, or its gradient; y is overwritten, key0 goes on to the values that follow. */
+void tc_make_noise(const block *b, const tc_step *step, int backward, const float *x, float *y, ptrdiff_t n,
+                   uint32_t *key0, const uint32_t *key1);
 /* The two keys of every image's random numbers at this step; idle lanes have keys, too. */
 void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1);
 

@@ -65,6 +65,7 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
         } else if (op->kernel >= 0 || op->bias >= 0) {
             return TC_ERROR_ARGUMENT;
         }
+        if (op->kind == TC_OP_DROPOUT && (op->function < 0 || op->function >= TC_NOISE_COUNT)) return TC_ERROR_ARGUMENT;
         if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
             return TC_ERROR_ARGUMENT;
     }

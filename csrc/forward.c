@@ -98,6 +98,17 @@ void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_
     }
 }
 
+void tc_make_noise(const block *b, const tc_step *step, int backward, const float *x, float *y, ptrdiff_t n,
+                   uint32_t *key0, const uint32_t *key1) {
+    /* The number of an element only ever meets the first key in a sum: normals take two. */
+    ptrdiff_t lanes = b->k->lanes, numbers = n;
+    int kind = step->function, spatial = kind == TC_NOISE_SPATIAL_DROPOUT;
+    if (kind == TC_NOISE_GAUSSIAN_NOISE || kind == TC_NOISE_GAUSSIAN_DROPOUT) numbers = 2 * n;
+    for (ptrdiff_t done = 0, part = spatial ? step->outputs : n; done < n; done += part)
+        b->k->noise(kind, backward, step->parameters[0], x + done * lanes, y + done * lanes, part, key0, key1);
+    for (int l = 0; !spatial && l < b->k->lanes; l++) key0[l] += (uint32_t)numbers;
+}
+
 /* Steps that treat every value (or position) alone, row by row: the rows of y may
  * have zero columns beside them, those of x are contiguous. */
 static void elementwise_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
@@ -118,9 +129,7 @@ static void elementwise_forward(const block *b, const tc_step *step, const tc_te
         case TC_STEP_RESCALE: b->k->scale(from, to, n, step->parameters[0], step->parameters[1]); break;
         default:
             if (active) {
-                b->k->dropout(from, to, n, step->parameters[0], key0, key1);
-                /* The number of an element only ever meets the first key in a sum. */
-                for (int l = 0; l < b->k->lanes; l++) key0[l] += (uint32_t)n;
+                tc_make_noise(b, step, 0, from, to, n, key0, key1);
             } else {
                 memcpy(to, from, sizeof(float) * (size_t)(n * b->k->lanes));
             }

@@ -180,7 +180,9 @@ typedef struct tc_kernels {
     void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
                              int logarithm);
-    void (*dropout)(const float *x, float *y, ptrdiff_t n, float rate, const uint32_t *key0, const uint32_t *key1);
+    /* Noise under two keys a lane (one vector each); its gradient where backward is 1. */
+    void (*noise)(int kind, int backward, float amount, const float *x, float *y, ptrdiff_t n, const uint32_t *key0,
+                  const uint32_t *key1);
     void (*loss)(const tc_loss_request *request);
     void (*metric)(int kind, float parameter, ptrdiff_t positions, ptrdiff_t channels, const float *output,
                    const float *dense, const int32_t *sparse, float *value);

@@ -115,7 +115,10 @@ static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, con
         step->kind = is_elementwise(op) ? TC_STEP_ACTIVATION : TC_STEP_SOFTMAX;
         step->function = op->function;
         break;
-    case TC_OP_DROPOUT: step->kind = TC_STEP_DROPOUT; break;
+    case TC_OP_DROPOUT:
+        step->kind = TC_STEP_DROPOUT;
+        step->function = op->function;
+        break;
     case TC_OP_GATHER:
         step->kind = TC_STEP_GATHER;
         step->map = op->map, step->map_transposed = op->map + 1;

@@ -60,7 +60,25 @@ enum tc_activation {
     TC_GELU_TANH,
     TC_MISH,
     TC_LOG_SOFTMAX,
+    TC_CELU,
+    TC_LOG_SIGMOID,
+    TC_HARD_TANH,
+    TC_TANH_SHRINK,
+    TC_SOFT_SHRINK,
+    TC_HARD_SHRINK,
+    TC_SQUAREPLUS,
+    TC_SPARSE_PLUS,
+    TC_SPARSE_SIGMOID,
     TC_ACTIVATION_COUNT,
+};
+
+enum tc_noise {
+    TC_NOISE_DROPOUT,          /* amount: rate */
+    TC_NOISE_SPATIAL_DROPOUT,  /* rate */
+    TC_NOISE_GAUSSIAN_NOISE,   /* standard deviation */
+    TC_NOISE_GAUSSIAN_DROPOUT, /* rate */
+    TC_NOISE_ALPHA_DROPOUT,    /* rate */
+    TC_NOISE_COUNT,
 };
 
 enum tc_loss {
@@ -144,8 +162,8 @@ typedef struct tc_op {
     ptrdiff_t stride_height, stride_width;
     ptrdiff_t dilation_height, dilation_width;
     ptrdiff_t pad_top, pad_left; /* bottom and right follow from the output's size */
-    int function;                /* of an activation */
-    float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: rate */
+    int function;                /* of an activation; tc_noise of a dropout */
+    float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount */
     uint64_t stream;             /* dropout: the key of its random numbers */
     int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta */
     const tc_map *map;           /* of a gather: the program makes a copy */

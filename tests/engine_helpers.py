@@ -97,8 +97,8 @@ class Network(ProgramBuilder):
         self.add("activation", self.shape, function=function, parameters=parameters)
         return self
 
-    def dropout(self, rate):
-        self.add("dropout", self.shape, rate=rate, stream=self.stream())
+    def dropout(self, rate, noise="dropout"):
+        self.add("dropout", self.shape, rate=rate, noise=noise, stream=self.stream())
         return self
 
     def rescale(self, scale, offset=0.0):

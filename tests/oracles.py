@@ -123,6 +123,19 @@ def dropout_mask(seed, step, stream, images, values, rate):
     return mask
 
 
+def normals(seed, step, stream, images, values):
+    """Box and Muller's, (images, values): the cosine's of the numbers 2 e and 2 e + 1."""
+    found = np.zeros((images, values))
+    for image in range(images):
+        z = 0
+        for part in (seed, step, stream, image):
+            z = _splitmix64((z ^ part) % 2**64)
+        for element in range(values):
+            u, v = (_lowbias32(2 * element + k, z % 2**32, z >> 32) >> 8 for k in (0, 1))
+            found[image, element] = math.sqrt(-2 * math.log((u + 1) / 2**24)) * math.cos(2 * math.pi * v / 2**24)
+    return found
+
+
 def _splitmix64(z):
     z = (z + 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -178,6 +191,15 @@ ACTIVATIONS = {
     "gelu": lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
     "gelu_tanh": lambda x: 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "mish": lambda x: x * math.tanh(_softplus(x)),
+    "celu": lambda x, alpha=1.0: x if x > 0 else alpha * math.expm1(x / alpha),
+    "log_sigmoid": lambda x: -_softplus(-x),
+    "hard_tanh": lambda x: max(-1.0, min(1.0, x)),
+    "tanh_shrink": lambda x: x - math.tanh(x),
+    "soft_shrink": lambda x, t=0.5: x - t if x > t else x + t if x < -t else 0.0,
+    "hard_shrink": lambda x, t=0.5: x if abs(x) > t else 0.0,
+    "squareplus": lambda x, b=4.0: b / 2 / (math.sqrt(x * x + b) - x) if x < 0 else (x + math.sqrt(x * x + b)) / 2,
+    "sparse_plus": lambda x: 0.0 if x <= -1 else x if x >= 1 else (x + 1)**2 / 4,
+    "sparse_sigmoid": lambda x: 0.0 if x <= -1 else 1.0 if x >= 1 else (x + 1) / 2,
 }
 
 

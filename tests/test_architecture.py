@@ -204,6 +204,7 @@ def enum_names(enum: str) -> list[str]:
 @pytest.mark.parametrize(("enum", "prefix", "names"), [
     ("tc_op_kind", "TC_OP_", program.OP_KINDS),
     ("tc_activation", "TC_", program.ACTIVATIONS),
+    ("tc_noise", "TC_NOISE_", program.NOISES),
     ("tc_loss", "TC_LOSS_", program.LOSSES),
     ("tc_metric", "TC_METRIC_", program.METRICS),
     ("tc_optimizer", "TC_OPTIMIZER_", program.OPTIMIZERS),

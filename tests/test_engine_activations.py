@@ -27,7 +27,7 @@ executor_class = engine_helpers.executor_class  # a fixture
 CASES = [(name, ()) for name in ACTIVATIONS] + [
     ("relu", (0.1, math.inf, 0.0)), ("relu", (0.0, 6.0, 0.0)), ("relu", (0.2, 4.0, 1.0)),
     ("relu", (0.0, 3.0, -1.0)), ("leaky_relu", (0.01,)), ("leaky_relu", (0.0,)), ("elu", (0.5,)),
-    ("elu", (0.0,)),
+    ("elu", (0.0,)), ("celu", (2.0,)), ("soft_shrink", (0.3,)), ("hard_shrink", (1.0,)), ("squareplus", (0.1,)),
 ]
 VALUE_BY_VALUE = [case for case in CASES if "softmax" not in case[0]]
 # Not on a corner of any function above.
@@ -131,6 +131,9 @@ def test_activation_passes_nan_on_and_keeps_it_to_its_value(executor_class, case
     ("linear", -np.inf, np.inf), ("relu", 0, np.inf), ("sigmoid", 0, 1), ("tanh", -1, 1),
     ("leaky_relu", -np.inf, np.inf), ("elu", -1, np.inf), ("selu", -1.7580993, np.inf),
     ("softplus", 0, np.inf), ("exponential", 0, np.inf), ("hard_sigmoid", 0, 1),
+    ("celu", -1, np.inf), ("log_sigmoid", -np.inf, 0), ("hard_tanh", -1, 1), ("tanh_shrink", -np.inf, np.inf),
+    ("soft_shrink", -np.inf, np.inf), ("hard_shrink", -np.inf, np.inf), ("squareplus", 0, np.inf),
+    ("sparse_plus", 0, np.inf), ("sparse_sigmoid", 0, 1),
 ])
 def test_activation_at_infinity_is_its_limit(executor_class, function, low, high):
     program = alone((function, ()), 2)

@@ -16,9 +16,10 @@ import numpy as np
 from tinyconv.shapes import describe
 
 __all__ = [
-    "Activation", "deserialize", "elu", "exponential", "gelu", "gelu_tanh", "get", "hard_sigmoid",
-    "hard_silu", "hard_swish", "leaky_relu", "linear", "log_softmax", "lower", "mish", "relu", "relu6",
-    "selu", "serialize", "sigmoid", "silu", "softmax", "softplus", "softsign", "swish", "tanh",
+    "Activation", "celu", "deserialize", "elu", "exponential", "gelu", "gelu_tanh", "get", "hard_shrink",
+    "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "log_softmax",
+    "lower", "mish", "relu", "relu6", "selu", "serialize", "sigmoid", "silu", "soft_shrink", "softmax", "softplus",
+    "softsign", "sparse_plus", "sparse_sigmoid", "squareplus", "swish", "tanh", "tanh_shrink",
 ]
 
 Activation = Callable[..., np.ndarray]
@@ -153,6 +154,58 @@ def log_softmax(x: Any, axis: int = -1) -> np.ndarray:
     return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
 
 
+def celu(x: Any, alpha: float = 1.0) -> np.ndarray:
+    """x where x > 0, alpha * (exp(x / alpha) - 1) below."""
+    x = _floating(x)
+    return np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0) / x.dtype.type(alpha)))
+
+
+def log_sigmoid(x: Any) -> np.ndarray:
+    """log(sigmoid(x)), without overflow."""
+    return -softplus(-_floating(x))
+
+
+def hard_tanh(x: Any) -> np.ndarray:
+    """min(max(x, -1), 1)."""
+    return np.clip(_floating(x), -1, 1)
+
+
+def tanh_shrink(x: Any) -> np.ndarray:
+    """x - tanh(x)."""
+    x = _floating(x)
+    return x - np.tanh(x)
+
+
+def soft_shrink(x: Any, threshold: float = 0.5) -> np.ndarray:
+    """x moved towards 0 by `threshold`; 0 where |x| is less."""
+    x = _floating(x)
+    return x - np.clip(x, -x.dtype.type(threshold), x.dtype.type(threshold))
+
+
+def hard_shrink(x: Any, threshold: float = 0.5) -> np.ndarray:
+    """x where |x| > threshold, else 0."""
+    x = _floating(x)
+    return np.where(np.abs(x) <= x.dtype.type(threshold), x.dtype.type(0), x)
+
+
+def squareplus(x: Any, b: float = 4) -> np.ndarray:
+    """(x + sqrt(x**2 + b)) / 2."""
+    x = _floating(x)
+    root = np.sqrt(x * x + x.dtype.type(b))
+    return np.where(x < 0, x.dtype.type(b / 2) / (root - x), (x + root) / 2)
+
+
+def sparse_plus(x: Any) -> np.ndarray:
+    """0 up to -1, (x + 1)**2 / 4 up to 1, then x."""
+    x = _floating(x)
+    return np.where(x <= -1, x.dtype.type(0), np.where(x >= 1, x, np.square((x + 1) / 2)))
+
+
+def sparse_sigmoid(x: Any) -> np.ndarray:
+    """min(max((x + 1) / 2, 0), 1)."""
+    return np.clip((_floating(x) + 1) / 2, 0, 1)
+
+
 swish = silu
 hard_swish = hard_silu
 
@@ -177,6 +230,15 @@ _LOWERED: dict[Activation, tuple[str, tuple[float, ...]]] = {
     gelu_tanh: ("gelu_tanh", ()),
     softmax: ("softmax", ()),
     log_softmax: ("log_softmax", ()),
+    celu: ("celu", (1.0,)),
+    log_sigmoid: ("log_sigmoid", ()),
+    hard_tanh: ("hard_tanh", ()),
+    tanh_shrink: ("tanh_shrink", ()),
+    soft_shrink: ("soft_shrink", (0.5,)),
+    hard_shrink: ("hard_shrink", (0.5,)),
+    squareplus: ("squareplus", (4.0,)),
+    sparse_plus: ("sparse_plus", ()),
+    sparse_sigmoid: ("sparse_sigmoid", ()),
 }
 _NAMES: dict[str, Activation] = {
     **{function.__name__: function for function in _LOWERED},

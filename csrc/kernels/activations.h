@@ -15,7 +15,16 @@
 #define GELU_CUBIC 0.044715f
 
 ALWAYS_INLINE int activation_parameter_count(int function) {
-    return function == TC_RELU ? 3 : function == TC_LEAKY_RELU || function == TC_ELU ? 1 : 0;
+    switch (function) {
+    case TC_RELU: return 3;
+    case TC_LEAKY_RELU:
+    case TC_ELU:
+    case TC_CELU:
+    case TC_SOFT_SHRINK:
+    case TC_HARD_SHRINK:
+    case TC_SQUAREPLUS: return 1;
+    default: return 0;
+    }
 }
 
 /* f(x).  A literal `function` leaves one formula.  Softmax is none of these: x. */
@@ -46,6 +55,21 @@ ALWAYS_INLINE vfloat activate(const int function, const float *parameters, vfloa
         vfloat w = v_exp(v_min(v_set1(20.0f), x)), n = w * (w + 2.0f);
         return x * (n / (n + 2.0f));
     }
+    case TC_CELU: return v_select(v_gt(x, zero), x, parameters[0] * v_expm1(v_min(zero, x) / parameters[0]));
+    case TC_LOG_SIGMOID: return -v_softplus(-x);
+    case TC_HARD_TANH: return v_min(v_set1(1.0f), v_max(v_set1(-1.0f), x));
+    case TC_TANH_SHRINK: return v_tanh_shrink(x);
+    case TC_SOFT_SHRINK: return x - v_max(v_set1(-parameters[0]), v_min(v_set1(parameters[0]), x));
+    case TC_HARD_SHRINK: return v_select(v_not_le(v_abs(x), v_set1(parameters[0])), x, zero);
+    case TC_SQUAREPLUS: { /* (x + root) / 2; left of 0 in the form that does not cancel */
+        vfloat root = v_sqrt(x * x + parameters[0]);
+        return v_select(v_gt(zero, x), 0.5f * parameters[0] / (root - x), 0.5f * (x + root));
+    }
+    case TC_SPARSE_PLUS: {
+        vfloat half = 0.5f * (x + 1.0f), inner = v_select(v_ge(x, v_set1(1.0f)), x, half * half);
+        return v_select(v_ge(v_set1(-1.0f), x), zero, inner);
+    }
+    case TC_SPARSE_SIGMOID: return v_min(v_set1(1.0f), v_max(zero, 0.5f * (x + 1.0f)));
     default: return x;
     }
 }
@@ -101,6 +125,18 @@ ALWAYS_INLINE vfloat activation_slope(const int function, const float *parameter
         vfloat w = v_exp(x), n = w * (w + 2.0f), inverse = 1.0f / (n + 2.0f);
         return dy * ((n + 4.0f * x * w * (1.0f + w) * inverse) * inverse);
     }
+    case TC_CELU: return dy * v_select(v_gt(y, zero), v_set1(1.0f), y / parameters[0] + 1.0f);
+    case TC_LOG_SIGMOID: return dy * -v_expm1(y);
+    case TC_HARD_TANH: return v_select(v_gt(v_set1(1.0f), v_abs(y)), dy, zero);
+    case TC_TANH_SHRINK: {
+        vfloat t = v_tanh(x);
+        return dy * (t * t);
+    }
+    case TC_SOFT_SHRINK:
+    case TC_HARD_SHRINK: return v_select(v_eq(y, zero), zero, dy);
+    case TC_SQUAREPLUS: return dy * (y * y / (y * y + 0.25f * parameters[0]));
+    case TC_SPARSE_PLUS: return dy * v_min(v_set1(1.0f), v_sqrt(y));
+    case TC_SPARSE_SIGMOID: return v_select(m_and(v_gt(y, zero), v_gt(v_set1(1.0f), y)), 0.5f * dy, zero);
     default: return dy;
     }
 }
@@ -127,7 +163,8 @@ ALWAYS_INLINE void activation_slope_all(const int function, const float *paramet
 #define ELEMENTWISE(X) \
     X(TC_LINEAR) X(TC_RELU) X(TC_SIGMOID) X(TC_TANH) X(TC_LEAKY_RELU) X(TC_ELU) X(TC_SELU) X(TC_SOFTPLUS) \
     X(TC_SOFTSIGN) X(TC_EXPONENTIAL) X(TC_HARD_SIGMOID) X(TC_SILU) X(TC_HARD_SILU) X(TC_GELU) X(TC_GELU_TANH) \
-    X(TC_MISH)
+    X(TC_MISH) X(TC_CELU) X(TC_LOG_SIGMOID) X(TC_HARD_TANH) X(TC_TANH_SHRINK) X(TC_SOFT_SHRINK) X(TC_HARD_SHRINK) \
+    X(TC_SQUAREPLUS) X(TC_SPARSE_PLUS) X(TC_SPARSE_SIGMOID)
 
 /* The parameters of what nearly every relu is, max(0, x). */
 static const float plain_relu[TC_MAX_PARAMETERS] = {0, __builtin_inff(), 0};

@@ -50,12 +50,12 @@ static void table_softmax_backward(const float *y, const float *dy, float *dx, p
     softmax_backward((const vfloat *)y, (const vfloat *)dy, (vfloat *)dx, positions, channels, logarithm);
 }
 
-static void table_dropout(const float *x, float *y, ptrdiff_t n, float rate, const uint32_t *key0,
-                          const uint32_t *key1) {
+static void table_noise(int kind, int backward, float amount, const float *x, float *y, ptrdiff_t n,
+                        const uint32_t *key0, const uint32_t *key1) {
     vuint first, second;
     memcpy(&first, key0, sizeof first);
     memcpy(&second, key1, sizeof second);
-    dropout_forward((const vfloat *)x, (vfloat *)y, n, rate, first, second);
+    noise(kind, backward, amount, (const vfloat *)x, (vfloat *)y, n, first, second);
 }
 
 static void table_loss(const tc_loss_request *r) {
@@ -114,7 +114,7 @@ const tc_kernels NAME(TC_ISA) = {
     .norm_backward = norm_backward,
     .softmax = table_softmax,
     .softmax_backward = table_softmax_backward,
-    .dropout = table_dropout,
+    .noise = table_noise,
     .loss = table_loss,
     .metric = table_metric,
     .narrow = NARROW,

@@ -109,14 +109,24 @@ ALWAYS_INLINE vfloat v_log1p(vfloat x) {
     return v_select(m_and(v_gt(u, (vfloat){0}), v_gt(V_INFINITY, u)), y, special);
 }
 
-ALWAYS_INLINE vfloat v_tanh(vfloat x) {
-    vfloat t = v_abs(x), square = x * x;
+/* x - tanh(x) for |x| <= 0.55. */
+ALWAYS_INLINE vfloat tanh_polynomial(vfloat x) {
+    vfloat square = x * x;
     vfloat q = square * -0x1.9ab1b4p-8f + 0x1.5927f4p-6f;
     q = q * square - 0x1.b92616p-5f;
     q = q * square + 0x1.110d18p-3f;
     q = q * square - 0x1.55554ap-2f;
-    vfloat far = 1.0f - 2.0f / (v_exp(2.0f * t) + 1.0f);
-    return v_select(v_gt(v_set1(0.55f), t), x + x * square * q, v_copysign(far, x));
+    return -(x * square * q);
+}
+
+ALWAYS_INLINE vfloat v_tanh(vfloat x) {
+    vfloat t = v_abs(x), far = 1.0f - 2.0f / (v_exp(2.0f * t) + 1.0f);
+    return v_select(v_gt(v_set1(0.55f), t), x - tanh_polynomial(x), v_copysign(far, x));
+}
+
+/* x - tanh(x), which does not cancel near 0. */
+ALWAYS_INLINE vfloat v_tanh_shrink(vfloat x) {
+    return v_select(v_gt(v_set1(0.55f), v_abs(x)), tanh_polynomial(x), x - v_tanh(x));
 }
 
 ALWAYS_INLINE vfloat v_sigmoid(vfloat x) {
@@ -126,6 +136,16 @@ ALWAYS_INLINE vfloat v_sigmoid(vfloat x) {
 
 /* log(1 + exp(x)). */
 ALWAYS_INLINE vfloat v_softplus(vfloat x) { return v_max((vfloat){0}, x) + v_log1p(v_exp(-v_abs(x))); }
+
+/* cos(2 pi t) for 0 <= t < 1: the sine of the angle from the nearer half turn's quarter, by its series. */
+ALWAYS_INLINE vfloat v_cos_turn(vfloat t) {
+    vfloat z = 6.28318531f * (v_abs(t - 0.5f) - 0.25f), square = z * z;
+    vfloat q = square * -2.50521084e-8f + 2.75573192e-6f;
+    q = q * square - 1.98412698e-4f;
+    q = q * square + 8.33333333e-3f;
+    q = q * square - 1.66666667e-1f;
+    return z + z * square * q;
+}
 
 /* exp(t * t) * (1 - erf(t)) for t >= 0: 1 / (1 + t/2) times a polynomial in that. */
 ALWAYS_INLINE vfloat v_erfcx(vfloat t) {

@@ -4,7 +4,9 @@
 #define TC_RANDOM_H
 
 #include "../random_key.h"
-#include "vector.h"
+#include "../tinyconv.h"
+#include "activations.h"
+#include "math.h"
 
 /* 32 random bits of one element under each lane's keys. */
 ALWAYS_INLINE vuint random_bits(vuint key0, vuint key1, uint32_t element) {
@@ -17,16 +19,51 @@ ALWAYS_INLINE vuint random_bits(vuint key0, vuint key1, uint32_t element) {
     return x ^ x >> 16;
 }
 
-/* x, y [n]: y overwritten, may be x.  y = x / (1 - rate) where the element's random
- * number is at least rate, else 0.  Backward is the same function of dy: it makes
- * the same mask again. */
-static void dropout_forward(const vfloat *x, vfloat *y, ptrdiff_t n, float rate, vuint key0, vuint key1) {
-    const float scaled = rate * 0x1p24f, scale = 1.0f / (1.0f - rate);
+/* Which elements a dropout keeps: those whose number is at least rate. */
+ALWAYS_INLINE vmask is_kept(vuint key0, vuint key1, uint32_t element, int32_t threshold) {
+    return vi_gt((vint)(random_bits(key0, key1, element) >> 8), vi_set1(threshold - 1));
+}
+
+/* A normally distributed number of one element, from its numbers 2 e and 2 e + 1 (Box, Muller:
+ * A note on the generation of random normal deviates, 1958). */
+ALWAYS_INLINE vfloat random_normal(vuint key0, vuint key1, uint32_t element) {
+    vfloat u = v_from_int((vint)((random_bits(key0, key1, 2 * element) >> 8) + 1)) * 0x1p-24f;
+    vfloat turn = v_from_int((vint)(random_bits(key0, key1, 2 * element + 1) >> 8)) * 0x1p-24f;
+    return v_sqrt(-2.0f * v_log(u)) * v_cos_turn(turn);
+}
+
+/* x, y [n]: y overwritten, may be x.  Noise of `kind` on x, or its gradient: as linear
+ * functions of x, of the same random numbers.  See tinyconv/engine/program.py. */
+static void noise(int kind, int backward, float amount, const vfloat *x, vfloat *y, ptrdiff_t n, vuint key0,
+                  vuint key1) {
+    const float scaled = amount * 0x1p24f;
     int32_t threshold = (int32_t)scaled;
     threshold += (float)threshold < scaled; /* rounded up */
-    for (ptrdiff_t i = 0; i < n; i++) {
-        vint number = (vint)(random_bits(key0, key1, (uint32_t)i) >> 8);
-        y[i] = v_select(vi_gt(number, vi_set1(threshold - 1)), x[i] * scale, (vfloat){0});
+    switch (kind) {
+    case TC_NOISE_GAUSSIAN_NOISE:
+        for (ptrdiff_t i = 0; i < n; i++)
+            y[i] = backward ? x[i] : x[i] + amount * random_normal(key0, key1, (uint32_t)i);
+        break;
+    case TC_NOISE_GAUSSIAN_DROPOUT: {
+        const float deviation = __builtin_sqrtf(amount / (1.0f - amount));
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] * (1.0f + deviation * random_normal(key0, key1, (uint32_t)i));
+        break;
+    }
+    case TC_NOISE_ALPHA_DROPOUT: {
+        /* What is dropped becomes selu's limit; then mean 0 and variance 1 are restored. */
+        const float limit = -SELU_SCALE * SELU_ALPHA;
+        const float scale = 1.0f / __builtin_sqrtf((1.0f - amount) * (1.0f + amount * limit * limit));
+        const float offset = backward ? 0.0f : -scale * limit * amount;
+        const vfloat dropped = v_set1(backward ? 0.0f : scale * limit + offset);
+        for (ptrdiff_t i = 0; i < n; i++)
+            y[i] = v_select(is_kept(key0, key1, (uint32_t)i, threshold), x[i] * scale + offset, dropped);
+        break;
+    }
+    default: {
+        const float scale = 1.0f / (1.0f - amount);
+        for (ptrdiff_t i = 0; i < n; i++)
+            y[i] = v_select(is_kept(key0, key1, (uint32_t)i, threshold), x[i] * scale, (vfloat){0});
+    }
     }
 }
 

@@ -84,12 +84,23 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     # Without an effect outside training
     (IMAGE, layer("Dropout", 0.5)),
     (IMAGE, layer("Dropout", 0.0)),
+    (IMAGE, layer("SpatialDropout2D", 0.5)),
+    (IMAGE, layer("SpatialDropout2D", 0.5, "channels_first", 3)),
+    ((5, 3), layer("SpatialDropout1D", rate=0.5, seed=2)),
+    (IMAGE, layer("GaussianNoise", 0.5)),
+    (IMAGE, layer("GaussianDropout", 0.5, seed=2)),
+    (IMAGE, layer("AlphaDropout", 0.5)),
     # Preprocessing
     (IMAGE, layer("Rescaling", 1 / 255)),
     (IMAGE, layer("Rescaling", scale=-2.0, offset=0.5)),
     # Activations
     (IMAGE, layer("Activation", "gelu")),
     ((5,), layer("Activation", "softmax")),
+    *((IMAGE, layer("Activation", name)) for name in (
+        "celu", "log_sigmoid", "hard_tanh", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparse_plus",
+        "sparse_sigmoid", "relu6")),
+    (IMAGE, layer("Softmax", axis=1)),
+    (IMAGE, layer("Softmax", axis=-2)),
     (IMAGE, layer("ReLU")),
     (IMAGE, layer("ReLU", max_value=1.0, negative_slope=0.1, threshold=0.5)),
     (IMAGE, layer("ReLU", 0.7)),

@@ -12,6 +12,7 @@ from tinyconv.engine.validate import check_batch, check_program, check_update
 
 cdef dict _KINDS = {kind: i for i, kind in enumerate(_program.OP_KINDS)}
 cdef dict _FUNCTIONS = {name: i for i, name in enumerate(_program.ACTIVATIONS)}
+cdef dict _NOISES = {name: i for i, name in enumerate(_program.NOISES)}
 cdef dict _LOSSES = {name: i for i, name in enumerate(_program.LOSSES)}
 cdef dict _METRICS = {name: i for i, name in enumerate(_program.METRICS)}
 cdef dict _OPTIMIZERS = {name: i for i, name in enumerate(_program.OPTIMIZERS)}
@@ -55,6 +56,7 @@ cdef _fill_op(tc_op *to, op):
     elif op.kind == "rescale":
         parameters = (attributes["scale"], attributes["offset"])
     elif op.kind == "dropout":
+        to.function = _NOISES[attributes.get("noise", "dropout")]
         parameters = (attributes["rate"],)
         to.stream = attributes["stream"]
     else:

@@ -19,8 +19,9 @@ max_pool2d          pool_size, strides: (int, int); padding as conv2d, counted
                     as minus infinity; the first maximum in row-major order wins
 average_pool2d      as max_pool2d; padding is left out of the count
 activation          function: a name in ACTIVATIONS; parameters: tuple of floats
-dropout             rate: float in [0, 1); stream: int, the key of its random
-                    numbers; identity outside training
+dropout             noise: a name in NOISES; rate: float, in [0, 1) but for
+                    gaussian_noise; stream: int, the key of its random numbers;
+                    identity outside training
 rescale             scale, offset: float; y = x * scale + offset
 batch_normalization epsilon, momentum: float; scale, center: whether there are a gamma
                     and a beta; frozen: bool; weights: ([gamma,] [beta,] moving_mean,
@@ -48,8 +49,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "ACTIVATIONS", "CONSTRAINTS", "LOSSES", "METRICS", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op", "Program",
-    "ProgramBuilder", "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key",
+    "ACTIVATIONS", "CONSTRAINTS", "LOSSES", "METRICS", "NOISES", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op",
+    "Program", "ProgramBuilder", "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key",
+    "random_normal",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -82,7 +84,27 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "gelu_tanh": (),  # the tanh approximation
     "mish": (),
     "log_softmax": (),
+    "celu": (1.0,),  # alpha
+    "log_sigmoid": (),
+    "hard_tanh": (),
+    "tanh_shrink": (),
+    "soft_shrink": (0.5,),  # threshold
+    "hard_shrink": (0.5,),  # threshold
+    "squareplus": (4.0,),  # b
+    "sparse_plus": (),
+    "sparse_sigmoid": (),
 }
+
+# Kinds of noise in training, under the random numbers of `random_bits`; the order is the
+# numbering in csrc/tinyconv.h.  m is 1 where an element is kept (see `random_key`), N the
+# element's `random_normal`, s = sqrt(rate / (1 - rate)).
+NOISES = (
+    "dropout",  # m x / (1 - rate)
+    "spatial_dropout",  # the same, a channel's number for all of its pixels
+    "gaussian_noise",  # x + rate N
+    "gaussian_dropout",  # x (1 + s N)
+    "alpha_dropout",  # a (m x + (1 - m) p) + b; p is selu's limit, a and b restore mean 0 and variance 1
+)
 
 # Losses; the order is the numbering in csrc/tinyconv.h.  "inner_product" is
 # sum(y_true * y_pred): its gradient with respect to the output is y_true itself,
@@ -357,3 +379,15 @@ def random_bits(key: tuple[int, int], elements: np.ndarray) -> np.ndarray:
     x *= np.uint32(0x846CA68B)
     x ^= x >> np.uint32(16)
     return x
+
+
+def random_normal(key: tuple[int, int], elements: np.ndarray) -> np.ndarray:
+    """Normally distributed float64 numbers for uint32 element numbers under one key.
+
+    Box and Muller's (1958): element e takes the random bits u and v of 2 e and 2 e + 1,
+    sqrt(-2 log(((u >> 8) + 1) / 2**24)) * cos(2 pi (v >> 8) / 2**24).
+    """
+    twice = elements.astype(np.uint32) * np.uint32(2)
+    u = (random_bits(key, twice) >> np.uint32(8)) + 1.0
+    v = (random_bits(key, twice + np.uint32(1)) >> np.uint32(8)) * 2.0**-24
+    return np.sqrt(-2 * np.log(u * 2.0**-24)) * np.cos(2 * np.pi * v)

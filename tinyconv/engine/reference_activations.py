@@ -166,6 +166,19 @@ def _erf_table() -> tuple[np.ndarray, np.ndarray]:
     return nodes, np.array([row / math.factorial(n) for n, row in enumerate(derivatives)])
 
 
+def celu(x: np.ndarray, alpha: float) -> np.ndarray:
+    return np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(np.minimum(x, 0) / x.dtype.type(alpha)))
+
+
+def squareplus(x: np.ndarray, b: float) -> np.ndarray:
+    root = np.sqrt(x * x + x.dtype.type(b))
+    return np.where(x < 0, x.dtype.type(b / 2) / (root - x), (x + root) / 2)  # neither form cancels
+
+
+def sparse_plus(x: np.ndarray) -> np.ndarray:
+    return np.where(x <= -1, 0, np.where(x >= 1, x, np.square((x + 1) / 2)))
+
+
 FORWARD: dict[str, Callable[..., np.ndarray]] = {
     "linear": lambda x: x,
     "relu": relu,
@@ -185,6 +198,15 @@ FORWARD: dict[str, Callable[..., np.ndarray]] = {
     "gelu_tanh": gelu_tanh,
     "mish": mish,
     "log_softmax": log_softmax,
+    "celu": celu,
+    "log_sigmoid": lambda x: -softplus(-x),
+    "hard_tanh": lambda x: np.clip(x, -1, 1),
+    "tanh_shrink": lambda x: x - np.tanh(x),
+    "soft_shrink": lambda x, threshold: x - np.clip(x, -x.dtype.type(threshold), x.dtype.type(threshold)),
+    "hard_shrink": lambda x, threshold: np.where(np.abs(x) <= x.dtype.type(threshold), 0, x),
+    "squareplus": squareplus,
+    "sparse_plus": sparse_plus,
+    "sparse_sigmoid": lambda x: np.clip((x + 1) / 2, 0, 1),
 }
 
 BACKWARD: dict[str, Callable[..., np.ndarray]] = {
@@ -206,4 +228,13 @@ BACKWARD: dict[str, Callable[..., np.ndarray]] = {
     "gelu_tanh": gelu_tanh_backward,
     "mish": mish_backward,
     "log_softmax": log_softmax_backward,
+    "celu": lambda dy, x, y, alpha: dy * np.where(x > 0, 1, np.exp(np.minimum(x, 0) / x.dtype.type(alpha))),
+    "log_sigmoid": lambda dy, x, y: dy * sigmoid(-x),
+    "hard_tanh": lambda dy, x, y: np.where(np.abs(x) < 1, dy, 0),
+    "tanh_shrink": lambda dy, x, y: dy * np.square(np.tanh(x)),
+    "soft_shrink": lambda dy, x, y, threshold: np.where(y == 0, 0, dy),
+    "hard_shrink": lambda dy, x, y, threshold: np.where(y == 0, 0, dy),
+    "squareplus": lambda dy, x, y, b: dy * (y * y / (y * y + x.dtype.type(b / 4))),
+    "sparse_plus": lambda dy, x, y: dy * np.clip((x + 1) / 2, 0, 1),
+    "sparse_sigmoid": lambda dy, x, y: np.where(np.abs(x) < 1, dy / 2, 0),
 }

@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinyconv.engine import reference_activations as activations
 from tinyconv.engine import reference_maps as maps
-from tinyconv.engine.program import Op, Program, random_bits, random_key
+from tinyconv.engine import reference_noise as noises
+from tinyconv.engine.program import Op, Program
+from tinyconv.engine.reference_noise import Noise
 
-__all__ = [
-    "BACKWARD", "FORWARD", "Noise", "dropout_mask", "move_statistics", "saved_values",
-    "takes_batch_statistics",
-]
+__all__ = ["BACKWARD", "FORWARD", "Noise", "move_statistics", "saved_values", "takes_batch_statistics"]
 
 Arrays = list[np.ndarray]
 Backward = tuple[np.ndarray | None, Arrays]
-
-
-class Noise(NamedTuple):
-    """What keys the random numbers of a training step's images first, first + 1, ..."""
-
-    seed: int
-    step: int
-    first: int
 
 
 # --- conv2d and dense: one matrix product over all pixels and taps ---
@@ -200,34 +191,6 @@ def activation_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, wan
     return backward(dy, *saved, *activations.parameters_of(op.attributes)), []
 
 
-def dropout(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
-    if noise is None or op.attributes["rate"] == 0:
-        return x, None
-    stream, rate = op.attributes["stream"], op.attributes["rate"]
-    factor = x.dtype.type(1 / (1 - rate))
-    mask = dropout_mask(noise, stream, rate, len(x), math.prod(op.input_shape)).reshape(x.shape)
-    return np.where(mask, x * factor, 0), (mask, factor)
-
-
-def dropout_backward(op: Op, dy: np.ndarray, saved: Any, weights: Arrays, want_dx: bool) -> Backward:
-    if saved is None or not want_dx:
-        return dy if want_dx else None, []
-    mask, factor = saved
-    return np.where(mask, dy * factor, 0), []
-
-
-def dropout_mask(noise: Noise, stream: int, rate: float, images: int, values: int) -> np.ndarray:
-    """Which values dropout keeps, bool (images, values): the random numbers of all images at once."""
-    positions: Any = np.arange(noise.first, noise.first + images, dtype=np.uint64)[:, None]
-    first: Any
-    second: Any
-    first, second = random_key(noise.seed, noise.step, stream, positions)
-    elements = np.arange(values, dtype=np.uint32)
-    bits = random_bits((first.astype(np.uint32), second.astype(np.uint32)), elements)
-    # Rates are float32 numbers: what C computes with.
-    return (bits >> np.uint32(8)) >= math.ceil(float(np.float32(rate)) * 2**24)
-
-
 def rescale(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
     return x * x.dtype.type(op.attributes["scale"]) + x.dtype.type(op.attributes["offset"]), None
 
@@ -303,13 +266,13 @@ def saved_values(program: Program, training: bool) -> int:
 
 FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.ndarray, Any]]] = {
     "conv2d": conv2d, "dense": dense, "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
-    "activation": activation, "dropout": dropout, "rescale": rescale, "reshape": reshape,
+    "activation": activation, "dropout": noises.dropout, "rescale": rescale, "reshape": reshape,
     "gather": maps.gather,
     "batch_normalization": batch_normalization,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
-    "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": dropout_backward,
+    "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": noises.dropout_backward,
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
     "batch_normalization": batch_normalization_backward,
 }

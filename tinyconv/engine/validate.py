@@ -17,6 +17,7 @@ from tinyconv.engine.program import (
     CONSTRAINTS,
     LOSSES,
     METRICS,
+    NOISES,
     OP_KINDS,
     OPTIMIZERS,
     Loss,
@@ -30,6 +31,7 @@ from tinyconv.engine.program import (
 __all__ = ["check_batch", "check_labels", "check_program", "check_update"]
 
 _FLOAT32 = np.dtype(np.float32)
+_LARGEST = float(np.finfo(np.float32).max)
 _UINT32, _UINT64 = np.dtype(np.uint32), np.dtype(np.uint64)
 _INPUTS = (np.dtype(np.uint8), _FLOAT32)
 _FLOATS, _IDS, _INDICES = (_FLOAT32,), (np.dtype(np.int32),), (np.dtype(np.int64),)
@@ -336,8 +338,11 @@ def _check_activation(program: Program, i: int, op: Op) -> None:
 
 def _check_dropout(program: Program, i: int, op: Op) -> None:
     _check_same_shape(program, i, op)
-    if not 0 <= op.attributes["rate"] < 1:
-        raise _refusal(i, op, "a rate in [0, 1)", f"rate={op.attributes['rate']}")
+    noise, rate = op.attributes.get("noise", "dropout"), op.attributes["rate"]
+    if noise not in NOISES:
+        raise _refusal(i, op, f"a noise of {NOISES}", f"noise={noise!r}")
+    if not 0 <= rate < (1 if noise != "gaussian_noise" else _LARGEST):
+        raise _refusal(i, op, "a rate in [0, 1)", f"rate={rate}")
 
 
 def _check_batch_normalization(program: Program, i: int, op: Op) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinyconv.layers.base import Layer, Weight
 from tinyconv.layers.conv import Conv2D
-from tinyconv.layers.core import Dense, Dropout, Flatten, Input, InputLayer, Reshape
+from tinyconv.layers.core import Dense, Flatten, Input, InputLayer, Reshape
 from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, ReLU, Softmax
 from tinyconv.layers.normalization import BatchNormalization
 from tinyconv.layers.pooling import (
@@ -20,6 +20,14 @@ from tinyconv.layers.pooling import (
     MaxPooling2D,
 )
 from tinyconv.layers.preprocessing import Rescaling
+from tinyconv.layers.regularization import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+)
 from tinyconv.layers.reshaping import (
     CenterCrop,
     Cropping1D,
@@ -36,17 +44,20 @@ from tinyconv.shapes import describe
 from tinyconv.utils import serialize_object
 
 __all__ = [
-    "ELU", "Activation", "AveragePooling2D", "AvgPool2D", "BatchNormalization", "CenterCrop", "Conv2D",
-    "Convolution2D", "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten", "GlobalAveragePooling2D",
-    "GlobalAvgPool2D", "GlobalMaxPool2D", "GlobalMaxPooling2D", "Input", "InputLayer", "Layer",
-    "LeakyReLU", "MaxPool2D", "MaxPooling2D", "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape",
-    "Resizing", "Softmax", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
-    "activation", "average_pooling2d", "avg_pool2d", "batch_normalization", "center_crop", "conv2d",
-    "cropping1d", "cropping2d", "dense", "deserialize", "dropout", "elu", "flatten", "get",
+    "ELU", "Activation", "AlphaDropout", "AveragePooling2D", "AvgPool2D", "BatchNormalization",
+    "CenterCrop", "Conv2D", "Convolution2D", "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten",
+    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalAvgPool2D", "GlobalMaxPool2D",
+    "GlobalMaxPooling2D", "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool2D", "MaxPooling2D",
+    "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "Softmax",
+    "SpatialDropout1D", "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D",
+    "ZeroPadding2D", "activation", "alpha_dropout", "average_pooling2d", "avg_pool2d",
+    "batch_normalization", "center_crop", "conv2d", "cropping1d", "cropping2d", "dense", "deserialize",
+    "dropout", "elu", "flatten", "gaussian_dropout", "gaussian_noise", "get",
     "global_average_pooling2d", "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d",
-    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu", "relu",
-    "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax", "up_sampling1d",
-    "up_sampling2d", "zero_padding1d", "zero_padding2d",
+    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu",
+    "relu", "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax",
+    "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d", "up_sampling2d", "zero_padding1d",
+    "zero_padding2d",
 ]
 
 # Keras' aliases.
@@ -74,6 +85,11 @@ re_lu = relu = ReLU
 rescaling = Rescaling
 reshape = Reshape
 softmax = Softmax
+alpha_dropout = AlphaDropout
+gaussian_dropout = GaussianDropout
+gaussian_noise = GaussianNoise
+spatial_dropout1d = SpatialDropout1D
+spatial_dropout2d = SpatialDropout2D
 center_crop = CenterCrop
 cropping1d = Cropping1D
 cropping2d = Cropping2D
@@ -88,11 +104,11 @@ zero_padding2d = ZeroPadding2D
 # The closed table that a file's class names are looked up in.
 _CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Activation, AveragePooling2D, BatchNormalization, CenterCrop, Conv2D, Cropping1D,
-                Cropping2D, Dense, Dropout, ELU, Flatten, GlobalAveragePooling2D,
-                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D, Permute, ReLU,
-                RepeatVector, Rescaling, Reshape, Resizing, Softmax, UpSampling1D, UpSampling2D,
-                ZeroPadding1D, ZeroPadding2D)
+    for cls in (Activation, AlphaDropout, AveragePooling2D, BatchNormalization, CenterCrop, Conv2D,
+                Cropping1D, Cropping2D, Dense, Dropout, ELU, Flatten, GaussianDropout, GaussianNoise,
+                GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D,
+                Permute, ReLU, RepeatVector, Rescaling, Reshape, Resizing, Softmax, SpatialDropout1D,
+                SpatialDropout2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,

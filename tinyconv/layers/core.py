@@ -1,4 +1,4 @@
-"""Input, Dense, Flatten, Reshape, Dropout."""
+"""Input, Dense, Flatten, Reshape."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
 from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_number
+from tinyconv.utils import check_flag
 
-__all__ = ["Dense", "Dropout", "Flatten", "Input", "InputLayer", "Reshape"]
-
-# Flag of a Dropout stream that comes from the layer's own seed; counted streams stay below it.
-_SEEDED_STREAM = 1 << 63
+__all__ = ["Dense", "Flatten", "Input", "InputLayer", "Reshape"]
 
 
 class InputLayer(Layer):
@@ -208,34 +205,6 @@ class Reshape(Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target_shape": list(self.target_shape)}
-
-
-class Dropout(Layer):
-    """In training, sets values to 0 at random and scales the rest by 1 / (1 - rate).
-
-    Args:
-        rate: Share of the values that are dropped, in [0, 1).
-        noise_shape: None.
-        seed: Integer: layers with the same seed draw the same numbers. The numbers also depend on
-            the model's seed. Defaults to None: every layer draws its own.
-
-    Input shape: any. Output shape: the input's.
-    """
-
-    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rate = check_number(rate, "rate", 0.0, 1.0, exclusive=True)
-        refuse_unsupported(noise_shape=noise_shape)
-        self.seed = None if seed is None else shapes.check_integer(seed, "seed", minimum=0)
-
-    def lower(self, builder: ProgramBuilder) -> None:
-        if self.rate == 0:
-            return
-        stream = builder.stream() if self.seed is None else _SEEDED_STREAM | self.seed
-        builder.add("dropout", builder.shape, layer=self.name, rate=self.rate, stream=stream)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate, "noise_shape": None, "seed": self.seed}
 
 
 def _add_reshape(builder: ProgramBuilder, layer: Layer) -> None:

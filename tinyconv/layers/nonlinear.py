@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from tinyconv import activations
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape
+from tinyconv.layers.layout import add_permutation
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number, serialize_object
 
@@ -121,10 +122,10 @@ class ELU(ActivationLayer):
 
 
 class Softmax(ActivationLayer):
-    """exp(x) / sum(exp(x)) over the last axis.
+    """exp(x) / sum(exp(x)) along an axis.
 
     Args:
-        axis: The last axis: -1, or its index with the batch counted. Defaults to -1.
+        axis: Any but the batch's, which is counted: -1, or 3, is the last of an image. Defaults to -1.
 
     Input shape: any. Output shape: the input's.
     """
@@ -138,11 +139,23 @@ class Softmax(ActivationLayer):
         self.axis = axis
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if self.axis not in (-1, len(input_shape)):
-            raise ValueError(
-                f"Expected `axis` to be the last, -1 or {len(input_shape)}. Received: axis={self.axis}"
-            )
+        if self.axis == 0 or not -len(input_shape) <= self.axis <= len(input_shape):
+            raise ValueError(f"Expected `axis` to be in [1, {len(input_shape)}], or to count from the end, -1 to "
+                             f"{-len(input_shape)}. Received: axis={self.axis}")
         return input_shape
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        last = len(self.input_shape) - 1
+        axis = self.axis - 1 if self.axis > 0 else self.axis + last + 1
+        if axis == last:
+            super().lower(builder)
+            return
+        axes = [*range(last + 1)]
+        axes[axis], axes[last] = last, axis
+        swapped = tuple(self.input_shape[k] for k in axes)
+        add_permutation(builder, self.input_shape, tuple(axes), self.name)
+        super().lower(builder)
+        add_permutation(builder, swapped, tuple(axes), self.name)
 
     def operation(self) -> tuple[str, tuple[float, ...]]:
         return "softmax", ()

@@ -1,0 +1,184 @@
+"""Layers that add noise in training and do nothing outside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyconv import shapes
+from tinyconv.engine.program import ProgramBuilder
+from tinyconv.layers.base import Layer, Shape, refuse_unsupported
+from tinyconv.layers.layout import from_channels_last, to_channels_last
+from tinyconv.utils import check_number
+
+__all__ = [
+    "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout1D", "SpatialDropout2D",
+    "check_seed", "random_stream",
+]
+
+# Flag of a stream that comes from the layer's own seed; counted streams stay below it.
+_SEEDED_STREAM = 1 << 63
+
+
+def check_seed(seed: Any) -> int | None:
+    """Returns a layer's seed, a non-negative integer or None."""
+    return None if seed is None else shapes.check_integer(seed, "seed", minimum=0)
+
+
+def random_stream(builder: ProgramBuilder, seed: int | None) -> int:
+    """The key of a layer's random numbers: its own, or that of all layers of this seed."""
+    return builder.stream() if seed is None else _SEEDED_STREAM | seed
+
+
+class _Noise(Layer):
+    """Base of the noise layers: one operation, whose amount is `rate`."""
+
+    noise = "dropout"
+
+    def __init__(self, rate: float, seed: int | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = check_number(rate, "rate", 0.0, 1.0, exclusive=True)
+        self.seed = check_seed(seed)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        if self.rate:
+            builder.add("dropout", builder.shape, layer=self.name, noise=self.noise, rate=self.rate,
+                        stream=random_stream(builder, self.seed))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+class Dropout(_Noise):
+    """In training, sets values to 0 at random and scales the rest by 1 / (1 - rate).
+
+    Args:
+        rate: Share of the values that are dropped, in [0, 1).
+        noise_shape: None.
+        seed: Integer: layers with the same seed draw the same numbers. The numbers also depend on
+            the model's seed. Defaults to None: every layer draws its own.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+        refuse_unsupported(noise_shape=noise_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "noise_shape": None}
+
+
+class SpatialDropout2D(_Noise):
+    """In training, sets whole channels of an image to 0 at random and scales the rest by 1 / (1 - rate).
+
+    Args:
+        rate: Share of the channels that are dropped, in [0, 1).
+        data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
+        seed: As of `Dropout`.
+
+    Input shape: (height, width, channels), or (channels, height, width) with "channels_first".
+    Output shape: the input's.
+    """
+
+    noise = "spatial_dropout"
+    data_format = "channels_last"
+    dimensions = 2
+
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != self.dimensions + 1:
+            expected = "(height, width, channels)" if self.dimensions == 2 else "(steps, channels)"
+            raise ValueError(f"Expected an input of shape {expected}. Received: input_shape={input_shape}")
+        return input_shape
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        if self.rate:
+            to_channels_last(builder, self.input_shape, self.data_format, self.name)
+            super().lower(builder)
+            from_channels_last(builder, self.output_shape, self.data_format, self.name)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+class SpatialDropout1D(SpatialDropout2D):
+    """In training, sets whole channels of a sequence to 0 at random and scales the rest by 1 / (1 - rate).
+
+    Args:
+        rate: Share of the channels that are dropped, in [0, 1).
+        seed: As of `Dropout`.
+
+    Input shape: (steps, channels). Output shape: the input's.
+    """
+
+    dimensions = 1
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, None, seed, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["data_format"]
+        return config
+
+
+class GaussianNoise(_Noise):
+    """In training, adds normally distributed numbers.
+
+    Args:
+        stddev: Their standard deviation, 0 or more.
+        seed: As of `Dropout`.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    noise = "gaussian_noise"
+
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(0.0, seed, **kwargs)
+        self.stddev = self.rate = check_number(stddev, "stddev", 0.0, 3e38)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**Layer.get_config(self), "stddev": self.stddev, "seed": self.seed}
+
+
+class GaussianDropout(_Noise):
+    """In training, multiplies by normally distributed numbers of mean 1 and variance rate / (1 - rate).
+
+    Args:
+        rate: In [0, 1), as of a dropout of the same variance.
+        seed: As of `Dropout`.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    noise = "gaussian_dropout"
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+
+
+class AlphaDropout(_Noise):
+    """In training, sets values to selu's limit at random, and keeps mean 0 and variance 1.
+
+    Klambauer et al., Self-normalizing neural networks (2017).
+
+    Args:
+        rate: Share of the values that are dropped, in [0, 1).
+        noise_shape: None.
+        seed: As of `Dropout`.
+
+    Input shape: any. Output shape: the input's.
+    """
+
+    noise = "alpha_dropout"
+
+    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, **kwargs)
+        refuse_unsupported(noise_shape=noise_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "noise_shape": None}
