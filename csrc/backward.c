@@ -156,6 +156,10 @@ float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, 
         case TC_STEP_DENSE: dense_backward(b, i, dy, dx); break;
         case TC_STEP_MAX_POOL2D:
         case TC_STEP_AVERAGE_POOL2D: pool_backward(b, i, dy, other); break;
+        case TC_STEP_AFFINE:
+            if (!b->job->training) continue; /* dy is dx */
+            tc_affine_backward(b, step, dy, other);
+            break;
         case TC_STEP_GATHER:
             b->k->apply_map(step->map_transposed, 0, step->map_transposed->rows, dy, other);
             break;

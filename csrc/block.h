@@ -82,6 +82,10 @@ void tc_make_noise(const block *b, const tc_step *step, int backward, const floa
 /* The two keys of every image's random numbers at this step; idle lanes have keys, too. */
 void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1);
 
+/* affine.c.  A random_affine step, and its gradient in training; y and dx are overwritten. */
+void tc_affine_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y);
+void tc_affine_backward(const block *b, const tc_step *step, const float *dy, float *dx);
+
 /* backward.c.  From the gradient of tensors[last], in dy, down to step `lowest`, with
  * `other` as much room as dy; returns where the gradient of tensors[lowest] ended up,
  * should the call want one. */

@@ -65,6 +65,11 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
         } else if (op->kernel >= 0 || op->bias >= 0) {
             return TC_ERROR_ARGUMENT;
         }
+        if (op->kind == TC_OP_RANDOM_AFFINE &&
+            (op->function < 0 || op->function >= TC_TRANSFORM_COUNT || op->fill_mode < 0 ||
+             op->fill_mode >= TC_FILL_COUNT || in > TC_MAX_AFFINE_VALUES || op->in_height != op->out_height ||
+             op->in_width != op->out_width))
+            return TC_ERROR_ARGUMENT;
         if (op->kind == TC_OP_DROPOUT && (op->function < 0 || op->function >= TC_NOISE_COUNT)) return TC_ERROR_ARGUMENT;
         if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
             return TC_ERROR_ARGUMENT;

@@ -19,6 +19,11 @@ int tc_few_pays(const tc_program *p, ptrdiff_t n) { return n * 8 <= p->kernels->
 
 #define MAX_FUSED_ROWS 64
 
+/* What does nothing here: outside training. */
+static int is_idle(const tc_op *op) {
+    return op->kind == TC_OP_RESHAPE || op->kind == TC_OP_DROPOUT || op->kind == TC_OP_RANDOM_AFFINE;
+}
+
 static ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
 static few_tensor few_tensor_of(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t padded, ptrdiff_t left,
@@ -169,7 +174,7 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
         y = few_tensor_of(x->height, x->width, x->channels, x->padded, 0, 0);
     }
     /* The margins that the next convolution needs, if it reads this shape. */
-    for (ptrdiff_t i = taken; i < left && (ops[i].kind == TC_OP_RESHAPE || ops[i].kind == TC_OP_DROPOUT); i++) taken++;
+    for (ptrdiff_t i = taken; i < left && is_idle(&ops[i]); i++) taken++;
     if (taken < left && ops[taken].kind == TC_OP_CONV2D && ops[taken].in_height == y.height &&
         ops[taken].in_width == y.width && ops[taken].in_channels == y.channels) {
         const tc_op *next = &ops[taken];
@@ -202,7 +207,7 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     }
     few->tensors[0] = few_tensor_of(h, w, c, c, left, right);
     while (i < count) {
-        if (ops[i].kind == TC_OP_RESHAPE || ops[i].kind == TC_OP_DROPOUT) {
+        if (is_idle(&ops[i])) {
             i++;
             continue;
         }

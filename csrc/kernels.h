@@ -93,6 +93,13 @@ typedef struct tc_outer_sum {
     ptrdiff_t dw_row; /* from tap to tap; kernel rows follow each other */
 } tc_outer_sum;
 
+/* Sampling an image at the places that an affine map of its pixels names. */
+typedef struct tc_affine {
+    ptrdiff_t rows, columns, channels;
+    int fill_mode, nearest;
+    float fill_value;
+} tc_affine;
+
 /* A loss of one block; see kernels/losses.h for the fields' meaning. */
 typedef struct tc_loss_request {
     int kind, from_logits;
@@ -180,6 +187,10 @@ typedef struct tc_kernels {
     void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
                              int logarithm);
+    /* Row a of an image sampled at x = m[0] b + m[1] a + m[2], y = m[3] b + m[4] a + m[5] for its
+     * columns b; m: six vectors.  y overwritten; backward: dx of the whole image accumulated. */
+    void (*affine_row)(const tc_affine *geometry, const float *m, ptrdiff_t a, const float *x, float *y);
+    void (*affine_row_backward)(const tc_affine *geometry, const float *m, ptrdiff_t a, const float *dy, float *dx);
     /* Noise under two keys a lane (one vector each); its gradient where backward is 1. */
     void (*noise)(int kind, int backward, float amount, const float *x, float *y, ptrdiff_t n, const uint32_t *key0,
                   const uint32_t *key1);

@@ -54,3 +54,19 @@ void tc_map_clear(tc_map *map) {
     free((int32_t *)map->indices);
     free((float *)map->factors);
 }
+
+int tc_plan_maps(tc_program *p, const tc_op *ops, ptrdiff_t count, tc_op **own) {
+    *own = malloc(sizeof **own * (size_t)count);
+    p->maps = calloc((size_t)(2 * count), sizeof *p->maps);
+    if (!*own || !p->maps) return TC_ERROR_MEMORY;
+    memcpy(*own, ops, sizeof *ops * (size_t)count);
+    for (ptrdiff_t i = 0; i < count; i++) {
+        if (ops[i].kind != TC_OP_GATHER) continue;
+        tc_map *map = &p->maps[p->map_count];
+        ptrdiff_t inputs = ops[i].in_height * ops[i].in_width * ops[i].in_channels / ops[i].map->run;
+        p->map_count += 2;
+        if (!tc_map_copy(ops[i].map, map) || !tc_map_transpose(map, inputs, map + 1)) return TC_ERROR_MEMORY;
+        (*own)[i].map = map;
+    }
+    return TC_OK;
+}

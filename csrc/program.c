@@ -119,6 +119,12 @@ static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, con
         step->kind = TC_STEP_DROPOUT;
         step->function = op->function;
         break;
+    case TC_OP_RANDOM_AFFINE:
+        step->kind = TC_STEP_AFFINE;
+        step->function = op->function, step->tied = op->tied;
+        step->affine = (tc_affine){op->in_height, op->in_width, op->in_channels, op->fill_mode, op->nearest,
+                                   op->fill_value};
+        break;
     case TC_OP_GATHER:
         step->kind = TC_STEP_GATHER;
         step->map = op->map, step->map_transposed = op->map + 1;
@@ -329,23 +335,6 @@ static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count
     return TC_OK;
 }
 
-/* Copies of the maps: *own becomes the operations, the gathers' naming those. */
-static int plan_maps(tc_program *p, const tc_op *ops, ptrdiff_t count, tc_op **own) {
-    *own = malloc(sizeof **own * (size_t)count);
-    p->maps = calloc((size_t)(2 * count), sizeof *p->maps);
-    if (!*own || !p->maps) return TC_ERROR_MEMORY;
-    memcpy(*own, ops, sizeof *ops * (size_t)count);
-    for (ptrdiff_t i = 0; i < count; i++) {
-        if (ops[i].kind != TC_OP_GATHER) continue;
-        tc_map *map = &p->maps[p->map_count];
-        ptrdiff_t inputs = ops[i].in_height * ops[i].in_width * ops[i].in_channels / ops[i].map->run;
-        p->map_count += 2;
-        if (!tc_map_copy(ops[i].map, map) || !tc_map_transpose(map, inputs, map + 1)) return TC_ERROR_MEMORY;
-        (*own)[i].map = map;
-    }
-    return TC_OK;
-}
-
 /* As tc_program_create, of operations that were checked.  inference: nothing will be trained. */
 static int create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights, ptrdiff_t weight_count,
                   uint64_t seed, int inference, tc_program **program) {
@@ -356,7 +345,7 @@ static int create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights
     p->seed = seed;
     ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * p->kernels->lanes;
     tc_op *own = NULL;
-    status = plan_maps(p, ops, op_count, &own);
+    status = tc_plan_maps(p, ops, op_count, &own);
     if (status == TC_OK) status = plan_steps(p, own, op_count, weights, inference);
     if (status == TC_OK) status = plan_weights(p, weights, weight_count);
     if (status == TC_OK) status = tc_single_create(p, &p->single);

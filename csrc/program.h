@@ -25,6 +25,7 @@ enum tc_step_kind {
     TC_STEP_RESCALE,
     TC_STEP_GATHER,
     TC_STEP_BATCH_NORM, /* + activation */
+    TC_STEP_AFFINE, /* an affine map drawn for each image; a copy outside training */
 };
 
 /* Tiles of a convolution's row that are pooled while they are still in L1. */
@@ -77,6 +78,8 @@ typedef struct tc_step {
     float *packed, *packed_transposed;
 
     const tc_map *map, *map_transposed; /* of a gather */
+    tc_affine affine;
+    int tied; /* height and width of an affine map take one number */
 
     int pooled;
     tc_pool pool;
@@ -155,6 +158,9 @@ int tc_map_fits(const tc_map *map, ptrdiff_t inputs, ptrdiff_t rows);
 int tc_map_copy(const tc_map *map, tc_map *copy);
 int tc_map_transpose(const tc_map *map, ptrdiff_t inputs, tc_map *transposed);
 void tc_map_clear(tc_map *map);
+/* Copies of the gathers' maps, and the transposed ones, into the program; *own: the operations,
+ * naming those, to be freed. */
+int tc_plan_maps(tc_program *p, const tc_op *ops, ptrdiff_t count, tc_op **own);
 
 enum {
     TC_STALE_FORWARD = 1,

@@ -19,4 +19,13 @@ static inline uint64_t tc_random_key(uint64_t seed, uint64_t step, uint64_t stre
     return tc_splitmix64(z ^ image);
 }
 
+/* random_bits in tinyconv/engine/program.py, of one image. */
+static inline uint32_t tc_random_bits(uint64_t key, uint32_t element) {
+    uint32_t x = (uint32_t)key + element;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du;
+    x ^= (uint32_t)(key >> 32);
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}
+
 #endif

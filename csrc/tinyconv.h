@@ -38,6 +38,7 @@ enum tc_op_kind {
     TC_OP_RESHAPE,
     TC_OP_GATHER,
     TC_OP_BATCH_NORMALIZATION,
+    TC_OP_RANDOM_AFFINE,
     TC_OP_COUNT,
 };
 
@@ -80,6 +81,16 @@ enum tc_noise {
     TC_NOISE_ALPHA_DROPOUT,    /* rate */
     TC_NOISE_COUNT,
 };
+
+enum tc_transform { /* parameters: */
+    TC_TRANSFORM_FLIP,        /* horizontally, vertically: 1 or 0 */
+    TC_TRANSFORM_TRANSLATION, /* least and most of the height, of the width */
+    TC_TRANSFORM_ROTATION,    /* least and most of a turn */
+    TC_TRANSFORM_ZOOM,        /* least and most of the height, of the width, less 1 */
+    TC_TRANSFORM_COUNT,
+};
+
+enum tc_fill { TC_FILL_CONSTANT, TC_FILL_NEAREST, TC_FILL_REFLECT, TC_FILL_WRAP, TC_FILL_COUNT };
 
 enum tc_loss {
     TC_LOSS_CATEGORICAL_CROSSENTROPY,
@@ -143,6 +154,8 @@ enum tc_constraint {
 #define TC_MAX_STATES 5
 #define TC_STATE_ACCUMULATOR 3
 #define TC_STATE_AVERAGE 4
+/* Values of an image that a random_affine takes: its places count in 32 bits. */
+#define TC_MAX_AFFINE_VALUES ((ptrdiff_t)1 << 24)
 
 /* A constant linear map of values, taken in runs of `run` neighbours; sparse, row by row:
  * y[o][r] = sum over k in [starts[o], starts[o + 1]) of factors[k] * x[indices[k]][r]. */
@@ -162,10 +175,12 @@ typedef struct tc_op {
     ptrdiff_t stride_height, stride_width;
     ptrdiff_t dilation_height, dilation_width;
     ptrdiff_t pad_top, pad_left; /* bottom and right follow from the output's size */
-    int function;                /* of an activation; tc_noise of a dropout */
+    int function;                /* of an activation; tc_noise of a dropout; tc_transform */
     float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount */
     uint64_t stream;             /* dropout: the key of its random numbers */
     int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta */
+    int fill_mode, nearest, tied; /* of a random_affine: tc_fill; not bilinear; one number for height and width */
+    float fill_value;
     const tc_map *map;           /* of a gather: the program makes a copy */
     int mean, variance;          /* batch normalization: weights, its moving statistics */
     double momentum, epsilon;    /* of batch normalization */

@@ -136,6 +136,14 @@ def normals(seed, step, stream, images, values):
     return found
 
 
+def random_number(seed, step, stream, image, element):
+    """The 24 bits of one element of one image."""
+    z = 0
+    for part in (seed, step, stream, image):
+        z = _splitmix64((z ^ part) % 2**64)
+    return _lowbias32(element, z % 2**32, z >> 32) >> 8
+
+
 def _splitmix64(z):
     z = (z + 0x9E3779B97F4A7C15) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64

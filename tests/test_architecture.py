@@ -205,6 +205,8 @@ def enum_names(enum: str) -> list[str]:
     ("tc_op_kind", "TC_OP_", program.OP_KINDS),
     ("tc_activation", "TC_", program.ACTIVATIONS),
     ("tc_noise", "TC_NOISE_", program.NOISES),
+    ("tc_transform", "TC_TRANSFORM_", program.TRANSFORMS),
+    ("tc_fill", "TC_FILL_", program.FILL_MODES),
     ("tc_loss", "TC_LOSS_", program.LOSSES),
     ("tc_metric", "TC_METRIC_", program.METRICS),
     ("tc_optimizer", "TC_OPTIMIZER_", program.OPTIMIZERS),

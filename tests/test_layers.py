@@ -93,6 +93,11 @@ CASES = [
     ("Permute", {"dims": (3, 1, 2)}, (4, 5, 3), (3, 4, 5), 0),
     ("Permute", {"dims": (1, 2)}, (4, 5), (4, 5), 0),
     ("RepeatVector", {"n": 4}, (3,), (4, 3), 0),
+    ("RandomFlip", {}, (4, 5, 3), (4, 5, 3), 0),
+    ("RandomFlip", {"mode": "vertical", "seed": 1, "data_format": "channels_first"}, (3, 4, 5), (3, 4, 5), 0),
+    ("RandomTranslation", {"height_factor": 0.2, "width_factor": (-0.1, 0.3)}, (4, 5, 3), (4, 5, 3), 0),
+    ("RandomRotation", {"factor": 0.1, "fill_mode": "constant", "fill_value": 1.0}, (4, 5, 3), (4, 5, 3), 0),
+    ("RandomZoom", {"height_factor": (-0.2, 0.3), "interpolation": "nearest"}, (4, 5, 3), (4, 5, 3), 0),
     ("InputLayer", {"shape": (28, 28, 1)}, (28, 28, 1), (28, 28, 1), 0),
 ]
 IDS = [
@@ -552,6 +557,15 @@ def test_linear_activation_adds_no_operation():
         ("Permute", {"dims": (1, 1)}, "`dims`"),
         ("Permute", {"dims": 2}, "`dims`"),
         ("RepeatVector", {"n": 0}, "`n`"),
+        ("RandomFlip", {"mode": "diagonal"}, "`mode`"),
+        ("RandomFlip", {"seed": -1}, "`seed`"),
+        ("RandomTranslation", {"height_factor": 1.5, "width_factor": 0}, "`height_factor`"),
+        ("RandomTranslation", {"height_factor": 0.5, "width_factor": (0, 0.1, 0.2)}, "`width_factor`"),
+        ("RandomRotation", {"factor": "much"}, "`factor`"),
+        ("RandomRotation", {"factor": 0.1, "fill_mode": "mirror"}, "`fill_mode`"),
+        ("RandomRotation", {"factor": 0.1, "interpolation": "bicubic"}, "`interpolation`"),
+        ("RandomZoom", {"height_factor": -1.0}, "`height_factor`"),
+        ("RandomZoom", {"height_factor": 0.1, "fill_value": float("inf")}, "`fill_value`"),
     ],
     ids=str,
 )

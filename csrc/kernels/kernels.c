@@ -5,6 +5,7 @@
 #include "vector.h"
 
 #include "activations.h"
+#include "affine.h"
 #include "arrays.h"
 #include "batchnorm.h"
 #include "conv2d.h"
@@ -114,6 +115,8 @@ const tc_kernels NAME(TC_ISA) = {
     .norm_backward = norm_backward,
     .softmax = table_softmax,
     .softmax_backward = table_softmax_backward,
+    .affine_row = affine_row,
+    .affine_row_backward = affine_row_backward,
     .noise = table_noise,
     .loss = table_loss,
     .metric = table_metric,

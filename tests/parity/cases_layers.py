@@ -90,6 +90,11 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     (IMAGE, layer("GaussianNoise", 0.5)),
     (IMAGE, layer("GaussianDropout", 0.5, seed=2)),
     (IMAGE, layer("AlphaDropout", 0.5)),
+    *((IMAGE, layer("RandomFlip", mode)) for mode in ("horizontal", "vertical", "horizontal_and_vertical")),
+    (IMAGE, layer("RandomTranslation", 0.2, (-0.1, 0.3), "wrap", seed=3)),
+    (IMAGE, layer("RandomRotation", 0.2, fill_mode="constant", fill_value=0.5)),
+    (IMAGE, layer("RandomZoom", (-0.2, 0.3), interpolation="nearest")),
+    (IMAGE, layer("RandomZoom", 0.1, 0.2, "nearest")),
     # Preprocessing
     (IMAGE, layer("Rescaling", 1 / 255)),
     (IMAGE, layer("Rescaling", scale=-2.0, offset=0.5)),
@@ -114,4 +119,5 @@ CASES: list[tuple[tuple[int, ...], New]] = [
 ]
 
 # Layers that draw random numbers in training: only what they do outside it can be compared.
-RANDOM = {"Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"}
+RANDOM = {"Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
+          "RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"}

@@ -36,6 +36,8 @@ cdef extern from "tinyconv.h" nogil:
         float parameters[4]
         uint64_t stream
         int kernel, bias
+        int fill_mode, nearest, tied
+        float fill_value
         const tc_map *map
         int mean, variance
         double momentum, epsilon

@@ -55,6 +55,14 @@ cdef _fill_op(tc_op *to, op):
         parameters += defaults[len(parameters):]
     elif op.kind == "rescale":
         parameters = (attributes["scale"], attributes["offset"])
+    elif op.kind == "random_affine":
+        parameters = attributes["factors"]
+        to.function = _program.TRANSFORMS.index(attributes["transform"])
+        to.fill_mode = _program.FILL_MODES.index(attributes["fill_mode"])
+        to.fill_value = attributes["fill_value"]
+        to.nearest = attributes["nearest"]
+        to.tied = attributes["tied"]
+        to.stream = attributes["stream"]
     elif op.kind == "dropout":
         to.function = _NOISES[attributes.get("noise", "dropout")]
         parameters = (attributes["rate"],)

@@ -38,6 +38,10 @@ gather              a constant linear map, by rows of sparse sums: starts, int32
                     output: with values taken in runs of so many, run o of y is
                     the sum over k in [starts[o], starts[o + 1]) of factors[k]
                     times run indices[k] of x (see tinyconv.maps)
+random_affine       transform: a name in TRANSFORMS; factors: four floats, its
+                    parameters; tied: bool; fill_mode: a name in FILL_MODES;
+                    fill_value: float; nearest: bool, else bilinear; stream:
+                    int, the key of its random numbers; identity outside training
 ==================  =========================================================
 """
 
@@ -49,9 +53,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "ACTIVATIONS", "CONSTRAINTS", "LOSSES", "METRICS", "NOISES", "OPTIMIZERS", "OP_KINDS", "Loss", "Metric", "Op",
-    "Program", "ProgramBuilder", "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key",
-    "random_normal",
+    "ACTIVATIONS", "CONSTRAINTS", "FILL_MODES", "LOSSES", "MAX_AFFINE_VALUES", "METRICS", "NOISES", "OPTIMIZERS",
+    "OP_KINDS", "TRANSFORMS", "Loss", "Metric", "Op", "Program", "ProgramBuilder", "UpdateOptions", "WeightRules",
+    "as_image_shape", "random_bits", "random_key", "random_normal",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -61,6 +65,7 @@ OP_KINDS = (
     "conv2d", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
     "gather",
     "batch_normalization",
+    "random_affine",
 )
 
 # Activation functions and the defaults of their parameters; the order is the
@@ -105,6 +110,19 @@ NOISES = (
     "gaussian_dropout",  # x (1 + s N)
     "alpha_dropout",  # a (m x + (1 - m) p) + b; p is selu's limit, a and b restore mean 0 and variance 1
 )
+
+# Maps of the pixels of an image about its middle, drawn from its random numbers: u and v are the
+# random bits of 0 and 1, >> 8, by 2**24.  The order is the numbering in csrc/tinyconv.h.
+TRANSFORMS = (
+    "flip",  # where u <= 1/2: horizontally and vertically, as factors 0 and 1 say (1 or 0)
+    "translation",  # by factors[0] + (factors[1] - factors[0]) u heights down, and as much of 2, 3 and v to the right
+    "rotation",  # by factors[0] + (factors[1] - factors[0]) u turns
+    "zoom",  # pixels 1 + factors[0] + (factors[1] - factors[0]) u apart, and 2, 3 and v (tied: u) across
+)
+# What lies beyond an image abcd: fill_value, aaaa|abcd|dddd, dcba|abcd|dcba or abcd|abcd|abcd.
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+# Values of an image that random_affine takes.
+MAX_AFFINE_VALUES = 2**24
 
 # Losses; the order is the numbering in csrc/tinyconv.h.  "inner_product" is
 # sum(y_true * y_pred): its gradient with respect to the output is y_true itself,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tinyconv.engine import reference_activations as activations
+from tinyconv.engine import reference_affine as affine
 from tinyconv.engine import reference_maps as maps
 from tinyconv.engine import reference_noise as noises
 from tinyconv.engine.program import Op, Program
@@ -269,10 +270,12 @@ FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.nda
     "activation": activation, "dropout": noises.dropout, "rescale": rescale, "reshape": reshape,
     "gather": maps.gather,
     "batch_normalization": batch_normalization,
+    "random_affine": affine.random_affine,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
     "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": noises.dropout_backward,
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
     "batch_normalization": batch_normalization_backward,
+    "random_affine": affine.random_affine_backward,
 }

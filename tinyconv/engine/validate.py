@@ -15,11 +15,14 @@ import numpy as np
 from tinyconv.engine.program import (
     ACTIVATIONS,
     CONSTRAINTS,
+    FILL_MODES,
     LOSSES,
+    MAX_AFFINE_VALUES,
     METRICS,
     NOISES,
     OP_KINDS,
     OPTIMIZERS,
+    TRANSFORMS,
     Loss,
     Metric,
     Op,
@@ -363,6 +366,19 @@ def _check_reshape(program: Program, i: int, op: Op) -> None:
         raise _refusal(i, op, "as many values out as in", f"shapes {op.input_shape} -> {op.output_shape}")
 
 
+def _check_random_affine(program: Program, i: int, op: Op) -> None:
+    _check_same_shape(program, i, op)
+    a = op.attributes
+    if a["transform"] not in TRANSFORMS or a["fill_mode"] not in FILL_MODES:
+        raise _refusal(i, op, f"a transform of {TRANSFORMS} and a fill mode of {FILL_MODES}",
+                       f"{a['transform']!r}, {a['fill_mode']!r}")
+    factors = a["factors"]
+    if len(factors) != 4 or not all(-1 <= factor <= 1 for factor in factors) or not abs(a["fill_value"]) <= _LARGEST:
+        raise _refusal(i, op, "four factors in [-1, 1] and a finite fill value", f"{factors}, {a['fill_value']}")
+    if prod(op.input_shape) > MAX_AFFINE_VALUES:
+        raise _refusal(i, op, f"images of at most {MAX_AFFINE_VALUES} values", f"shape {op.input_shape}")
+
+
 def _check_gather(program: Program, i: int, op: Op) -> None:
     a = op.attributes
     run, starts, indices, factors = a["run"], a["starts"], a["indices"], a["factors"]
@@ -390,4 +406,5 @@ _CHECKS = {
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
     "reshape": _check_reshape, "gather": _check_gather,
     "batch_normalization": _check_batch_normalization,
+    "random_affine": _check_random_affine,
 }

@@ -41,7 +41,10 @@ _SHARED_INITIALIZERS = {
     "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros",
 }
 # Layers that TensorFlow.js lacks, or computes otherwise.
-_PRIVATE_CLASSES = {"CenterCrop", "Cropping1D", "Resizing", "SpatialDropout2D", "UpSampling1D", "ZeroPadding1D"}
+_PRIVATE_CLASSES = {
+    "CenterCrop", "Cropping1D", "RandomFlip", "RandomRotation", "RandomTranslation",
+    "RandomZoom", "Resizing", "SpatialDropout2D", "UpSampling1D", "ZeroPadding1D",
+}
 # What a reader may meet when it hands a file's settings to a class.
 BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 

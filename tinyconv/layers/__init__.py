@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyconv.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
 from tinyconv.layers.base import Layer, Weight
 from tinyconv.layers.conv import Conv2D
 from tinyconv.layers.core import Dense, Flatten, Input, InputLayer, Reshape
@@ -48,16 +49,17 @@ __all__ = [
     "CenterCrop", "Conv2D", "Convolution2D", "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten",
     "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalAvgPool2D", "GlobalMaxPool2D",
     "GlobalMaxPooling2D", "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool2D", "MaxPooling2D",
-    "Permute", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "Softmax",
-    "SpatialDropout1D", "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D",
-    "ZeroPadding2D", "activation", "alpha_dropout", "average_pooling2d", "avg_pool2d",
-    "batch_normalization", "center_crop", "conv2d", "cropping1d", "cropping2d", "dense", "deserialize",
-    "dropout", "elu", "flatten", "gaussian_dropout", "gaussian_noise", "get",
-    "global_average_pooling2d", "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d",
-    "input_layer", "leaky_re_lu", "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "re_lu",
-    "relu", "repeat_vector", "rescaling", "reshape", "resizing", "serialize", "softmax",
-    "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d", "up_sampling2d", "zero_padding1d",
-    "zero_padding2d",
+    "Permute", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU",
+    "RepeatVector", "Rescaling", "Reshape", "Resizing", "Softmax", "SpatialDropout1D",
+    "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
+    "activation", "alpha_dropout", "average_pooling2d", "avg_pool2d", "batch_normalization",
+    "center_crop", "conv2d", "cropping1d", "cropping2d", "dense", "deserialize", "dropout", "elu",
+    "flatten", "gaussian_dropout", "gaussian_noise", "get", "global_average_pooling2d",
+    "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d", "input_layer", "leaky_re_lu",
+    "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "random_flip", "random_rotation",
+    "random_translation", "random_zoom", "re_lu", "relu", "repeat_vector", "rescaling", "reshape",
+    "resizing", "serialize", "softmax", "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d",
+    "up_sampling2d", "zero_padding1d", "zero_padding2d",
 ]
 
 # Keras' aliases.
@@ -85,6 +87,10 @@ re_lu = relu = ReLU
 rescaling = Rescaling
 reshape = Reshape
 softmax = Softmax
+random_flip = RandomFlip
+random_rotation = RandomRotation
+random_translation = RandomTranslation
+random_zoom = RandomZoom
 alpha_dropout = AlphaDropout
 gaussian_dropout = GaussianDropout
 gaussian_noise = GaussianNoise
@@ -107,8 +113,9 @@ _CLASSES: dict[str, type[Layer]] = {
     for cls in (Activation, AlphaDropout, AveragePooling2D, BatchNormalization, CenterCrop, Conv2D,
                 Cropping1D, Cropping2D, Dense, Dropout, ELU, Flatten, GaussianDropout, GaussianNoise,
                 GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D,
-                Permute, ReLU, RepeatVector, Rescaling, Reshape, Resizing, Softmax, SpatialDropout1D,
-                SpatialDropout2D, UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
+                Permute, RandomFlip, RandomRotation, RandomTranslation, RandomZoom, ReLU, RepeatVector,
+                Rescaling, Reshape, Resizing, Softmax, SpatialDropout1D, SpatialDropout2D,
+                UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,
