@@ -9,8 +9,9 @@ from benchmarks.conftest import Measure
 from benchmarks.machine import Setup
 from benchmarks.peers.adapters.tinyconv import build
 from benchmarks.peers.workloads import SEED_NETWORK, SKETCH_NETWORK, Network, make_data
+from tinyconv import Sequential, layers
 from tinyconv.bench import operations
-from tinyconv.engine.program import Loss, Metric
+from tinyconv.engine.program import Loss, Metric, Program
 
 LOSS, METRICS = Loss("sparse_categorical_crossentropy"), (Metric("sparse_categorical_accuracy"),)
 ADAM = ("adam", (1e-3, 0.9, 0.999, 1e-7))
@@ -34,6 +35,26 @@ def test_training_step(network: Network, batch: int, setup: Setup, measure: Meas
     def step() -> np.ndarray:
         return executor.train_step(x, y, LOSS, *ADAM, state, 0, METRICS, rows)
     sums = measure(step, f"{network.name}, training step, batch {batch}",
+                   operations=batch * operations(program, training=True))
+    assert np.isfinite(sums).all()
+
+
+def normed_network() -> Program:
+    """Two convolutions, each with batch normalization, ReLU and a pool."""
+    blocks = [(layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D(2))
+              for filters in (16, 32)]
+    return Sequential([layers.Input((28, 28, 1)), *blocks[0], *blocks[1], layers.Flatten(),
+                       layers.Dense(10, activation="softmax")], seed=1).program
+
+
+def test_training_step_with_batch_normalization(setup: Setup, measure: Measure) -> None:
+    program, batch = normed_network(), 256
+    executor = setup.executor(program)
+    x, y = make_data(SEED_NETWORK, batch)
+    y = y.astype(np.int32)
+    state = [[np.zeros_like(weight), np.zeros_like(weight)] for weight in program.weights]
+    sums = measure(lambda: executor.train_step(x, y, LOSS, *ADAM, state, 0, METRICS),
+                   f"batch normalization, training step, batch {batch}",
                    operations=batch * operations(program, training=True))
     assert np.isfinite(sums).all()
 

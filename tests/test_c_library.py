@@ -21,23 +21,54 @@ def compiles(compiler, options, folder):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.once
-def test_c_library_trains_without_python(tmp_path):
+def run_program(name, folder, arguments=()):
+    """The output of a C program of this folder, built with the library's sources; and the instruction set."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         pytest.skip("there is no C compiler")
-    if not compiles(compiler, BASE, tmp_path):
+    if not compiles(compiler, BASE, folder):
         pytest.skip(f"{compiler} does not compile for this test")
-    sanitizers = SANITIZERS if compiles(compiler, SANITIZERS, tmp_path) else []
+    sanitizers = SANITIZERS if compiles(compiler, SANITIZERS, folder) else []
     isa = "neon" if os.uname().machine == "aarch64" else "baseline"
-    program = tmp_path / "c_library"
-    sources = [*sorted(CSRC.glob("*.c")), CSRC / "kernels" / "kernels.c", Path(__file__).with_name("c_library.c")]
+    program = folder / name
+    sources = [*sorted(CSRC.glob("*.c")), CSRC / "kernels" / "kernels.c",
+               Path(__file__).with_name(f"{name}.c")]
     subprocess.run([compiler, *BASE, *sanitizers, f"-DTC_ISA={isa}", *map(str, sources), "-lm", "-lpthread",
                     "-o", str(program)], check=True, capture_output=True)
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    result = subprocess.run([str(program)], check=True, capture_output=True, text=True, env=environment)
-    name, first, last, difference = result.stdout.split()
+    result = subprocess.run([str(program), *arguments], check=True, capture_output=True, text=True,
+                            env=environment)
+    return result.stdout, isa
+
+
+@pytest.mark.once
+def test_c_library_trains_without_python(tmp_path):
+    output, isa = run_program("c_library", tmp_path)
+    name, first, last, difference = output.split()
     assert name == isa
     assert 0.5 < float(first) < 1.5  # two classes: ln 2 for a network that knows nothing
     assert float(last) < 0.05
     assert float(difference) < 1e-5  # one image takes another path than many
+
+
+# Trainable kernels and biases of three convolutions and a dense layer -> gradients of kernels and of biases
+# that a step computes, and gradients of the inputs of convolutions.
+FROZEN = {
+    "11111111": (4, 4, 2),
+    "11110011": (3, 3, 2),  # in the middle: its input's gradient, not its own
+    "11001111": (3, 3, 2),
+    "00111111": (3, 3, 1),  # nothing below the lowest trainable layer
+    "00001111": (2, 2, 0),
+    "00000011": (1, 1, 0),
+    "10110111": (3, 3, 2),  # weight by weight
+    "00000000": (0, 0, 0),
+}
+
+
+@pytest.mark.once
+def test_frozen_layers_cost_no_backward_work(tmp_path):
+    output, _ = run_program("frozen", tmp_path, FROZEN)
+    for (flags, expected), line in zip(FROZEN.items(), output.splitlines(), strict=True):
+        kernels, biases, correlations, forward = map(int, line.split())
+        assert forward == 3
+        assert (kernels, biases, correlations - forward) == expected, flags
