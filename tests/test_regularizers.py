@@ -60,6 +60,15 @@ def test_bad_arguments_are_refused(make, name):
         make()
 
 
+def test_rules_can_be_called():
+    w = np.array([[3.0, -1.0], [-4.0, 0.0]])
+    assert L1L2(0.5, 0.25)(w) == pytest.approx(0.5 * 8 + 0.25 * 26)
+    np.testing.assert_array_equal(NonNeg()(w), [[3, 0], [0, 0]])
+    np.testing.assert_allclose(UnitNorm()(w), [[0.6, -1], [-0.8, 0]], rtol=1e-6)
+    np.testing.assert_allclose(MaxNorm(2.0, axis=1)(w), [[6 / math.sqrt(10), -2 / math.sqrt(10)], [-2, 0]], rtol=1e-6)
+    assert w[0, 0] == 3
+
+
 def dense(units=3, **rules):
     return Sequential([layers.Dense(units, input_shape=(4,), **rules)], seed=1)
 

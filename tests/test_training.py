@@ -569,3 +569,42 @@ def test_progress_formats_small_numbers(monkeypatch):
     Progress(2, "", 1).end({"loss": 1e-5, "zero": 0.0, "nan": float("nan")})
     assert out.getvalue().endswith("loss: 1.0000e-05 - zero: 0.0000 - nan: nan\n")
     assert [verbosity(value) for value in ("auto", 0, 1, 2, True)] == [1, 0, 1, 2, 1]
+
+
+# --- optimizers ---
+
+
+def _tiny(optimizer=None, seed=4):
+    model = Sequential([layers.Dense(3, input_shape=(4,))], seed=seed)
+    model.compile(loss="mse", **({} if optimizer is None else {"optimizer": optimizer}))
+    return model, np.linspace(-1, 1, 48, dtype=np.float32).reshape(12, 4), np.ones((12, 3), np.float32)
+
+
+def test_compile_defaults_to_rmsprop():
+    assert type(_tiny()[0].optimizer) is optimizers.RMSprop
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_weights_are_their_average_when_fit_ends(fails):
+    def stop(epoch, logs):
+        if fails and epoch == 1:
+            raise RuntimeError("stop")
+
+    model, x, y = _tiny(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+    try:
+        model.fit(x, y, batch_size=4, epochs=2, verbose=0, callbacks=[LambdaCallback(on_epoch_end=stop)])
+    except RuntimeError:
+        assert fails
+    for weight, (average,) in zip(model.get_weights(), model.optimizer.state, strict=True):
+        np.testing.assert_array_equal(weight, average)
+    np.testing.assert_allclose(model.predict(x), x @ model.get_weights()[0] + model.get_weights()[1], rtol=1e-5)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch():
+    together, x, y = _tiny(optimizers.SGD(0.1))
+    apart, *_ = _tiny(optimizers.SGD(0.1, gradient_accumulation_steps=3))
+    together.fit(x, y, batch_size=12, epochs=2, shuffle=False, verbose=0)
+    apart.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    assert (apart.optimizer.iterations, apart.optimizer.batches) == (2, 6)
+    for one, other in zip(together.get_weights(), apart.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

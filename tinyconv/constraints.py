@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinyconv.engine.program import WeightRules
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number, deserialize_object, serialize_object
@@ -21,6 +23,12 @@ Shape = tuple[int, ...]
 
 class Constraint:
     """Base of all constraints."""
+
+    def __call__(self, w: Any) -> np.ndarray:
+        """What an array becomes, float32."""
+        array = np.array(w, np.float32, order="C")
+        self.rules(array.shape).constrain(array)
+        return array
 
     def rules(self, shape: Shape) -> WeightRules:
         """What the engine does to a weight of this shape.

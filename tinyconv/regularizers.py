@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tinyconv.engine.program import WeightRules
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number, deserialize_object, serialize_object
 
@@ -23,6 +26,10 @@ class Regularizer:
 
     l1 = 0.0
     l2 = 0.0
+
+    def __call__(self, x: Any) -> float:
+        """The penalty of an array."""
+        return WeightRules(self.l1, self.l2).penalty(np.asarray(x))
 
     def get_config(self) -> dict[str, Any]:
         return {}

@@ -37,6 +37,8 @@ NOT_COMPARED: dict[str, str] = {
     "metrics.MeanMetricWrapper": "takes a function of the user",
     "initializers.Initializer": "the base of all",
     "optimizers.Optimizer": "the base of all",
+    "regularizers.Regularizer": "the base of all",
+    "constraints.Constraint": "the base of all",
     "optimizers.schedules.LearningRateSchedule": "the base of all",
     "callbacks.Callback": "the base of all",
     "callbacks.CallbackList": "how fit calls them; tests/test_callbacks.py",

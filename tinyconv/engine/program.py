@@ -203,6 +203,22 @@ class WeightRules:
     rate: float = 1.0
     shape: tuple[int, int, int, int, int] | None = None
 
+    def penalty(self, weight: np.ndarray) -> float:
+        """The penalty of a weight.  A factor of 0 is none, even on infinity."""
+        weight = weight.astype(np.float64)
+        return float((self.l1 * np.abs(weight).sum() if self.l1 else 0.0)
+                     + (self.l2 * np.square(weight).sum() if self.l2 else 0.0))
+
+    def constrain(self, weight: np.ndarray) -> None:
+        """Puts a C-contiguous weight back, in place."""
+        if self.constraint == "non_neg":
+            np.maximum(weight, 0, out=weight)
+        elif self.constraint == "norm" and self.shape is not None:
+            vectors = weight.reshape(self.shape)
+            norms = np.sqrt(np.square(vectors).sum(axis=(1, 3), keepdims=True))
+            wanted = self.rate * np.clip(norms, self.minimum, self.maximum) + (1 - self.rate) * norms
+            vectors *= wanted / (norms + 1e-7)
+
 
 class UpdateOptions(NamedTuple):
     """What an update does around the optimizer's rule, in this order.

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinyconv.engine.program import OPTIMIZERS, Program, UpdateOptions, WeightRules
+from tinyconv.engine.program import OPTIMIZERS, Program, UpdateOptions
 
 __all__ = ["add_penalty_gradient", "penalty", "update"]
 
-_EPSILON = 1e-7  # of Keras' constraints
 _Arrays = list[np.ndarray]
 _Gradients = list[np.ndarray | None]
 
@@ -21,14 +20,7 @@ _Gradients = list[np.ndarray | None]
 
 def penalty(program: Program) -> float:
     """What the trainable weights add to the mean loss of a batch."""
-    total = 0.0
-    for i, rules in program.rules.items():
-        if program.trainable[i]:
-            weight = program.weights[i].astype(np.float64)
-            # A factor of 0 is no penalty, even on infinity.
-            total += rules.l1 * np.abs(weight).sum() if rules.l1 else 0.0
-            total += rules.l2 * np.square(weight).sum() if rules.l2 else 0.0
-    return float(total)
+    return sum(rules.penalty(program.weights[i]) for i, rules in program.rules.items() if program.trainable[i])
 
 
 def add_penalty_gradient(program: Program, gradients: _Gradients) -> None:
@@ -154,16 +146,6 @@ def _scale(norm: float, limit: float) -> float:
     return 1.0 if norm <= limit else limit / norm
 
 
-def _constrain(weight: np.ndarray, rules: WeightRules) -> None:
-    if rules.constraint == "non_neg":
-        np.maximum(weight, 0, out=weight)
-    elif rules.constraint == "norm":
-        vectors = weight.reshape(rules.shape)  # a view: weights are contiguous
-        norms = np.sqrt(np.square(vectors).sum(axis=(1, 3), keepdims=True))
-        wanted = rules.rate * np.clip(norms, rules.minimum, rules.maximum) + (1 - rules.rate) * norms
-        vectors *= wanted / (norms + _EPSILON)
-
-
 def update(program: Program, optimizer: str, hyperparameters: tuple[float, ...], state: list[_Arrays],
            gradients: _Gradients, options: UpdateOptions) -> None:
     """Updates the trainable weights and their state in place; `UpdateOptions` has the order."""
@@ -192,4 +174,4 @@ def update(program: Program, optimizer: str, hyperparameters: tuple[float, ...],
             if options.overwrites:
                 weight[...] = average
         if i in program.rules:
-            _constrain(weight, program.rules[i])
+            program.rules[i].constrain(weight)
