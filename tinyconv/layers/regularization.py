@@ -84,8 +84,9 @@ class SpatialDropout2D(_Noise):
     data_format = "channels_last"
     dimensions = 2
 
-    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, seed, **kwargs)
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, name: str | None = None,
+                 dtype: Any = None, **kwargs: Any) -> None:
+        super().__init__(rate, seed, name=name, dtype=dtype, **kwargs)
         self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -116,8 +117,9 @@ class SpatialDropout1D(SpatialDropout2D):
 
     dimensions = 1
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(rate, None, seed, **kwargs)
+    def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None,
+                 **kwargs: Any) -> None:
+        super().__init__(rate, None, seed, name, dtype, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
