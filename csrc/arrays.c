@@ -35,6 +35,9 @@ int tc_max_pool2d_backward(const float *dy, const int32_t *index, ptrdiff_t n, p
     return TC_OK;
 }
 
+/* A multiple of all numbers of lanes. */
+#define ROWS_A_PIECE 64
+
 int tc_softmax_cross_entropy(const float *logits, const int32_t *labels, const float *dense, ptrdiff_t n, ptrdiff_t c,
                              double *loss, float *gradient) {
     const tc_kernels *k = tc_selected_kernels();
@@ -43,10 +46,13 @@ int tc_softmax_cross_entropy(const float *logits, const int32_t *labels, const f
     float share = 1.0f / (float)n;
     int threads = threads_for(16.0 * (double)n * (double)c, n);
     (void)threads;
+    const ptrdiff_t pieces = (n + ROWS_A_PIECE - 1) / ROWS_A_PIECE;
     TC_PRAGMA(omp parallel for num_threads(threads) if (threads > 1))
-    for (ptrdiff_t i = 0; i < n; i++)
-        losses[i] = k->softmax_cross_entropy_row(logits + i * c, labels ? labels[i] : 0, dense ? dense + i * c : NULL, c,
-                                                 share, gradient + i * c);
+    for (ptrdiff_t piece = 0; piece < pieces; piece++) {
+        const ptrdiff_t i = piece * ROWS_A_PIECE, rows = n - i < ROWS_A_PIECE ? n - i : ROWS_A_PIECE;
+        k->softmax_cross_entropy_rows(logits + i * c, labels ? labels + i : NULL, dense ? dense + i * c : NULL, rows, c,
+                                      share, losses + i, gradient + i * c);
+    }
     *loss = 0;
     for (ptrdiff_t i = 0; i < n; i++) *loss += losses[i];
     *loss /= (double)n;

@@ -248,8 +248,8 @@ typedef struct tc_kernels {
     void (*max_pool_array_backward)(const float *dy, const int32_t *index, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c,
                                     ptrdiff_t kh, ptrdiff_t kw, ptrdiff_t sh, ptrdiff_t sw, ptrdiff_t pad_top,
                                     ptrdiff_t pad_left, ptrdiff_t oh, ptrdiff_t ow, float *dx);
-    float (*softmax_cross_entropy_row)(const float *logits, int32_t label, const float *dense, ptrdiff_t channels,
-                                       float scale, float *gradient);
+    void (*softmax_cross_entropy_rows)(const float *logits, const int32_t *labels, const float *dense, ptrdiff_t rows,
+                                       ptrdiff_t channels, float scale, float *losses, float *gradient);
 
     /* Nothing but arithmetic, `rounds` times; returns the number of operations.  *sink: overwritten. */
     double (*peak)(ptrdiff_t rounds, float *sink);

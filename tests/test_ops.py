@@ -28,6 +28,13 @@ POOLS = {
     "same": ((2, 5, 7, 1), (2, 3), (2, 2), "same"),
     "gaps": ((1, 9, 8, 2), 2, 3, "valid"),
     "wide-same": ((1, 3, 3, 1), 5, 1, "same"),
+    # Windows of 2x2 by 2 columns: whole vectors of them, and what is left.
+    "pairs-1": ((1, 4, 71, 1), 2, None, "valid"),
+    "pairs-2": ((1, 4, 34, 2), 2, None, "same"),
+    "pairs-4": ((1, 5, 23, 4), 2, None, "same"),
+    "pairs-8": ((2, 6, 10, 8), 2, None, "valid"),
+    "pairs-16": ((1, 4, 7, 16), 2, (1, 2), "valid"),
+    "pairs-32": ((1, 7, 5, 32), 2, (3, 2), "same"),
 }
 convolutions = pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
 pools = pytest.mark.parametrize("case", POOLS.values(), ids=POOLS.keys())
@@ -246,6 +253,19 @@ def test_max_pool2d_matches_the_numpy_reference(case):
         x, *pair(size), *pair(strides or size), pads[0][0], pads[1][0], *y.shape[1:3], True)
     np.testing.assert_array_equal(y, y_expected)
     np.testing.assert_array_equal(index, index_expected)
+    np.testing.assert_array_equal(ops.max_pool2d(x, size, strides, padding), y)
+
+
+@pytest.mark.parametrize("nans", [(0,), (1,), (2,), (3,), (0, 3), (1, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("channels", [3, 8, 16])
+def test_max_pool2d_finds_the_first_nan_of_a_window(nans, channels):
+    x = np.random.default_rng(8).standard_normal((1, 4, 10, channels), np.float32)
+    for place in nans:
+        x[:, place // 2::2, place % 2::2] = np.nan
+    y, index = ops.max_pool2d(x, 2, return_index=True)
+    np.testing.assert_array_equal(y, np.nan)
+    np.testing.assert_array_equal(index, nans[0])
+    np.testing.assert_array_equal(ops.max_pool2d(x, 2), np.nan)
 
 
 X = np.zeros((2, 4, 4, 3), np.float32)
@@ -278,7 +298,9 @@ def test_max_pool2d_refuses_bad_arguments(call, error):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("samples", "classes"), [(1, 2), (7, 10), (33, 3)])
+# Below, at and above what fills a vector, and what is turned into the lanes.
+@pytest.mark.parametrize(("samples", "classes"), [(1, 2), (7, 10), (33, 3), (70, 10), (16, 40), (5, 41), (19, 128),
+                                                  (3, 131)])
 def test_softmax_cross_entropy_matches_double_precision(samples, classes):
     rng = np.random.default_rng(7)
     logits = (5 * rng.standard_normal((samples, classes))).astype(np.float32)

@@ -186,10 +186,12 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, np.ndarray]:
     if labels.shape == (samples,):
         if labels.dtype.kind not in "iu":
             raise TypeError(f"Expected labels (N,) to hold integers. Received: labels.dtype={labels.dtype}")
-        if labels.min() < 0 or labels.max() >= classes:
+        ids = labels.astype(np.int64, copy=False)
+        # As unsigned numbers negative ids are the largest: one pass finds both kinds.
+        if ids.view(np.uint64).max() >= classes:
             raise ValueError(f"Expected labels from 0 to {classes - 1}. "
                              f"Received: values from {labels.min()} to {labels.max()}")
-        return arrays.softmax_cross_entropy(logits, np.ascontiguousarray(labels, dtype=np.int32))
+        return arrays.softmax_cross_entropy(logits, np.ascontiguousarray(ids, dtype=np.int32))
     if labels.shape != logits.shape:
         raise ValueError(f"Expected labels to have the shape ({samples},) or {logits.shape}. "
                          f"Received: labels.shape={labels.shape}")

@@ -147,6 +147,6 @@ const tc_kernels NAME(TC_ISA) = {
     .constrain_norm = constrain_norm,
     .max_pool_array = max_pool2d_array,
     .max_pool_array_backward = max_pool2d_array_backward,
-    .softmax_cross_entropy_row = softmax_cross_entropy_row,
+    .softmax_cross_entropy_rows = softmax_cross_entropy_rows,
     .peak = peak,
 };

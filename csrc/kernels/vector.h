@@ -152,6 +152,29 @@ ALWAYS_INLINE void vi_store_part(int32_t *p, vint a, ptrdiff_t count) {
 }
 #endif
 
+/* Lane l is lane places[l] of a and b, one behind the other; places from 0 to 2 LANES - 1. */
+#if defined(__AVX512F__)
+#define LANES_CAN_MOVE 1
+ALWAYS_INLINE vfloat v_pick(vfloat a, vfloat b, vint places) {
+    return (vfloat)_mm512_permutex2var_ps((__m512)a, (__m512i)places, (__m512)b);
+}
+#elif defined(__AVX2__)
+#define LANES_CAN_MOVE 1
+ALWAYS_INLINE vfloat v_pick(vfloat a, vfloat b, vint places) {
+    /* The instruction looks at the lowest three bits of a place. */
+    __m256 of_a = _mm256_permutevar8x32_ps((__m256)a, (__m256i)places);
+    __m256 of_b = _mm256_permutevar8x32_ps((__m256)b, (__m256i)places);
+    return v_select(places >= LANES, (vfloat)of_b, (vfloat)of_a);
+}
+#else
+#define LANES_CAN_MOVE 0
+ALWAYS_INLINE vfloat v_pick(vfloat a, vfloat b, vint places) {
+    vfloat y;
+    for (int l = 0; l < LANES; l++) y[l] = places[l] < LANES ? a[places[l]] : b[places[l] - LANES];
+    return y;
+}
+#endif
+
 /* The largest lane; of lanes that are NaN nothing is promised. */
 ALWAYS_INLINE float v_max_across(vfloat a) {
     float t[LANES];
