@@ -42,7 +42,7 @@ static void measure(const block *b, float *dy, double *sums) {
     ptrdiff_t channels = p->output_channels, positions = p->output_positions;
     float *labels = at(b, p->label_offset), weight[MAX_LANES], values[MAX_LANES];
     load_labels(b, labels, positions, channels);
-    float share = j->normalized ? 1.0f / (float)j->batch->n : 1.0f;
+    const float share = (float)o->loss_scale / (j->normalized ? (float)j->batch->n : 1.0f);
     for (int l = 0; l < b->k->lanes; l++) {
         weight[l] = 0.0f;
         if (l >= b->count) continue;
@@ -55,11 +55,12 @@ static void measure(const block *b, float *dy, double *sums) {
     const float *dense = j->batch->y_is_sparse ? NULL : labels;
     const int32_t *sparse = j->batch->y_is_sparse ? (const int32_t *)labels : NULL;
     tc_loss_request request = {.kind = o->loss, .from_logits = o->from_logits || before,
-                               .label_smoothing = o->label_smoothing, .positions = positions, .channels = channels,
+                               .label_smoothing = o->label_smoothing, .parameters = o->loss_parameters,
+                               .positions = positions, .channels = channels,
                                .output = at(b, measured->offset), .dense = dense, .sparse = sparse,
                                .weight = scaled, .gradient = dy, .loss = values};
     b->k->loss(&request);
-    for (int l = 0; l < b->count; l++) sums[0] += (double)weight[l] * values[l];
+    for (int l = 0; l < b->count; l++) sums[0] += o->loss_scale * (double)weight[l] * values[l];
     for (int m = 0; m < o->metric_count; m++) {
         b->k->metric(o->metrics[m], o->metric_parameters[m], positions, channels, at(b, output->offset), dense, sparse,
                      values);

@@ -100,14 +100,15 @@ typedef struct tc_affine {
     float fill_value;
 } tc_affine;
 
-/* A loss of one block; see kernels/losses.h for the fields' meaning. */
+/* A loss of one block; see kernels/loss_args.h for the fields' meaning. */
 typedef struct tc_loss_request {
     int kind, from_logits;
     float label_smoothing;
+    const float *parameters;
     ptrdiff_t positions, channels;
     const float *output, *dense;
     const int32_t *sparse;
-    const float *weight; /* one vector: sample weight / n, 0 in idle lanes */
+    const float *weight; /* one vector: sample weight * scale / n, 0 in idle lanes */
     float *gradient;     /* or NULL */
     float *loss;         /* one vector, overwritten */
 } tc_loss_request;

@@ -98,6 +98,19 @@ enum tc_loss {
     TC_LOSS_BINARY_CROSSENTROPY,
     TC_LOSS_MEAN_SQUARED_ERROR,
     TC_LOSS_INNER_PRODUCT,
+    TC_LOSS_MEAN_ABSOLUTE_ERROR,
+    TC_LOSS_MEAN_ABSOLUTE_PERCENTAGE_ERROR,
+    TC_LOSS_MEAN_SQUARED_LOGARITHMIC_ERROR,
+    TC_LOSS_HUBER,
+    TC_LOSS_LOG_COSH,
+    TC_LOSS_POISSON,
+    TC_LOSS_KL_DIVERGENCE,
+    TC_LOSS_HINGE,
+    TC_LOSS_SQUARED_HINGE,
+    TC_LOSS_CATEGORICAL_HINGE,
+    TC_LOSS_COSINE_SIMILARITY,
+    TC_LOSS_BINARY_FOCAL_CROSSENTROPY,
+    TC_LOSS_CATEGORICAL_FOCAL_CROSSENTROPY,
     TC_LOSS_COUNT,
 };
 
@@ -147,6 +160,7 @@ enum tc_constraint {
 };
 
 #define TC_MAX_METRICS 16
+#define TC_MAX_LOSS_PARAMETERS 3
 #define TC_MAX_PARAMETERS 4
 #define TC_MAX_HYPERPARAMETERS 6
 /* State arrays of a weight: up to 3 of the rule, then one of the gradients' sum and one
@@ -220,6 +234,8 @@ typedef struct tc_objective {
     int loss;
     int from_logits;
     float label_smoothing;
+    double loss_scale;           /* n times the batch's loss is loss_scale * sum(weight * loss); usually 1 */
+    float loss_parameters[TC_MAX_LOSS_PARAMETERS]; /* the loss's own; program.py says what they are */
     int metric_count;
     int metrics[TC_MAX_METRICS];
     float metric_parameters[TC_MAX_METRICS]; /* threshold or k */
@@ -257,8 +273,8 @@ size_t tc_program_workspace(const tc_program *program, ptrdiff_t n, int training
 /* output (n, outputs): overwritten. */
 int tc_predict(tc_program *program, const tc_batch *batch, float *output);
 
-/* sums[0]: sum of weight * loss, and n times the penalty; sums[1 + i]: sum of metric i; overwritten.
- * predictions (n, outputs): overwritten, or NULL. */
+/* sums[0]: loss_scale * sum of weight * loss, and n times the penalty; sums[1 + i]: sum of metric i;
+ * overwritten.  predictions (n, outputs): overwritten, or NULL. */
 int tc_evaluate(tc_program *program, const tc_batch *batch, const tc_objective *objective,
                 double *sums, float *predictions);
 

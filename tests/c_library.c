@@ -50,7 +50,8 @@ int main(void) {
     static int32_t y[SAMPLES];
     draw(x, y);
     const tc_batch batch = {.x = x, .y = y, .y_is_sparse = 1, .n = SAMPLES};
-    const tc_objective objective = {.loss = TC_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY, .from_logits = 1};
+    const tc_objective objective = {.loss = TC_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY, .from_logits = 1,
+                                    .loss_scale = 1, .loss_parameters = {-1}};
     const tc_update update = {.optimizer = TC_OPTIMIZER_ADAM, .hyperparameters = {0.05, 0.9, 0.999, 1e-7}, .states = states};
     double first = 0, loss = 0, difference = 0;
     for (int step = 0; step < STEPS; step++) {

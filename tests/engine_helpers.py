@@ -168,13 +168,18 @@ def labels_for(loss, program, n, seed=2):
     """Random labels of the kind that the loss takes."""
     random = np.random.default_rng(seed)
     height, width, channels = program.output_shape
+    positions, values = height * width, (n, height * width * channels)
     if loss.kind == "sparse_categorical_crossentropy":
-        return random.integers(0, channels, (n, height * width)).astype(np.int32)
-    if loss.kind == "categorical_crossentropy":
-        return one_hot(random.integers(0, channels, (n, height * width)), channels).reshape(n, -1)
-    if loss.kind == "binary_crossentropy":
-        return random.integers(0, 2, (n, height * width * channels)).astype(np.float32)
-    return random.standard_normal((n, height * width * channels)).astype(np.float32)
+        return random.integers(0, channels, (n, positions)).astype(np.int32)
+    if loss.kind.startswith("categorical"):
+        return one_hot(random.integers(0, channels, (n, positions)), channels).reshape(n, -1)
+    if loss.kind.startswith("binary"):
+        return random.integers(0, 2, values).astype(np.float32)
+    if "hinge" in loss.kind:
+        return random.choice([-1, 1], values).astype(np.float32)
+    if loss.kind in ("poisson", "kl_divergence", "mean_squared_logarithmic_error"):
+        return random.uniform(0.05, 1, values).astype(np.float32)
+    return random.standard_normal(values).astype(np.float32)
 
 
 def new_state(program, count):

@@ -240,41 +240,79 @@ def _log_softmax(row):
 # --- losses, sample by sample ---
 
 
-def loss(kind, z, y, from_logits, label_smoothing=0.0):
+def loss(kind, z, y, from_logits, label_smoothing=0.0, parameters=()):
     """The loss of every sample, (N,).
 
     z: (N, P, C) outputs, probabilities or, with from_logits, what goes into softmax or sigmoid;
     y: (N, P, C), or (N, P) class ids for the sparse loss.
     """
-    return np.array([_sample_loss(kind, z[i], y[i], from_logits, label_smoothing) for i in range(len(z))])
+    return np.array([_sample_loss(kind, z[i], y[i], from_logits, label_smoothing, parameters)
+                     for i in range(len(z))])
 
 
-def _sample_loss(kind, z, y, from_logits, smoothing):
+def _sample_loss(kind, z, y, from_logits, smoothing, parameters):
     if kind == "inner_product":
         return math.fsum((np.float64(z) * np.float64(y)).ravel())
-    return math.fsum(_position_loss(kind, row.tolist(), target.tolist(), from_logits, smoothing)
+    return math.fsum(_position_loss(kind, row.tolist(), target.tolist(), from_logits, smoothing, parameters)
                      for row, target in zip(z, y, strict=True)) / len(z)
 
 
-def _position_loss(kind, row, target, from_logits, smoothing):
+def _position_loss(kind, row, target, from_logits, smoothing, parameters):
     channels = len(row)
-    if kind == "mean_squared_error":
-        return math.fsum((p - t) ** 2 for p, t in zip(row, target, strict=True)) / channels
-    if kind == "binary_crossentropy":
-        return math.fsum(_binary_loss(p, t * (1 - smoothing) + smoothing / 2, from_logits)
+    if kind in ELEMENT_LOSSES:
+        values = [ELEMENT_LOSSES[kind](p, t, *parameters) for p, t in zip(row, target, strict=True)]
+        return math.fsum(values) / (1 if kind == "kl_divergence" else channels)
+    if kind.startswith("binary"):
+        return math.fsum(_binary_loss(p, t * (1 - smoothing) + smoothing / 2, from_logits, *parameters)
                          for p, t in zip(row, target, strict=True)) / channels
+    if kind == "categorical_hinge":
+        others = max((1 - t) * p for p, t in zip(row, target, strict=True))
+        return max(0.0, 1 + others - math.fsum(t * p for p, t in zip(row, target, strict=True)))
+    if kind == "cosine_similarity":
+        lengths = math.hypot(*row) * math.hypot(*target)
+        return -math.fsum(p * t for p, t in zip(row, target, strict=True)) / lengths
     logarithms = _log_softmax(row) if from_logits else [math.log(_clip(p / math.fsum(row))) for p in row]
     if kind == "sparse_categorical_crossentropy":
-        return -logarithms[target]
+        return 0.0 if parameters and target == parameters[0] else -logarithms[target]
     smoothed = [t * (1 - smoothing) + smoothing / channels for t in target]
+    if kind == "categorical_focal_crossentropy":
+        gamma, alpha = parameters or (2.0, 0.25)
+        logarithms = [alpha * (1 - math.exp(value)) ** gamma * value for value in logarithms]
     return -math.fsum(t * p for t, p in zip(smoothed, logarithms, strict=True))
 
 
-def _binary_loss(p, t, from_logits):
+def _binary_loss(p, t, from_logits, gamma=0.0, one=1.0, zero=1.0):
+    entropy = t * _softplus(-p) + (1 - t) * _softplus(p)
     if from_logits:
-        return t * _softplus(-p) + (1 - t) * _softplus(p)
-    p = _clip(p)
-    return -t * math.log(p) - (1 - t) * math.log(1 - p)
+        p = 1 / (1 + math.exp(-p))
+    else:
+        entropy = -t * math.log(_clip(p)) - (1 - t) * math.log(1 - _clip(p))
+    return (t * one + (1 - t) * zero) * (1 - (t * p + (1 - t) * (1 - p))) ** gamma * entropy
+
+
+def _huber(p, t, delta=1.0):
+    error = abs(p - t)
+    return error**2 / 2 if error <= delta else delta * (error - delta / 2)
+
+
+def _divergence(p, t):
+    p, t = min(max(p, 1e-7), 1.0), min(max(t, 1e-7), 1.0)
+    return t * math.log(t / p)
+
+
+# Of one output and its label, and the kind's parameters.
+ELEMENT_LOSSES = {
+    "mean_squared_error": lambda p, t: (p - t) ** 2,
+    "mean_absolute_error": lambda p, t: abs(p - t),
+    "mean_absolute_percentage_error": lambda p, t: 100 * abs(p - t) / max(abs(t), 1e-7),
+    "mean_squared_logarithmic_error": lambda p, t: math.log((max(p, 1e-7) + 1) / (max(t, 1e-7) + 1)) ** 2,
+    "huber": _huber,
+    "log_cosh": lambda p, t: math.log(math.cosh(p - t)),
+    "poisson": lambda p, t: p - t * math.log(p + 1e-7),
+    "kl_divergence": _divergence,
+    "hinge": lambda p, t: max(0.0, 1 - t * p),
+    "squared_hinge": lambda p, t: max(0.0, 1 - t * p) ** 2,
+}
 
 
 def _clip(p):

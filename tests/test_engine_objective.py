@@ -15,7 +15,7 @@ from engine_helpers import (
     one_hot,
 )
 
-from tinyconv.engine.program import LOSSES, METRICS, Loss, Metric
+from tinyconv.engine.program import LOSSES, METRICS, SMOOTHED_LOSSES, Loss, Metric
 
 executor_class = engine_helpers.executor_class  # a fixture
 
@@ -23,22 +23,35 @@ SHAPES = [(1, 1, 10), (1, 1, 1), (1, 1, 17), (2, 3, 4)]
 CROSSENTROPIES = ("categorical_crossentropy", "sparse_categorical_crossentropy")
 LOSS_CASES = [Loss(kind, from_logits, smoothing) for kind in LOSSES for from_logits in (False, True)
               for smoothing in (0.0, 0.1)
-              if (not from_logits or "crossentropy" in kind)
-              and (not smoothing or kind in ("categorical_crossentropy", "binary_crossentropy"))]
+              if (not from_logits or "crossentropy" in kind) and (not smoothing or kind in SMOOTHED_LOSSES)]
+LOSS_CASES += [
+    Loss("huber", parameters=(0.5,)),
+    Loss("sparse_categorical_crossentropy", True, parameters=(2.0,)),
+    Loss("sparse_categorical_crossentropy", parameters=(0.0,)),
+    *(Loss("binary_focal_crossentropy", logits, parameters=(gamma, 0.75, 0.25))
+      for logits in (False, True) for gamma in (0.0, 1.0, 1.5)),
+    *(Loss("categorical_focal_crossentropy", logits, parameters=(gamma, 0.5))
+      for logits in (False, True) for gamma in (0.0, 1.0, 3.5)),
+]
 
 
 def loss_id(loss):
-    return loss.kind + ("-logits" if loss.from_logits else "") + ("-smoothed" if loss.label_smoothing else "")
+    marks = ["logits"] * loss.from_logits + ["smoothed"] * bool(loss.label_smoothing)
+    return "-".join([loss.kind, *marks, *(f"{value:g}" for value in loss.parameters)])
 
 
 def outputs_for(loss, shape, n):
     """What the loss is taken of: logits, probabilities or any numbers, (n, H, W, C)."""
     random = np.random.default_rng(5)
-    if not loss.from_logits and loss.kind in CROSSENTROPIES:
+    if not loss.from_logits and (loss.kind in CROSSENTROPIES or loss.kind == "categorical_focal_crossentropy"):
         return random.uniform(0.05, 1, (n, *shape)).astype(np.float32)  # not summing to 1: the loss divides
-    if not loss.from_logits and loss.kind == "binary_crossentropy":
+    if not loss.from_logits and loss.kind.startswith("binary") or loss.kind in ("poisson", "kl_divergence"):
         return random.uniform(0.02, 0.98, (n, *shape)).astype(np.float32)
     return (3 * random.standard_normal((n, *shape))).astype(np.float32)
+
+
+# What the oracle takes beside output and label, where a loss names none.
+DEFAULTS = {kind: LOSSES[kind] for kind in ("binary_focal_crossentropy", "categorical_focal_crossentropy")}
 
 
 def positions_of(array, program, kind):
@@ -50,7 +63,7 @@ def positions_of(array, program, kind):
 
 def expected_values(program, loss, z, y):
     return oracles.loss(loss.kind, positions_of(z, program, ""), positions_of(y, program, loss.kind),
-                        loss.from_logits, loss.label_smoothing)
+                        loss.from_logits, loss.label_smoothing, loss.parameters or DEFAULTS.get(loss.kind, ()))
 
 
 def expected_gradient(program, loss, z, y):
@@ -69,15 +82,18 @@ def expected_gradient(program, loss, z, y):
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize("loss", LOSS_CASES, ids=loss_id)
 def test_loss_and_its_gradient_hold_the_formula(executor_class, loss, shape, weighted):
-    if shape[2] == 1 and loss.kind in CROSSENTROPIES and not loss.from_logits:
-        pytest.skip("the only class always has probability 1, where the clip is")
+    if shape[2] == 1 and (loss.kind in CROSSENTROPIES and not loss.from_logits
+                          or loss.kind in ("categorical_focal_crossentropy", "cosine_similarity")):
+        pytest.skip("the only class always has probability 1, where the clip is, and the only direction")
     n = 19
     program = identity(*shape)
     z, y = outputs_for(loss, shape, n), labels_for(loss, program, n)
     weight = np.random.default_rng(6).uniform(0, 2, n).astype(np.float32) if weighted else None
     factors = np.ones(n) if weight is None else np.float64(weight)
     executor = executor_class(program)
-    values = expected_values(program, loss, z, y)
+    # Positions that do not count raise the weight of the others.
+    counted = np.mean(y != loss.parameters[0]) if loss.kind.startswith("sparse") and loss.parameters else 1
+    values = expected_values(program, loss, z, y) / counted if counted else np.zeros(n)
     sums = executor.evaluate(z, y, loss, (), None, weight)
     assert sums.shape == (1,) and sums.dtype == np.float64
     np.testing.assert_allclose(sums[0], (factors * values).sum(), rtol=1e-5, atol=1e-5)
@@ -85,7 +101,8 @@ def test_loss_and_its_gradient_hold_the_formula(executor_class, loss, shape, wei
     again, gradients, dz = executor.gradients(z, y, loss, sample_weight=weight, input_gradient=True)
     assert gradients == []
     np.testing.assert_allclose(again, sums, rtol=1e-6)
-    expected = expected_gradient(program, loss, z, y) * factors[:, None, None, None]
+    expected = expected_gradient(program, loss, z, y) * factors[:, None, None, None] * bool(counted)
+    expected /= counted or 1
     if loss.kind != "inner_product":
         expected /= n
     np.testing.assert_allclose(dz, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max() + 1e-9)
@@ -97,7 +114,9 @@ def test_idle_lanes_do_not_count(executor_class, loss, n):
     program = identity(2, 1, 5)
     z, y = outputs_for(loss, (2, 1, 5), n), labels_for(loss, program, n)
     sums = executor_class(program).evaluate(z, y, loss)
-    np.testing.assert_allclose(sums[0], expected_values(program, loss, z, y).sum(), rtol=1e-5, atol=1e-5)
+    counted = np.mean(y != loss.parameters[0]) if loss.kind.startswith("sparse") and loss.parameters else 1
+    expected = expected_values(program, loss, z, y).sum() / (counted or 1)
+    np.testing.assert_allclose(sums[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])

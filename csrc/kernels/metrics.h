@@ -19,9 +19,9 @@ ALWAYS_INLINE vint argmax(const vfloat *x, ptrdiff_t channels, vfloat *largest) 
     return at;
 }
 
-/* Whether fewer than k of x [channels] are greater than x[label], which must be a number. */
+/* Whether fewer than k of x [channels] are greater than x[label], which must be there and a number. */
 ALWAYS_INLINE vmask in_top_k(const vfloat *x, vint label, ptrdiff_t channels, float k) {
-    vfloat own = v_set1(__builtin_inff()), greater = {0};
+    vfloat own = v_set1(__builtin_nanf("")), greater = {0};
     for (ptrdiff_t c = 0; c < channels; c++) own = v_select(vi_eq(label, vi_set1((int32_t)c)), x[c], own);
     for (ptrdiff_t c = 0; c < channels; c++)
         greater += v_select(v_gt(x[c], own), v_set1(1.0f), (vfloat){0});

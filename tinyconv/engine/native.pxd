@@ -10,6 +10,7 @@ cdef extern from "tinyconv.h" nogil:
         TC_ERROR_ARGUMENT
         TC_ERROR_UNAVAILABLE
         TC_MAX_METRICS
+        TC_MAX_LOSS_PARAMETERS
         TC_MAX_PARAMETERS
         TC_MAX_STATES
         TC_STATE_ACCUMULATOR
@@ -65,6 +66,8 @@ cdef extern from "tinyconv.h" nogil:
         int loss
         int from_logits
         float label_smoothing
+        double loss_scale
+        float loss_parameters[3]
         int metric_count
         int metrics[16]
         float metric_parameters[16]

@@ -112,6 +112,8 @@ cdef class Executor:
     cdef object _loss
     cdef object _metrics
     cdef tc_objective _objective
+    cdef bint _by_batch      # whether the loss's scale and parameters follow from the batch
+    cdef ptrdiff_t _positions
 
     backend = "native"
 
@@ -119,6 +121,7 @@ cdef class Executor:
         check_program(program)
         cdef Py_ssize_t i, count = len(program.ops), weight_count = len(program.weights)
         self.program = program
+        self._positions = program.output_shape[0] * program.output_shape[1]
         cdef tc_op *ops = <tc_op *>calloc(count + 1, sizeof(tc_op))
         cdef tc_map *maps = <tc_map *>calloc(count + 1, sizeof(tc_map))
         cdef tc_weight *weights = <tc_weight *>calloc(weight_count + 1, sizeof(tc_weight))
@@ -166,21 +169,36 @@ cdef class Executor:
         batch.indices = <const int64_t *>_address(indices)
         batch.n = n
 
+    cdef tc_objective _objective_of(self, loss, metrics, y, indices, sample_weight, Py_ssize_t n) except *:
+        """Kept from call to call, but for what follows from the batch: a training loop passes the
+        same objects every step."""
+        if loss is not self._loss or metrics is not self._metrics:
+            self._fill_objective(loss, metrics)
+        cdef tc_objective objective = self._objective
+        if self._by_batch:
+            self._fill_terms(&objective, loss, y, indices, sample_weight, n)
+        return objective
+
     cdef _fill_objective(self, loss, metrics):
-        """Kept from call to call: a training loop passes the same objects every step."""
-        if loss is self._loss and metrics is self._metrics:
-            return
         if len(metrics) > TC_MAX_METRICS:
             raise ValueError(f"At most {TC_MAX_METRICS} metrics are counted at once. Received: {len(metrics)}")
         self._loss = self._metrics = None
         self._objective.loss = _LOSSES[loss.kind]
         self._objective.from_logits = loss.from_logits
         self._objective.label_smoothing = loss.label_smoothing
+        self._by_batch = loss.by_batch
+        if not self._by_batch:
+            self._fill_terms(&self._objective, loss, None, None, None, 0)
         self._objective.metric_count = len(metrics)
         for i, metric in enumerate(metrics):
             self._objective.metrics[i] = _METRICS[metric.kind]
             self._objective.metric_parameters[i] = metric.parameter
         self._loss, self._metrics = loss, metrics
+
+    cdef _fill_terms(self, tc_objective *objective, loss, y, indices, sample_weight, Py_ssize_t n):
+        objective.loss_scale, parameters = loss.terms(y, indices, sample_weight, n, self._positions)
+        for i, value in enumerate(parameters):
+            objective.loss_parameters[i] = value
 
     cdef bint _states_known(self, optimizer, list state, int extras):
         """Whether _pointers names these very arrays, checked for this rule."""
@@ -253,8 +271,7 @@ cdef class Executor:
         sums = np.zeros(1 + len(metrics))
         cdef tc_batch batch
         self._fill_batch(&batch, x, y, indices, sample_weight, n)
-        self._fill_objective(loss, metrics)
-        cdef tc_objective objective = self._objective
+        cdef tc_objective objective = self._objective_of(loss, metrics, y, indices, sample_weight, n)
         cdef double *to = <double *>_address(sums, True)
         cdef float *outputs = <float *>_address(predictions, True)
         cdef int status = TC_OK
@@ -272,7 +289,6 @@ cdef class Executor:
         cdef tc_batch batch
         cdef tc_update update
         self._fill_batch(&batch, x, y, indices, sample_weight, n)
-        self._fill_objective(loss, metrics)
         memset(&update, 0, sizeof(update))
         self._fill_states(optimizer, hyperparameters, state, options)
         if options is not None:
@@ -283,7 +299,7 @@ cdef class Executor:
         for i, value in enumerate(hyperparameters):
             update.hyperparameters[i] = value
         update.states = self._pointers
-        cdef tc_objective objective = self._objective
+        cdef tc_objective objective = self._objective_of(loss, metrics, y, indices, sample_weight, n)
         cdef double *to = <double *>_address(sums, True)
         cdef float *outputs = <float *>_address(predictions, True)
         cdef uint64_t number = step
@@ -303,8 +319,7 @@ cdef class Executor:
         dx = np.empty((n, *self.program.input_shape), np.float32) if input_gradient else None
         cdef tc_batch batch
         self._fill_batch(&batch, x, y, indices, sample_weight, n)
-        self._fill_objective(loss, ())
-        cdef tc_objective objective = self._objective
+        cdef tc_objective objective = self._objective_of(loss, (), y, indices, sample_weight, n)
         cdef double *to = <double *>_address(sums, True) if value else NULL
         cdef float *dx_to = <float *>_address(dx, True)
         cdef float **gradients = <float **>calloc(len(results) + 1, sizeof(float *))

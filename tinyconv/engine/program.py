@@ -54,8 +54,8 @@ import numpy as np
 
 __all__ = [
     "ACTIVATIONS", "CONSTRAINTS", "FILL_MODES", "LOSSES", "MAX_AFFINE_VALUES", "METRICS", "NOISES", "OPTIMIZERS",
-    "OP_KINDS", "TRANSFORMS", "Loss", "Metric", "Op", "Program", "ProgramBuilder", "UpdateOptions", "WeightRules",
-    "as_image_shape", "random_bits", "random_key", "random_normal",
+    "OP_KINDS", "REDUCTIONS", "SMOOTHED_LOSSES", "TRANSFORMS", "Loss", "Metric", "Op", "Program", "ProgramBuilder",
+    "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key", "random_normal",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -124,15 +124,37 @@ FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 # Values of an image that random_affine takes.
 MAX_AFFINE_VALUES = 2**24
 
-# Losses; the order is the numbering in csrc/tinyconv.h.  "inner_product" is
-# sum(y_true * y_pred): its gradient with respect to the output is y_true itself,
-# which makes any vector-Jacobian product a call of `gradients`.
-LOSSES = (
-    "categorical_crossentropy",
-    "sparse_categorical_crossentropy",
-    "binary_crossentropy",
-    "mean_squared_error",
-    "inner_product",
+# Losses and the defaults of their parameters; the order is the numbering in csrc/tinyconv.h.
+# "inner_product" is sum(y_true * y_pred): its gradient with respect to the output is y_true
+# itself, which makes any vector-Jacobian product a call of `gradients`.
+LOSSES: dict[str, tuple[float, ...]] = {
+    "categorical_crossentropy": (),
+    "sparse_categorical_crossentropy": (float("inf"),),  # a class id whose positions do not count
+    "binary_crossentropy": (),
+    "mean_squared_error": (),
+    "inner_product": (),
+    "mean_absolute_error": (),
+    "mean_absolute_percentage_error": (),
+    "mean_squared_logarithmic_error": (),
+    "huber": (1.0,),  # delta
+    "log_cosh": (),
+    "poisson": (),
+    "kl_divergence": (),
+    "hinge": (0.0,),  # 1 where labels of 0 stand for -1
+    "squared_hinge": (0.0,),
+    "categorical_hinge": (),
+    "cosine_similarity": (),
+    "binary_focal_crossentropy": (2.0, 1.0, 1.0),  # gamma, weights of the labels 1 and 0
+    "categorical_focal_crossentropy": (2.0, 0.25),  # gamma, alpha
+}
+
+# How a batch's loss follows from those of its samples and positions: `Loss.reduction`.
+REDUCTIONS = ("mean", "sum", "mean_with_sample_weight")
+
+# Losses of labels that can be smoothed, towards 1 / C or, of the binary ones, 1 / 2.
+SMOOTHED_LOSSES = (
+    "categorical_crossentropy", "binary_crossentropy", "binary_focal_crossentropy",
+    "categorical_focal_crossentropy",
 )
 
 # Metrics counted while a batch runs; the order is the numbering in csrc/tinyconv.h.
@@ -255,16 +277,60 @@ class Loss:
     """What a batch is measured by.
 
     The output (H, W, C) is H*W positions of C values.  The loss of a sample is the
-    mean over positions of: cross-entropy over C; mean over C of the squared error
-    or of the binary cross-entropy.  "inner_product" sums over everything.
+    mean over positions of: a sum over C for the (sparse and focal) categorical
+    cross-entropies, the Kullback-Leibler divergence, the cosine similarity and the
+    categorical hinge; for the others a mean over C.  "inner_product" sums over everything.
 
     y_true is float32 (N, H*W*C), or int32 (N, H*W) for the sparse losses.
-    A batch's loss is sum(sample_weight * loss) / N.
+    A batch's loss is `weight` times
+      mean: sum(sample_weight * loss) / N; where a class is ignored, divided by the share
+        of the positions that count as well;
+      sum: the sum over samples and positions;
+      mean_with_sample_weight: sum(sample_weight * loss) / sum(sample_weight).
     """
 
     kind: str
     from_logits: bool = False
     label_smoothing: float = 0.0
+    parameters: tuple[float, ...] = ()  # the first of the kind's, instead of the defaults
+    reduction: str = "mean"
+    weight: float = 1.0
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether labels are class ids."""
+        return self.kind.startswith("sparse_")
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether `terms` are others from batch to batch."""
+        return self.reduction != "mean" or "hinge" in self.kind or self.is_sparse and self._values()[0] < float("inf")
+
+    def _values(self) -> tuple[float, ...]:
+        return self.parameters + LOSSES[self.kind][len(self.parameters):]
+
+    def terms(self, y: np.ndarray, indices: np.ndarray | None, sample_weight: np.ndarray | None, n: int,
+              positions: int) -> tuple[float, tuple[float, ...]]:
+        """What of the loss follows from a batch as a whole: n samples, the arrays as an executor gets them.
+
+        Returns:
+            (scale, parameters).  The batch's loss is scale / N * sum(sample_weight * loss).
+        """
+        scale, parameters = self.weight, self._values()
+        if not self.by_batch or not n:
+            return scale, parameters
+        rows = slice(None) if indices is None else indices
+        if self.kind in ("hinge", "squared_hinge"):
+            parameters = (float(np.isin(y[rows], (0, 1)).all()),)
+        if self.reduction == "sum":
+            return scale * n * positions, parameters
+        counted = np.ones(n)
+        if self.is_sparse and parameters[0] < float("inf"):
+            counted = (y[rows].reshape(n, -1) != parameters[0]).mean(axis=1)
+        if self.reduction == "mean_with_sample_weight" and sample_weight is not None:
+            counted = counted * sample_weight[rows]
+        total = float(counted.sum())
+        return (scale * n / total if total else 0.0), parameters
 
 
 @dataclass(frozen=True)

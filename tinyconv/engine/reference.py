@@ -12,6 +12,7 @@ from tinyconv.engine import reference_objective as objective
 from tinyconv.engine import reference_ops as ops
 from tinyconv.engine import reference_update as updates
 from tinyconv.engine.program import Loss, Metric, Program, UpdateOptions
+from tinyconv.engine.reference_losses import measure
 from tinyconv.engine.validate import check_batch, check_program, check_update
 
 __all__ = ["Executor"]
@@ -50,6 +51,8 @@ class _Objective(NamedTuple):
     training: bool = False
     step: int = 0
     moving: bool = False  # whether the moving statistics of batch normalization move
+    scale: float = 1.0  # of the losses of this batch
+    parameters: tuple[float, ...] = ()
 
 
 class Executor:
@@ -101,7 +104,7 @@ class Executor:
     def evaluate(self, x: np.ndarray, y: np.ndarray, loss: Loss, metrics: tuple[Metric, ...] = (),
                  indices: np.ndarray | None = None, sample_weight: np.ndarray | None = None,
                  predictions: np.ndarray | None = None) -> np.ndarray:
-        """[sum of sample_weight * loss, sum of each metric] over the samples, float64.
+        """[n times the batch's loss, sum of each metric over the samples], float64.
 
         The first is larger by n times the penalty of the trainable weights (`WeightRules`);
         "inner_product" has none.
@@ -167,6 +170,9 @@ class Executor:
              dx: np.ndarray | None) -> np.ndarray:
         """Forward, and where gradients are given backward, chunk by chunk; gradients are added to."""
         sums = np.zeros(1 + len(wanted.metrics))
+        height, width, _ = self.program.output_shape
+        scale, parameters = wanted.loss.terms(batch.y, batch.indices, batch.sample_weight, batch.n, height * width)
+        wanted = wanted._replace(scale=scale, parameters=parameters)
         weights = self._weights()
         lowest = 0 if dx is not None else self._lowest
         backward = gradients is not None and (dx is not None or lowest < len(self.program.ops))
@@ -215,17 +221,17 @@ class Executor:
             else loss.kind == "binary_crossentropy" and self.program.sigmoid_output)
         end = self._last_activation if fused else len(self.program.ops)
         measured = tape[end][0]
-        values, gradient = objective.measure(loss, fused or loss.from_logits, measured.reshape(shape), labels)
+        values, gradient = measure(loss, wanted.parameters, fused or loss.from_logits, measured.reshape(shape), labels)
         if batch.sample_weight is not None:
             weight = batch.sample_weight[rows]
             values = values * weight
             # A sample of weight 0 does not train, whatever its gradient: not even a NaN.
             gradient = np.where(weight[:, None, None] == 0, 0, gradient * weight[:, None, None])
-        sums[0] += values.sum()
+        sums[0] += wanted.scale * values.sum()
         for i, metric in enumerate(wanted.metrics):
             sums[1 + i] += objective.count(metric, output, labels).sum()
         if loss.kind != "inner_product":
-            gradient = gradient * gradient.dtype.type(1 / batch.n)
+            gradient = gradient * gradient.dtype.type(wanted.scale / batch.n)
         return end, gradient.reshape(measured.shape)
 
     def _backward(self, end: int, lowest: int, dy: np.ndarray, tape: _Tape,

@@ -7,7 +7,7 @@ arrays are contiguous.  A batch that is in order costs a few microseconds.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import inf, prod
+from math import inf, isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from tinyconv.engine.program import (
     NOISES,
     OP_KINDS,
     OPTIMIZERS,
+    REDUCTIONS,
+    SMOOTHED_LOSSES,
     TRANSFORMS,
     Loss,
     Metric,
@@ -80,7 +82,7 @@ def check_batch(program: Program, x: Any, y: Any = None, indices: Any = None, sa
                              f"Received: indices from {indices.min()} to {indices.max()}")
     if loss is not None:
         sparse = _sparse_labels(loss, metrics if type(metrics) is tuple else tuple(metrics))
-        y = _check_y(program, y, sparse, samples, indices)
+        y = _check_y(program, y, sparse, samples, indices, loss)
     if sample_weight is not None:
         sample_weight = _array(sample_weight, "sample_weight", _FLOATS)
         if sample_weight.shape != (samples,):
@@ -221,7 +223,8 @@ def _check_samples(array: np.ndarray, name: str, shape: tuple[int, ...]) -> None
                          f"or as many values a sample. Received: {name}.shape={given}")
 
 
-def _check_y(program: Program, y: Any, sparse: bool, samples: int, indices: np.ndarray | None) -> np.ndarray:
+def _check_y(program: Program, y: Any, sparse: bool, samples: int, indices: np.ndarray | None,
+             loss: Loss) -> np.ndarray:
     y = _array(y, "y", _IDS if sparse else _FLOATS)
     _check_samples(y, "y", program.output_shape[:2] if sparse else program.output_shape)
     if y.shape[0] != samples:
@@ -230,7 +233,7 @@ def _check_y(program: Program, y: Any, sparse: bool, samples: int, indices: np.n
         taken = y if indices is None else y[indices]
         channels = program.output_shape[2]
         if taken.size and np.maximum.reduce(taken.view(_UINT32), axis=None) >= channels:
-            check_labels(taken, channels)
+            check_labels(taken[taken != loss.parameters[0]] if loss.parameters else taken, channels)
     return y
 
 
@@ -252,12 +255,18 @@ def _check_predictions(predictions: Any, program: Program, n: int) -> None:
 def _sparse_labels(loss: Loss, metrics: tuple[Metric, ...]) -> bool:
     """Whether the labels are class ids; checks that loss and metrics agree on it."""
     if loss.kind not in LOSSES:
-        raise ValueError(f"Unknown loss. Expected one of {LOSSES}. Received: loss={loss.kind!r}")
-    smoothed = loss.kind in ("categorical_crossentropy", "binary_crossentropy")
+        raise ValueError(f"Unknown loss. Expected one of {tuple(LOSSES)}. Received: loss={loss.kind!r}")
+    smoothed = loss.kind in SMOOTHED_LOSSES
     if not 0 <= loss.label_smoothing <= (1 if smoothed else 0):
         raise ValueError(f"Expected label_smoothing of {loss.kind} to be {'in [0, 1]' if smoothed else '0'}. "
                          f"Received: label_smoothing={loss.label_smoothing}")
-    sparse = loss.kind.startswith("sparse_")
+    if len(loss.parameters) > len(LOSSES[loss.kind]) or not all(value == value for value in loss.parameters):
+        raise ValueError(f"Expected at most {len(LOSSES[loss.kind])} parameters of {loss.kind}, none of them NaN. "
+                         f"Received: parameters={loss.parameters}")
+    if loss.reduction not in REDUCTIONS or not isfinite(loss.weight):
+        raise ValueError(f"Expected a reduction of {REDUCTIONS} and a finite weight. "
+                         f"Received: reduction={loss.reduction!r}, weight={loss.weight}")
+    sparse = loss.is_sparse
     for metric in metrics:
         if metric.kind not in METRICS:
             raise ValueError(f"Unknown metric. Expected one of {METRICS}. Received: metric={metric.kind!r}")
