@@ -15,7 +15,7 @@ from engine_helpers import (
     one_hot,
 )
 
-from tinyconv.engine.program import LOSSES, METRICS, SMOOTHED_LOSSES, Loss, Metric
+from tinyconv.engine.program import LOSSES, METRICS, REDUCTIONS, SMOOTHED_LOSSES, Loss, Metric
 
 executor_class = engine_helpers.executor_class  # a fixture
 
@@ -207,6 +207,55 @@ def test_labels_of_another_shape_of_the_same_size(executor_class):
     program = Network((2, 3, 4)).build()
     x, y = np.ones((5, 24), np.float32), np.ones((5, 4, 3, 2), np.float32)
     assert executor_class(program).evaluate(x, y, INNER_PRODUCT).tolist() == [120]
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_reductions_scale_loss_and_gradient(executor_class, reduction, weighted):
+    program = identity(2, 1, 3)
+    mean, other = Loss("mean_squared_error"), Loss("mean_squared_error", reduction=reduction, weight=0.5)
+    n = 7
+    z, y = outputs_for(mean, (2, 1, 3), 11), labels_for(mean, program, 11)
+    rows = np.array([3, 0, 10, 4, 4, 7, 9])
+    weight = np.random.default_rng(3).uniform(0, 2, 11).astype(np.float32) if weighted else None
+    executor = executor_class(program)
+    total = n if weight is None else np.float64(weight[rows]).sum()
+    scale = 0.5 * {"mean": 1, "sum": 2 * n, "mean_with_sample_weight": n / total}[reduction]
+    sums, _, dz = executor.gradients(z, y, mean, indices=rows, sample_weight=weight, input_gradient=True)
+    scaled, _, dz_scaled = executor.gradients(z, y, other, indices=rows, sample_weight=weight, input_gradient=True)
+    np.testing.assert_allclose(scaled, scale * sums, rtol=1e-6)
+    np.testing.assert_allclose(dz_scaled, scale * dz, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(executor.evaluate(z, y, other, (), rows, weight), scaled, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "squared_hinge"])
+def test_hinges_take_labels_of_0_and_1_as_signs(executor_class, kind):
+    program = identity(1, 1, 4)
+    z, y = outputs_for(Loss(kind), (1, 1, 4), 6), labels_for(Loss(kind), program, 6)
+    executor = executor_class(program)
+    assert executor.evaluate(z, (y + 1) / 2, Loss(kind)) == executor.evaluate(z, y, Loss(kind))
+    y[0, 0] = 0  # now a number among others
+    expected = expected_values(program, Loss(kind), z, y).sum()
+    np.testing.assert_allclose(executor.evaluate(z, y, Loss(kind))[0], expected, rtol=1e-5)
+
+
+def test_a_batch_of_ignored_labels_has_no_loss_and_no_gradient(executor_class):
+    program = identity(1, 1, 3)
+    loss = Loss("sparse_categorical_crossentropy", True, parameters=(255.0,))
+    z, y = np.ones((4, 3), np.float32), np.full(4, 255, np.int32)
+    metrics = (Metric("sparse_categorical_accuracy"), Metric("sparse_top_k_categorical_accuracy", 5))
+    executor = executor_class(program)
+    assert executor.evaluate(z, y, loss, metrics).tolist() == [0, 0, 0]
+    assert not executor.gradients(z, y, loss, input_gradient=True)[2].any()
+    with pytest.raises(ValueError, match=r"\[0, 3\)"):
+        executor.evaluate(z, y - 1, loss)
+
+
+def test_equal_maxima_share_the_gradient_of_the_categorical_hinge(executor_class):
+    program = identity(1, 1, 3)
+    z, y = np.array([[1, 2, 2]], np.float32), np.array([[1, 0, 0]], np.float32)
+    sums, _, dz = executor_class(program).gradients(z, y, Loss("categorical_hinge"), input_gradient=True)
+    assert sums[0] == 2 and dz.ravel().tolist() == [-1, 0.5, 0.5]
 
 
 # --- metrics ---

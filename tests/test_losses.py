@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import oracles
 import pytest
 
 from tinyconv import losses
 from tinyconv.engine import program
 from tinyconv.losses import (
     BinaryCrossentropy,
+    BinaryFocalCrossentropy,
     CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
     MeanSquaredError,
     SparseCategoricalCrossentropy,
 )
@@ -120,6 +123,87 @@ def test_sample_weight_is_divided_by_the_batch_size_not_by_itself():
         MeanSquaredError()(y_true, y_pred, sample_weight=[1.0])
 
 
+RANDOM = np.random.default_rng(1)
+REAL = RANDOM.standard_normal((4, 5))
+POSITIVE = RANDOM.uniform(0.05, 0.95, (4, 5))
+SIGNS = RANDOM.choice([-1.0, 1.0], (4, 5))
+HOT = np.eye(5)[[0, 2, 2, 4]]
+
+
+@pytest.mark.parametrize(
+    "loss, y_true, y_pred",
+    [
+        (BinaryFocalCrossentropy(), SIGNS > 0, POSITIVE),
+        (BinaryFocalCrossentropy(True, 0.3, 1.5, True, 0.2), SIGNS > 0, 3 * REAL),
+        (CategoricalFocalCrossentropy(), HOT, POSITIVE),
+        (CategoricalFocalCrossentropy(0.5, 3.5, True, 0.2), HOT, 3 * REAL),
+        (SparseCategoricalCrossentropy(ignore_class=2), HOT.argmax(axis=1), POSITIVE),
+        (losses.MeanAbsoluteError(), 2 * REAL, POSITIVE),
+        (losses.MeanAbsolutePercentageError(), REAL, POSITIVE),
+        (losses.MeanSquaredLogarithmicError(), POSITIVE, REAL),
+        (losses.Huber(), 2 * REAL, POSITIVE),
+        (losses.Huber(0.25), 2 * REAL, POSITIVE),
+        (losses.LogCosh(), 2 * REAL, POSITIVE),
+        (losses.Poisson(), 2 * POSITIVE, POSITIVE[::-1]),
+        (losses.KLDivergence(), POSITIVE, POSITIVE[::-1]),
+        (losses.Hinge(), SIGNS, REAL),
+        (losses.SquaredHinge(), SIGNS, REAL),
+        (losses.CategoricalHinge(), HOT, REAL),
+        (losses.CosineSimilarity(), REAL, POSITIVE),
+    ],
+    ids=repr,
+)
+def test_losses_hold_the_formula(loss, y_true, y_pred):
+    lowered = loss.lower()
+    labels = np.asarray(y_true)[:, None]
+    expected = oracles.loss(lowered.kind, y_pred[:, None], labels, lowered.from_logits, lowered.label_smoothing,
+                            lowered.parameters)
+    counted = np.asarray(y_true) != loss.ignore_class if hasattr(loss, "ignore_class") else np.ones(4)
+    np.testing.assert_allclose(type(loss).function(y_true, y_pred, **loss.arguments()), expected, rtol=1e-6)
+    assert loss(y_true, y_pred) == pytest.approx(expected.sum() / counted.sum(), rel=1e-6)
+    config = losses.serialize(loss)
+    assert losses.serialize(losses.get(config)) == config
+    assert type(losses.get(type(loss).function)) is type(losses.get(type(loss).function.__name__)) is type(loss)
+
+
+def test_hinges_take_labels_of_0_and_1_as_signs():
+    for function in (losses.hinge, losses.squared_hinge):
+        np.testing.assert_array_equal(function(SIGNS > 0, REAL), function(SIGNS, REAL))
+    # Not where another label is among them.
+    assert losses.hinge([[0.0, -1.0]], [[2.0, -3.0]]).tolist() == [0.5]
+
+
+def test_logarithmic_and_percentage_errors_have_floors():
+    assert losses.mape([[0.0]], [[1e-7]]).tolist() == [pytest.approx(100)]
+    assert losses.msle([[0.0]], [[-5.0]]).tolist() == [0.0]
+    assert losses.cosine_similarity([[0.0, 0.0]], [[1.0, 0.0]]).tolist() == [0.0]
+    assert losses.kld([[0.0, 1.0]], [[0.5, 0.5]]).tolist() == [pytest.approx(np.log(2), rel=1e-5)]
+
+
+def test_names_of_losses_are_those_of_keras():
+    for short, cls in (("bce", BinaryCrossentropy), ("kld", losses.KLDivergence), ("mae", losses.MeanAbsoluteError),
+                       ("mape", losses.MeanAbsolutePercentageError), ("mse", MeanSquaredError),
+                       ("msle", losses.MeanSquaredLogarithmicError)):
+        assert type(losses.get(short)) is type(losses.get(short.upper())) is cls
+    assert losses.Huber().name == "huber_loss" and losses.LogCosh().name == "log_cosh"
+    assert losses.KLDivergence().name == "kl_divergence"
+
+
+def test_mean_with_sample_weight_divides_by_the_weights():
+    loss = MeanSquaredError(reduction="mean_with_sample_weight")
+    assert loss([[0, 1], [0, 0]], [[1, 1], [1, 2]]) == 1.5
+    assert loss([[0, 1], [0, 0]], [[1, 1], [1, 2]], [3.0, 1.0]) == (3 * 0.5 + 2.5) / 4
+    assert loss([[0, 1]], [[1, 1]], [0.0]) == 0
+
+
+def test_ignored_class_is_left_out_of_the_mean():
+    loss = SparseCategoricalCrossentropy(ignore_class=255)
+    assert loss([1, 255], PROBABILITIES) == pytest.approx(CROSSENTROPIES[0], rel=1e-6)
+    assert loss([255, 255], PROBABILITIES) == 0
+    with pytest.raises(ValueError, match=r"\[0, 3\).*Received"):
+        loss([1, 254], PROBABILITIES)
+
+
 def test_losses_leave_their_arguments_alone():
     y_true, y_pred = ONE_HOT.copy(), PROBABILITIES.copy()
     for array in (y_true, y_pred):
@@ -146,9 +230,9 @@ def test_lower_and_config_round_trip(loss, expected):
     assert type(again) is type(loss) and losses.serialize(again) == config
 
 
-def test_lower_refuses_other_reductions():
-    with pytest.raises(ValueError, match="sum_over_batch_size.*Received.*'sum'"):
-        MeanSquaredError(reduction="sum").lower()
+def test_lower_refuses_a_loss_without_reduction():
+    with pytest.raises(ValueError, match="reduced to a number.*Received.*'none'"):
+        MeanSquaredError(reduction=None).lower()
 
 
 def test_get_finds_names_functions_classes_and_configs():
@@ -203,7 +287,12 @@ def test_get_refuses_unknown(identifier):
         (lambda: CategoricalCrossentropy(axis=0), "axis"),
         (lambda: CategoricalCrossentropy(label_smoothing=1.5), "label_smoothing"),
         (lambda: CategoricalCrossentropy(from_logits="yes"), "from_logits"),
-        (lambda: SparseCategoricalCrossentropy(ignore_class=0), "ignore_class"),
+        (lambda: SparseCategoricalCrossentropy(ignore_class=0.5), "ignore_class"),
+        (lambda: losses.Huber(0), "delta"),
+        (lambda: losses.BinaryFocalCrossentropy(gamma=-1), "gamma"),
+        (lambda: losses.CategoricalFocalCrossentropy(alpha=[0.5, 0.5]), "alpha"),
+        (lambda: losses.CosineSimilarity(axis=0), "axis"),
+        (lambda: losses.get(["mse"]), "one output"),
         (lambda: MeanSquaredError(reduction="median"), "reduction"),
     ],
 )

@@ -451,7 +451,9 @@ def test_fit_without_compile_says_so():
 
 @pytest.mark.parametrize("arguments", [
     {"loss": None}, {"loss": "nothing"}, {"optimizer": "nothing"}, {"metrics": ["nothing"]},
-    {"loss_weights": [1.0]}, {"weighted_metrics": ["accuracy"]}, {"metrics": ["sparse_categorical_accuracy"]},
+    {"loss_weights": [1.0, 2.0]}, {"loss_weights": "a"}, {"weighted_metrics": ["nothing"]},
+    {"metrics": ["sparse_categorical_accuracy"]}, {"metrics": ["MeanIoU"]}, {"loss": ["mse"]},
+    {"loss": losses.MeanSquaredError(reduction="none")},
 ])
 def test_compile_refuses_what_it_does_not_know(arguments):
     model = Sequential([layers.Dense(CLASSES, input_shape=(6,))])
@@ -608,3 +610,95 @@ def test_accumulated_gradients_are_those_of_the_whole_batch():
     assert (apart.optimizer.iterations, apart.optimizer.batches) == (2, 6)
     for one, other in zip(together.get_weights(), apart.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+# --- losses and metrics of a model ---
+
+
+def keras_line(loss, **arguments):
+    """The model of the figures below, and its data: ten samples of three features, two targets."""
+    x = np.arange(30, dtype=np.float32).reshape(10, 3) / 10
+    y = np.arange(20, dtype=np.float32).reshape(10, 2) / 7
+    model = Sequential([layers.Dense(2, kernel_initializer="ones", input_shape=(3,))])
+    model.compile(optimizers.SGD(0.01), loss, **arguments)
+    return model, x, y
+
+
+# What Keras 3.15 (JAX) makes of an epoch of batches of four: loss, two weights, and the loss evaluated.
+@pytest.mark.parametrize(("reduction", "weighted", "loss", "weights", "evaluated"), [
+    ("sum", False, 25.54545783996582, [0.5764307, 0.58895874], 3.133620023727417),
+    ("sum", True, 243.2752227783203, [2.55176, 2.4858875], 2626.972412109375),
+    ("mean", False, 10.611871719360352, [0.80539757, 0.8112249], 5.633681297302246),
+    ("sum_over_batch_size", True, 38.83561325073242, [0.16161825, 0.17870268], 10.898788452148438),
+    ("mean_with_sample_weight", False, 10.611871719360352, [0.80539757, 0.8112249], 5.633681297302246),
+    ("mean_with_sample_weight", True, 11.23280143737793, [0.797336, 0.80350107], 5.814122200012207),
+])
+def test_reductions_train_as_in_keras(reduction, weighted, loss, weights, evaluated):
+    model, x, y = keras_line(losses.MeanSquaredError(reduction=reduction))
+    weight = np.arange(10, dtype=np.float32) if weighted else None
+    history = model.fit(x, y, batch_size=4, sample_weight=weight, shuffle=False, verbose=0).history
+    # Eight figures were printed; float32 rounding grows with the diverging weights.
+    assert history["loss"][0] == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(model.get_weights()[0].ravel()[:2], weights, rtol=1e-5)
+    assert model.evaluate(x, y, batch_size=4, sample_weight=weight, verbose=0) == pytest.approx(evaluated, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss_weights", [0.5, [0.5]], ids=str)
+def test_loss_weights_scale_the_loss_as_in_keras(loss_weights):
+    model, x, y = keras_line("mse", loss_weights=loss_weights)
+    history = model.fit(x, y, batch_size=4, shuffle=False, verbose=0).history
+    assert history["loss"][0] == pytest.approx(5.659491062164307, rel=1e-5)
+    np.testing.assert_allclose(model.get_weights()[0].ravel()[:2], [0.8983644, 0.90147924], rtol=1e-5)
+
+
+def test_weighted_metrics_count_samples_by_their_weights_as_in_keras():
+    model, x, y = keras_line("mse", metrics=["mse"], weighted_metrics=["mse", "mae"])
+    weight = np.arange(10, dtype=np.float32)
+    history = model.fit(x, y, batch_size=4, sample_weight=weight, shuffle=False, verbose=0).history
+    assert list(history) == ["loss", "mae", "mse", "weighted_mse"]
+    assert history["mse"][0] == pytest.approx(6.591233253479004, rel=1e-5)
+    assert history["weighted_mse"][0] == pytest.approx(8.630136489868164, rel=1e-5)
+    plain = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert plain["mse"] == pytest.approx(plain["weighted_mse"])
+    config = model.get_compile_config()
+    assert config["weighted_metrics"] == ["mse", "mae"] and "loss_weights" not in config
+
+
+@pytest.mark.parametrize("one_hot", [False, True], ids=["sparse", "one-hot"])
+def test_class_weight_is_a_sample_weight_for_loss_and_weighted_metrics(one_hot):
+    labels = np.arange(10) % 3
+    x = np.arange(30, dtype=np.float32).reshape(10, 3) / 10
+    loss = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
+    y = np.eye(3, dtype=np.float32)[labels] if one_hot else labels
+    results = []
+    for arguments in ({"class_weight": {0: 1.0, 1: 3.0, 2: 0.5}},
+                      {"sample_weight": np.array([1, 3, 0.5], np.float32)[labels]}):
+        model = Sequential([layers.Dense(3, "softmax", input_shape=(3,))], seed=1)
+        model.compile("sgd", loss, metrics=["accuracy"], weighted_metrics=["accuracy"])
+        results.append([model.fit(x, y, shuffle=False, verbose=0, **arguments).history,
+                        model.train_on_batch(x, y, return_dict=True, **arguments)])
+    assert results[0] == results[1]
+    assert list(results[0][1]) == ["loss", "accuracy", "weighted_accuracy"]
+
+
+def test_ignored_class_neither_trains_nor_counts():
+    x = np.random.default_rng(1).standard_normal((12, 3)).astype(np.float32)
+    y = np.arange(12) % 4
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=3)
+    weights, history = [], []
+    for kept in (slice(None), y != 3):
+        model = Sequential([layers.Dense(3, input_shape=(3,))], seed=2)
+        model.compile("sgd", loss)
+        history.append(model.fit(x[kept], y[kept], batch_size=12, shuffle=False, verbose=0).history["loss"][0])
+        weights.append(model.get_weights()[0])
+    assert history[0] == pytest.approx(history[1], rel=1e-6)
+    np.testing.assert_allclose(weights[0], weights[1], rtol=1e-5, atol=1e-7)
+
+
+def test_metrics_of_many_numbers_are_arrays_in_the_history(capsys):
+    x, y = np.ones((6, 3), np.float32), np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 0, 0]]
+    model = Sequential([layers.Dense(2, "softmax", input_shape=(3,))])
+    model.compile("sgd", "mse", metrics=["f1_score", metrics.Precision([0.2, 0.7]), "AUC"])
+    history = model.fit(x, y, verbose=2).history
+    assert history["f1_score"][0].shape == (2,) and isinstance(history["AUC"][0], float)
+    assert "f1_score: 0." in capsys.readouterr().out

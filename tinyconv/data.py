@@ -145,9 +145,10 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
         return targets.reshape(len(y), *expected)
     _check_finite(y, name)
     classes = output_shape[-1]
-    if y.size and (np.minimum.reduce(y, axis=None) < 0 or np.maximum.reduce(y, axis=None) >= classes):
+    named = y[y != loss.parameters[0]] if loss.parameters else y  # without the class that is ignored
+    if named.size and (np.minimum.reduce(named, axis=None) < 0 or np.maximum.reduce(named, axis=None) >= classes):
         raise ValueError(f"Expected {name} to hold class ids from 0 to {classes - 1}. "
-                         f"Received: values from {y.min()} to {y.max()}")
+                         f"Received: values from {named.min()} to {named.max()}")
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         raise ValueError(f"Expected {name} to hold whole class ids. Received: {y[y != np.floor(y)].flat[0]}")
     return np.ascontiguousarray(y, dtype=np.int32).reshape(len(y), math.prod(expected))

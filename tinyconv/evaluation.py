@@ -18,6 +18,7 @@ from tinyconv.network import Network
 from tinyconv.objective import Objective, check_metrics, serialize_metric
 from tinyconv.progress import Progress, verbosity
 from tinyconv.sources import Stream, is_stream
+from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -39,13 +40,15 @@ class Evaluator(Network):
         self.loss: Any = None
         self._loss: losses.Loss | None = None
         self._metrics: list[Any] = []
+        self._weighted_metrics: list[Any] = []
+        self._loss_weight = 1.0
         self._objective: Objective | None = None
         super().__init__(*args, **kwargs)
 
     # --- compile ---
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: None = None,
-                metrics: Any = None, weighted_metrics: None = None, run_eagerly: bool = False,
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None,
+                metrics: Any = None, weighted_metrics: Any = None, run_eagerly: bool = False,
                 steps_per_execution: int = 1, jit_compile: Any = "auto",
                 auto_scale_loss: bool = True) -> None:
         """Says how to train.
@@ -55,21 +58,23 @@ class Evaluator(Network):
             loss: Name, class, instance or function, such as `"categorical_crossentropy"`.
             metrics: List of names, instances or functions `f(y_true, y_pred)`. `"accuracy"`
                 picks the kind that fits the loss and the output. Defaults to none.
-            loss_weights, weighted_metrics: Not supported: None.
+            loss_weights: Factor of the loss, a number or a list of one. Defaults to 1.
+            weighted_metrics: Metrics that count samples by their weights. Defaults to none.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: Accepted for scripts
                 that pass them; they do not change what the engine does.
 
         Raises:
             ValueError: If a name is unknown or an argument is not supported.
         """
-        for name, value in (("loss_weights", loss_weights), ("weighted_metrics", weighted_metrics)):
-            if value:
-                raise ValueError(f"Expected {name} to be None: it is not supported. "
-                                 f"Received: {name}={value!r}")
+        if isinstance(loss_weights, (list, tuple)) and len(loss_weights) == 1:
+            loss_weights = loss_weights[0]
+        weight = 1.0 if loss_weights is None else check_number(loss_weights, "loss_weights")
         if loss is None:
             raise ValueError("Expected a loss such as 'categorical_crossentropy'. Received: loss=None")
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
-        self._metrics = check_metrics(metrics)
+        new_loss.lower()  # refuses what no model can train with
+        self._metrics, self._weighted_metrics = check_metrics(metrics), check_metrics(weighted_metrics)
+        self._loss_weight = weight
         self.optimizer, self.loss, self._loss = new_optimizer, loss, new_loss
         self._objective = None
         if self.built:
@@ -93,21 +98,28 @@ class Evaluator(Network):
         if self._loss is None or self.optimizer is None:
             return None
         metrics = [serialize_metric(metric) for metric in self._metrics]
-        if None in metrics:
+        weighted = [serialize_metric(metric) for metric in self._weighted_metrics]
+        if None in [*metrics, *weighted]:
             warnings.warn("A file cannot hold a metric that is a Python function: it is left out.",
                           stacklevel=2)
-        return {
+        settings: dict[str, Any] = {
             "optimizer": optimizers.serialize(self.optimizer),
             "loss": self.loss if isinstance(self.loss, str) else losses.serialize(self._loss),
             "metrics": [metric for metric in metrics if metric is not None],
         }
+        if weighted:
+            settings["weighted_metrics"] = [metric for metric in weighted if metric is not None]
+        if self._loss_weight != 1:
+            settings["loss_weights"] = self._loss_weight
+        return settings
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles from what `get_compile_config` returned.
 
         A built model's optimizer is then ready for `set_weights`.
         """
-        self.compile(optimizer=config["optimizer"], loss=config["loss"], metrics=config.get("metrics"))
+        self.compile(optimizer=config["optimizer"], loss=config["loss"], loss_weights=config.get("loss_weights"),
+                     metrics=config.get("metrics"), weighted_metrics=config.get("weighted_metrics"))
         if self.built:
             self._build_optimizer()
 
@@ -123,7 +135,8 @@ class Evaluator(Network):
         if self._objective is None:
             if not self.built:
                 raise ValueError(f"Model '{self.name}' must be built first: call model.build(input_shape).")
-            self._objective = Objective(self._loss, self._metrics, self._output_shape)
+            self._objective = Objective(self._loss, self._metrics, self._output_shape,
+                                        self._weighted_metrics, self._loss_weight)
         return self._objective
 
     def _forget_program(self) -> None:
@@ -238,19 +251,19 @@ class Evaluator(Network):
         sums = executor.evaluate(data.x, data.y, objective.loss, objective.counted, None, data.sample_weight,
                                  predictions)
         if predictions is not None:
-            objective.update(data.y, predictions)
+            objective.update(data.y, predictions, data.sample_weight)
         return sums
 
     def _cuts(self, samples: int, batch_size: int | None, steps: int | None,
               as_keras: bool) -> list[tuple[int, int]]:
         """Start and stop of every batch of an evaluation.
 
-        What a batch holds changes no result, so where nobody can tell the batches are as large
-        as memory makes sensible.
+        What a batch holds changes no result but that of a loss which is no mean over samples, so where
+        nobody can tell the batches are as large as memory makes sensible.
         """
         if batch_size is not None:
             size = shapes.check_integer(batch_size, "batch_size")
-        elif as_keras or steps is not None:
+        elif as_keras or steps is not None or (self._objective is not None and self._objective.loss.by_batch):
             size = 32
         else:
             largest = max(math.prod(op.output_shape) for op in self.program.ops) if self.program.ops else 1

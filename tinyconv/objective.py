@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,21 +25,27 @@ class Objective:
         loss: The loss.
         identifiers: The metrics as `compile` got them.
         output_shape: Shape of the model's output for one sample.
+        weighted: Metrics that count samples by their weights, as `compile` got them.
+        loss_weight: Factor of the loss.
 
     Raises:
         ValueError: If a metric is unknown or wants other labels than the loss.
     """
 
-    def __init__(self, loss: losses.Loss, identifiers: Sequence[Any], output_shape: tuple[int, ...]) -> None:
-        self.loss = loss.lower()
+    def __init__(self, loss: losses.Loss, identifiers: Sequence[Any], output_shape: tuple[int, ...],
+                 weighted: Sequence[Any] = (), loss_weight: float = 1.0) -> None:
+        self.loss = replace(loss.lower(), weight=loss_weight)
         self.output_shape = output_shape
-        self.metrics = [metrics.get(identifier, loss, output_shape) for identifier in identifiers]
-        self.names = ["loss", *_unique([metric.name for metric in self.metrics])]
-        lowered = [metric.lower() for metric in self.metrics]
+        unweighted = [metrics.get(identifier, loss, output_shape) for identifier in identifiers]
+        self._weighted = [metrics.get(identifier, loss, output_shape) for identifier in weighted]
+        self.metrics = [*unweighted, *self._weighted]
+        self.names = ["loss", *_unique([metric.name for metric in unweighted],
+                                       [metric.name for metric in self._weighted])]
+        lowered = [*[metric.lower() for metric in unweighted], *[None for _ in self._weighted]]
         self.counted = tuple(metric for metric in lowered if metric is not None)
         self.others = [metric for metric, low in zip(self.metrics, lowered) if low is None]
         self._is_counted = [low is not None for low in lowered]
-        sparse = self.loss.kind.startswith("sparse")
+        sparse = self.loss.is_sparse
         for metric in self.counted:
             if metric.kind.startswith("sparse") != sparse:
                 raise ValueError(
@@ -55,28 +62,43 @@ class Objective:
         for metric in self.others:
             metric.reset_state()
 
-    def update(self, y: np.ndarray, predictions: np.ndarray) -> None:
+    def update(self, y: np.ndarray, predictions: np.ndarray, sample_weight: np.ndarray | None = None) -> None:
         """Hands a batch to the Python metrics."""
         y = output_labels(y, self.output_shape)
         predictions = predictions.reshape(len(y), *self.output_shape)
         for metric in self.others:
-            metric.update_state(y, predictions)
+            if sample_weight is not None and any(metric is weighted for weighted in self._weighted):
+                metric.update_state(y, predictions, sample_weight)
+            else:
+                metric.update_state(y, predictions)
 
-    def results(self, sums: np.ndarray, samples: int) -> dict[str, float]:
-        """Means over the samples: the loss, then the metrics in the order of `compile`."""
+    def results(self, sums: np.ndarray, samples: int) -> dict[str, Any]:
+        """The loss, then the metrics in the order of `compile`: numbers, or arrays of a metric of many.
+
+        Args:
+            sums: What the executor returned for all batches, added up.
+            samples: How many samples they held.
+        """
         count = max(1, samples)
         means = iter([value / count for value in sums.tolist()])
         others = iter(self.others)
         values = [next(means)]
-        values += [next(means) if counted else float(next(others).result()) for counted in self._is_counted]
+        values += [next(means) if counted else _plain(next(others).result()) for counted in self._is_counted]
         return dict(zip(self.names, values))
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Names that occur again get _1, _2, ..."""
+def _plain(result: Any) -> Any:
+    """A float, or an array as it is."""
+    return result if np.ndim(result) else float(result)
+
+
+def _unique(names: list[str], weighted: list[str]) -> list[str]:
+    """Names that occur again get _1, _2, ...; those of weighted metrics weighted_ first."""
     seen: dict[str, int] = {}
     unique = []
-    for name in names:
+    for i, name in enumerate([*names, *weighted]):
+        if i >= len(names) and name in seen:
+            name = f"weighted_{name}"
         count = seen[name] = seen.get(name, -1) + 1
         unique.append(f"{name}_{count}" if count else name)
     return unique

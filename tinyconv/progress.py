@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Progress", "verbosity"]
 
 
@@ -69,7 +71,9 @@ def _tqdm_bar(title: str, steps: int | None) -> Any:
     return tqdm(total=steps, desc=title or None, unit="batch", file=sys.stdout, mininterval=0.1)
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
+    if np.ndim(value):
+        return " ".join(map(_number, value))
     return f"{value:.4f}" if abs(value) > 1e-3 or value == 0 else f"{value:.4e}"
 
 

@@ -216,7 +216,8 @@ class Trainer(Evaluator):
                                    optimizer.options(step))
         optimizer.batches = step + 1
         if predictions is not None:
-            objective.update(y if indices is None else y[indices], predictions)
+            rows = slice(None) if indices is None else indices
+            objective.update(y[rows], predictions, None if weight is None else weight[rows])
         return sums
 
     def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None,

@@ -7,7 +7,7 @@ arrays are contiguous.  A batch that is in order costs a few microseconds.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import inf, isfinite, prod
+from math import inf, isfinite, isnan, prod
 from typing import Any
 
 import numpy as np
@@ -260,7 +260,7 @@ def _sparse_labels(loss: Loss, metrics: tuple[Metric, ...]) -> bool:
     if not 0 <= loss.label_smoothing <= (1 if smoothed else 0):
         raise ValueError(f"Expected label_smoothing of {loss.kind} to be {'in [0, 1]' if smoothed else '0'}. "
                          f"Received: label_smoothing={loss.label_smoothing}")
-    if len(loss.parameters) > len(LOSSES[loss.kind]) or not all(value == value for value in loss.parameters):
+    if len(loss.parameters) > len(LOSSES[loss.kind]) or any(map(isnan, loss.parameters)):
         raise ValueError(f"Expected at most {len(LOSSES[loss.kind])} parameters of {loss.kind}, none of them NaN. "
                          f"Received: parameters={loss.parameters}")
     if loss.reduction not in REDUCTIONS or not isfinite(loss.weight):

@@ -1,0 +1,122 @@
+"""Losses, with Keras 3's names and numbers.
+
+A loss says which of the engine's losses trains a model (`lower`), and can be
+called on NumPy arrays by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyconv.losses.base import EPSILON, Loss, as_floats, as_pair, class_ids
+from tinyconv.losses.crossentropies import (
+    BinaryCrossentropy,
+    BinaryFocalCrossentropy,
+    CategoricalCrossentropy,
+    CategoricalFocalCrossentropy,
+    SparseCategoricalCrossentropy,
+    binary_crossentropy,
+    binary_focal_crossentropy,
+    categorical_crossentropy,
+    categorical_focal_crossentropy,
+    sparse_categorical_crossentropy,
+)
+from tinyconv.losses.errors import (
+    CosineSimilarity,
+    Huber,
+    LogCosh,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogarithmicError,
+    cosine_similarity,
+    huber,
+    log_cosh,
+    mean_absolute_error,
+    mean_absolute_percentage_error,
+    mean_squared_error,
+    mean_squared_logarithmic_error,
+)
+from tinyconv.losses.margins import (
+    CategoricalHinge,
+    Hinge,
+    KLDivergence,
+    Poisson,
+    SquaredHinge,
+    categorical_hinge,
+    hinge,
+    kl_divergence,
+    poisson,
+    squared_hinge,
+)
+from tinyconv.shapes import describe
+from tinyconv.utils import deserialize_object, serialize_object
+
+__all__ = [
+    "EPSILON", "KLD", "MAE", "MAPE", "MSE", "MSLE", "BinaryCrossentropy", "BinaryFocalCrossentropy",
+    "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge", "CosineSimilarity", "Hinge",
+    "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError", "MeanAbsolutePercentageError",
+    "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy",
+    "SquaredHinge", "as_floats", "as_pair", "binary_crossentropy", "binary_focal_crossentropy",
+    "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "class_ids",
+    "cosine_similarity", "deserialize", "get", "hinge", "huber", "kl_divergence", "kld", "log_cosh", "mae",
+    "mape", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
+    "mean_squared_logarithmic_error", "mse", "msle", "poisson", "serialize", "sparse_categorical_crossentropy",
+    "squared_hinge",
+]
+
+kld = KLD = kl_divergence
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+mse = MSE = mean_squared_error
+msle = MSLE = mean_squared_logarithmic_error
+
+_CLASSES: dict[str, type[Loss]] = {
+    cls.__name__: cls
+    for cls in (BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
+                CategoricalFocalCrossentropy, CategoricalHinge, CosineSimilarity, Hinge, Huber, KLDivergence,
+                LogCosh, MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError,
+                MeanSquaredLogarithmicError, Poisson, SparseCategoricalCrossentropy, SquaredHinge)
+}
+_SHORT: dict[str, type[Loss]] = {
+    "bce": BinaryCrossentropy, "kld": KLDivergence, "mae": MeanAbsoluteError,
+    "mape": MeanAbsolutePercentageError, "mse": MeanSquaredError, "msle": MeanSquaredLogarithmicError,
+}
+_NAMES: dict[str, type[Loss]] = {
+    **_CLASSES, **{cls.function.__name__: cls for cls in _CLASSES.values()},
+    **_SHORT, **{name.upper(): cls for name, cls in _SHORT.items()},
+}
+
+
+def get(identifier: Any) -> Loss:
+    """Returns a loss from its name, function, class, config or itself.
+
+    Raises:
+        ValueError: If there is no such loss.
+    """
+    if isinstance(identifier, Loss) and hasattr(identifier, "function"):
+        return identifier
+    if isinstance(identifier, dict):
+        return deserialize(identifier)
+    if isinstance(identifier, str) and identifier in _NAMES:
+        return _NAMES[identifier]()
+    if isinstance(identifier, type) and issubclass(identifier, Loss) and hasattr(identifier, "function"):
+        return identifier()
+    for cls in _CLASSES.values():
+        if identifier is cls.function:
+            return cls()
+    raise ValueError(f"Unknown loss. Expected one, as a model has one output, of {sorted(set(_NAMES) - set(_CLASSES))}, "
+                     f"a Loss or its config. Received: {describe(identifier)}")
+
+
+def serialize(loss: Loss) -> dict[str, Any]:
+    """Returns {"class_name": ..., "config": ...}."""
+    return serialize_object(loss)
+
+
+def deserialize(config: dict[str, Any]) -> Loss:
+    """Creates a loss from what `serialize` or Keras wrote."""
+    name, arguments = config.get("class_name"), config.get("config", {})
+    if name == "function" and isinstance(arguments, str):
+        return get(arguments)
+    return deserialize_object(config, _CLASSES, "loss")
