@@ -281,8 +281,6 @@ class R2Score(Metric):
         self._samples += y_true.size
 
     def result(self) -> Any:
-        if not self._samples:
-            return 0.0
         count, total, squares, residual = self._sums
         with np.errstate(all="ignore"):
             spread = squares - total * (total / count)
