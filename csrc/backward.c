@@ -93,6 +93,21 @@ static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     }
 }
 
+static void conv2d_transpose_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
+    const tc_step *step = &b->program->steps[i];
+    const tc_tensor *x = &b->program->tensors[i], *y = x + 1;
+    const tc_correlation *g = &step->forward;
+    float *dw = gradient_of(b, step->kernel), *db = gradient_of(b, step->bias);
+    float *dz = at(b, step->dz_offset), *first = dz + step->dz_left * step->outputs * b->k->lanes;
+    activation_backward(b, step, y, dy);
+    make_dz(b, step, dy, 0, step->z_rows, first);
+    if (db) b->k->bias_gradient(first, step->z_rows, step->dz_row_stride, step->z_columns, step->outputs, db);
+    if (dw) b->k->weight_gradient(&step->gradient, 0, x->height, dz, tensor_row(b, x, 0), dw);
+    for (ptrdiff_t a = 0; dx && a < g->y_rows; a++)
+        b->k->correlate_tiles(g, a, 0, g->tile_count, dz, step->packed, NULL, 0,
+                              dx + a * g->y_columns * g->y_channels * b->k->lanes);
+}
+
 static void dense_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     const tc_step *step = &b->program->steps[i];
     const tc_tensor *x = &b->program->tensors[i], *y = x + 1;
@@ -153,6 +168,7 @@ float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, 
         float *dx = i > lowest || b->job->input_gradient ? other : NULL;
         switch (step->kind) {
         case TC_STEP_CONV2D: conv2d_backward(b, i, dy, dx); break;
+        case TC_STEP_CONV2D_TRANSPOSE: conv2d_transpose_backward(b, i, dy, dx); break;
         case TC_STEP_DENSE: dense_backward(b, i, dy, dx); break;
         case TC_STEP_MAX_POOL2D:
         case TC_STEP_AVERAGE_POOL2D: pool_backward(b, i, dy, other); break;

@@ -31,7 +31,8 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
         ptrdiff_t out = op->out_height * op->out_width * op->out_channels;
         if (i && in != ops[i - 1].out_height * ops[i - 1].out_width * ops[i - 1].out_channels)
             return TC_ERROR_ARGUMENT;
-        int windowed = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
+        int turned = op->kind == TC_OP_CONV2D_TRANSPOSE, convolution = op->kind == TC_OP_CONV2D || turned;
+        int windowed = convolution || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
         if (windowed) {
             if (op->window_height < 1 || op->window_width < 1 || op->stride_height < 1 || op->stride_width < 1 ||
                 op->dilation_height < 1 || op->dilation_width < 1 || op->pad_top < 0 || op->pad_left < 0)
@@ -39,7 +40,7 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
             /* Every window must meet the image. */
             ptrdiff_t reach_h = (op->window_height - 1) * op->dilation_height;
             ptrdiff_t reach_w = (op->window_width - 1) * op->dilation_width;
-            if (op->kind != TC_OP_CONV2D &&
+            if (!convolution &&
                 (op->in_channels != op->out_channels || op->pad_top > reach_h || op->pad_left > reach_w ||
                  (op->out_height - 1) * op->stride_height - op->pad_top >= op->in_height ||
                  (op->out_width - 1) * op->stride_width - op->pad_left >= op->in_width))
@@ -52,10 +53,14 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
         } else if (op->kind != TC_OP_DENSE && in != out) {
             return TC_ERROR_ARGUMENT;
         }
-        if (op->kind == TC_OP_CONV2D || op->kind == TC_OP_DENSE) {
+        if (convolution || op->kind == TC_OP_DENSE) {
             ptrdiff_t taps = op->in_channels;
-            if (op->kind == TC_OP_CONV2D) taps *= op->window_height * op->window_width;
-            else if (in != op->in_channels || out != op->out_channels) return TC_ERROR_ARGUMENT;
+            if (convolution) {
+                ptrdiff_t groups = op->groups ? op->groups : 1;
+                if (groups < 0 || (turned && groups != 1) || op->in_channels % groups || op->out_channels % groups)
+                    return TC_ERROR_ARGUMENT;
+                taps = taps / groups * op->window_height * op->window_width;
+            } else if (in != op->in_channels || out != op->out_channels) return TC_ERROR_ARGUMENT;
             if (op->kernel < 0 || op->kernel >= weight_count || weights[op->kernel].count != taps * op->out_channels)
                 return TC_ERROR_ARGUMENT;
             if (op->bias >= weight_count || (op->bias >= 0 && weights[op->bias].count != op->out_channels))

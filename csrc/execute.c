@@ -320,7 +320,8 @@ int tc_gradients(tc_program *program, const tc_batch *batch, const tc_objective 
              .normalized = objective->loss != TC_LOSS_INNER_PRODUCT, .step = step, .input_gradient = input_gradient};
     if (program->step_count && !sums && objective->loss == TC_LOSS_INNER_PRODUCT && !objective->metric_count) {
         const tc_step *last = &program->steps[program->step_count - 1];
-        j.skip_last = (last->kind == TC_STEP_CONV2D || last->kind == TC_STEP_DENSE) && !last->pooled &&
+        j.skip_last = (last->kind == TC_STEP_CONV2D || last->kind == TC_STEP_CONV2D_TRANSPOSE ||
+                       last->kind == TC_STEP_DENSE) && !last->pooled &&
                       last->function == TC_LINEAR;
     }
     ptrdiff_t rest = single_gradients(&j);

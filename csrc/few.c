@@ -15,7 +15,13 @@
 
 /* An image costs about an eleventh of a full block of 16 here, a fifth of one of 8: up to
  * five eighths of a vector of images this path is ahead on every network measured. */
-int tc_few_pays(const tc_program *p, ptrdiff_t n) { return n * 8 <= p->kernels->lanes * 5 || n == 1; }
+int tc_few_pays(const tc_program *p, ptrdiff_t n) { return p->few && (n * 8 <= p->kernels->lanes * 5 || n == 1); }
+
+int tc_few_can(const tc_op *ops, ptrdiff_t count) {
+    for (ptrdiff_t i = 0; i < count; i++)
+        if (ops[i].groups > 1 || ops[i].kind == TC_OP_CONV2D_TRANSPOSE) return 0;
+    return 1;
+}
 
 #define MAX_FUSED_ROWS 64
 

@@ -15,13 +15,15 @@ ptrdiff_t *tc_few_map_sources(const tc_map *map, const few_tensor *x);
 void tc_few_apply_map(const tc_map *map, const ptrdiff_t *sources, float *m, const few_tensor *x,
                       const few_tensor *y);
 
+/* Whether this path has all of these operations; where it lacks one, blocks do the work. */
+int tc_few_can(const tc_op *ops, ptrdiff_t count);
 /* The plan of these operations for one image at a time; NULL without memory.  Its
  * rescaling is that of the program. */
 tc_few *tc_few_create(const tc_program *program, const tc_op *ops, ptrdiff_t count);
 void tc_few_destroy(tc_few *few);
 /* Packs the weights again, after they changed. */
 void tc_few_pack(const tc_program *program, tc_few *few);
-/* Whether n images are few: below, image lanes are mostly idle. */
+/* Whether there is a plan and n images are few: below, image lanes are mostly idle. */
 int tc_few_pays(const tc_program *program, ptrdiff_t n);
 /* As tc_predict. */
 int tc_few_predict(const tc_program *program, tc_few *few, const tc_batch *batch, float *output);

@@ -70,6 +70,19 @@ static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor 
     }
 }
 
+/* The phases of the stride write y pixel by pixel; a row is complete after the last. */
+static void conv2d_transpose_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
+    const float *bias = weight_values(b, step->bias);
+    int relu = tc_is_plain_relu(step->function, step->parameters);
+    for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
+        const tc_correlation *g = &step->backward[phase];
+        for (ptrdiff_t a = 0; a < g->y_rows; a++)
+            b->k->correlate_tiles(g, a, 0, g->tile_count, at(b, x->offset), step->packed_transposed, bias, relu,
+                                  tensor_row(b, y, 0) + (g->y_start + a * g->y_row_stride) * b->k->lanes);
+    }
+    for (ptrdiff_t a = 0; !relu && a < y->height; a++) activate(b, step, tensor_row(b, y, a), y->width * y->channels);
+}
+
 void tc_window_rows(const tc_pool *pool, ptrdiff_t a, float *first, ptrdiff_t stride, float **rows) {
     for (ptrdiff_t i = 0; i < pool->window_height; i++) {
         ptrdiff_t row = a * pool->stride_height - pool->pad_top + i;
@@ -148,6 +161,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     const tc_tensor *x = &b->program->tensors[i], *y = x + 1;
     switch (step->kind) {
     case TC_STEP_CONV2D: conv2d_forward(b, step, x, y); break;
+    case TC_STEP_CONV2D_TRANSPOSE: conv2d_transpose_forward(b, step, x, y); break;
     case TC_STEP_DENSE: {
         int relu = tc_is_plain_relu(step->function, step->parameters);
         float *output = tensor_row(b, y, 0);

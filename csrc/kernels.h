@@ -22,13 +22,17 @@ typedef struct tc_run {
 /* A correlation of an image block with packed weights: the forward convolution, or
  * one phase of backward-data (whose input is dz and whose output is dx).  Strides
  * count vectors; in the path for few images, whose pixels are scalars, floats.
+ * x_channels and y_channels are those of one group; the groups lie side by side in x, in y
+ * and, one behind the other, in the packed weights; where depthwise is set, see
+ * kernels/depthwise.h for the packed weights.
  * y[a][b][f] = bias[f] + sum over kernel rows i, columns j, channels c of
  *     x[a * row_step + rows[i].position][b * column_step + columns[j].position][c]
  *     * w[rows[i].tap + columns[j].tap + c][f]
  * Kernel rows outside the image are left out; columns outside it must be stored as
  * zeros, as far as a column with any pixel inside the image reaches. */
 typedef struct tc_correlation {
-    ptrdiff_t y_rows, y_columns, y_channels;
+    int depthwise; /* groups of one channel: x_channels (in backward-data y_channels) is 1 */
+    ptrdiff_t groups, y_rows, y_columns, y_channels;
     ptrdiff_t y_start, y_row_stride, y_column_stride;
     ptrdiff_t x_rows, x_columns, x_channels;
     ptrdiff_t x_start, x_row_stride, x_column_stride; /* x_start: of pixel (0, 0) */
@@ -75,11 +79,13 @@ typedef struct tc_pool {
 } tc_pool;
 
 /* The gradient of a convolution's weights from rows of dz.
+ * x_channels and dz_channels are those of one group; dw has `filters` values a tap.
  * dw[(kh, kw, c), f] += sum over lanes, rows a, columns b of
  *     x[a * row_step + kh * row_dilation - pad_top][b * column_step + kw * column_dilation - pad_left][c] * dz[a][b][f] */
 typedef struct tc_weight_gradient {
-    ptrdiff_t x_rows, x_channels, x_start, x_row_stride; /* x_start: of pixel (0, -pad_left) */
-    ptrdiff_t dz_columns, dz_channels, dz_row_stride;
+    ptrdiff_t groups, filters;
+    ptrdiff_t x_rows, x_channels, x_start, x_row_stride, x_column_stride; /* x_start: of pixel (0, -pad_left) */
+    ptrdiff_t dz_columns, dz_channels, dz_row_stride, dz_column_stride;
     ptrdiff_t kernel_rows, kernel_columns, row_step, column_step, row_dilation, column_dilation, pad_top;
 } tc_weight_gradient;
 
@@ -127,9 +133,10 @@ typedef struct tc_kernels {
                     float *const *target);
 
     /* packed: taps * outputs floats.  Tap (kh, kw, c) of output f is kernel[((kh*KW + kw)*C + c)*F + f];
-     * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_tiles. */
+     * transposed: tap (kh, KW-1-kw, f) of output c.  one_pixel: for `dense`, not correlate_tiles.
+     * channels and filters: of one group, of which the kernel has `groups` side by side. */
     void (*pack)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
-                 ptrdiff_t filters, int transposed, int one_pixel, float *packed);
+                 ptrdiff_t filters, ptrdiff_t groups, int transposed, int one_pixel, float *packed);
     /* Tiles [first, last) of output row a of a correlation, overwritten; y points at their
      * first pixel, x at the block's input.  bias (floats) or NULL; relu: max(0, .) at the end. */
     void (*correlate_tiles)(const tc_correlation *geometry, ptrdiff_t a, ptrdiff_t first, ptrdiff_t last,

@@ -92,24 +92,34 @@ static ptrdiff_t input_row_stride(const tc_op *op, const tc_tensor *x) {
     return (x->left + op->in_width + x->right) * op->in_channels;
 }
 
+/* One channel a group: an output channel is no sum over channels, and there is no outer
+ * product of pixels and filters. */
+static int is_depthwise(const tc_op *op) { return op->groups > 1 && op->groups == op->in_channels; }
+
+static int plan_tiles(const tc_kernels *k, tc_correlation *g) {
+    int filters, widest = k->widest_tile(g->depthwise ? 1 : g->y_channels, &filters);
+    return tc_plan_tiles(g, widest, filters) ? TC_OK : TC_ERROR_MEMORY;
+}
+
 static int plan_forward(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x) {
     tc_correlation *g = &step->forward;
-    ptrdiff_t taps_row = op->window_width * op->in_channels;
-    *g = (tc_correlation){.y_rows = step->z_rows, .y_columns = step->z_columns, .y_channels = op->out_channels,
+    ptrdiff_t channels = op->in_channels / op->groups, taps_row = op->window_width * channels;
+    *g = (tc_correlation){.groups = op->groups, .depthwise = is_depthwise(op), .y_rows = step->z_rows,
+                          .y_columns = step->z_columns, .y_channels = op->out_channels / op->groups,
                           .y_column_stride = op->out_channels, .x_rows = op->in_height, .x_columns = op->in_width,
-                          .x_channels = op->in_channels, .x_start = x->left * op->in_channels,
-                          .x_row_stride = input_row_stride(op, x), .x_column_stride = op->in_channels, .row_step = op->stride_height,
-                          .column_step = op->stride_width, .taps = op->window_height * taps_row,
-                          .kernel_rows = op->window_height, .kernel_columns = op->window_width};
+                          .x_channels = channels, .x_start = x->left * op->in_channels,
+                          .x_row_stride = input_row_stride(op, x), .x_column_stride = op->in_channels,
+                          .row_step = op->stride_height, .column_step = op->stride_width,
+                          .taps = op->window_height * taps_row, .kernel_rows = op->window_height,
+                          .kernel_columns = op->window_width};
     g->rows = malloc(sizeof *g->rows * (size_t)(op->window_height + op->window_width));
     if (!g->rows) return TC_ERROR_MEMORY;
     g->columns = g->rows + op->window_height;
     for (ptrdiff_t i = 0; i < op->window_height; i++)
         g->rows[i] = (tc_offset){i * op->dilation_height - op->pad_top, i * taps_row};
     for (ptrdiff_t j = 0; j < op->window_width; j++)
-        g->columns[j] = (tc_offset){j * op->dilation_width - op->pad_left, j * op->in_channels};
-    int filters, widest = k->widest_tile(g->y_channels, &filters);
-    return tc_plan_tiles(g, widest, filters) ? TC_OK : TC_ERROR_MEMORY;
+        g->columns[j] = (tc_offset){j * op->dilation_width - op->pad_left, j * channels};
+    return plan_tiles(k, g);
 }
 
 /* Kernel positions k of `count` that reach input pixels of one phase: input pixel
@@ -125,44 +135,66 @@ static ptrdiff_t phase_offsets(ptrdiff_t count, ptrdiff_t dilation, ptrdiff_t st
     return n;
 }
 
+/* The columns beside dz, `columns` wide, that backward-data of a convolution reads. */
+static void backward_margins(const tc_op *op, ptrdiff_t columns, ptrdiff_t *left, ptrdiff_t *right) {
+    ptrdiff_t reach = (op->window_width - 1) * op->dilation_width;
+    *left = tc_max(0, floor_div(reach - op->pad_left, op->stride_width));
+    *right = tc_max(0, (op->in_width - 1 + op->pad_left) / op->stride_width - (columns - 1));
+}
+
+/* Those beside the input, `columns` wide, that the convolution itself reads. */
+static void forward_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) {
+    *left = op->pad_left;
+    *right = tc_max(0, (op->out_width - 1) * op->stride_width + (op->window_width - 1) * op->dilation_width -
+                           op->pad_left - (op->in_width - 1));
+}
+
+/* The convolution that a transposed one is the gradient of. */
+static tc_op turned(const tc_op *op) {
+    tc_op conv = *op;
+    conv.in_height = op->out_height, conv.in_width = op->out_width, conv.in_channels = op->out_channels;
+    conv.out_height = op->in_height, conv.out_width = op->in_width, conv.out_channels = op->in_channels;
+    conv.groups = 1;
+    return conv;
+}
+
+void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) {
+    *left = *right = 0;
+    if (op->kind == TC_OP_CONV2D) forward_margins(op, left, right);
+    if (op->kind == TC_OP_CONV2D_TRANSPOSE) {
+        tc_op conv = turned(op);
+        backward_margins(&conv, op->in_width, left, right);
+    }
+}
+
 /* Backward-data is a correlation of dz with the transposed kernel, one for each phase
  * of the stride: the pixels of a phase all meet the same taps. */
-static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step) {
+static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step, ptrdiff_t y_row_stride) {
     ptrdiff_t sh = op->stride_height, sw = op->stride_width, kh = op->window_height, kw = op->window_width;
     step->phases = sh * sw;
     step->backward = calloc((size_t)step->phases, sizeof *step->backward);
     if (!step->backward) return TC_ERROR_MEMORY;
-    ptrdiff_t left = 0, right = 0, taps_row = kw * op->out_channels;
+    ptrdiff_t filters = op->out_channels / op->groups, taps_row = kw * filters;
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         ptrdiff_t top = phase / sw, start = phase % sw;
         tc_correlation *g = &step->backward[phase];
         *g = (tc_correlation){
+            .groups = op->groups, .depthwise = is_depthwise(op),
             .y_rows = tc_max(0, (op->in_height - top + sh - 1) / sh),
-            .y_columns = tc_max(0, (op->in_width - start + sw - 1) / sw), .y_channels = op->in_channels,
-            .y_start = (top * op->in_width + start) * op->in_channels,
-            .y_row_stride = sh * op->in_width * op->in_channels, .y_column_stride = sw * op->in_channels,
-            .x_rows = step->z_rows, .x_columns = step->z_columns, .x_channels = op->out_channels,
-            .x_column_stride = op->out_channels, .row_step = 1,
-            .column_step = 1, .taps = kh * taps_row};
+            .y_columns = tc_max(0, (op->in_width - start + sw - 1) / sw),
+            .y_channels = op->in_channels / op->groups,
+            .y_start = top * y_row_stride + start * op->in_channels, .y_row_stride = sh * y_row_stride,
+            .y_column_stride = sw * op->in_channels,
+            .x_rows = step->z_rows, .x_columns = step->z_columns, .x_channels = filters,
+            .x_start = step->dz_left * op->out_channels, .x_row_stride = step->dz_row_stride,
+            .x_column_stride = op->out_channels, .row_step = 1, .column_step = 1, .taps = kh * taps_row};
         g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
         if (!g->rows) return TC_ERROR_MEMORY;
         g->columns = g->rows + kh;
         g->kernel_rows = phase_offsets(kh, op->dilation_height, sh, op->pad_top, top, taps_row, 0, g->rows);
-        g->kernel_columns = phase_offsets(kw, op->dilation_width, sw, op->pad_left, start, op->out_channels, 1,
-                                          g->columns);
-        if (g->kernel_columns > 0 && g->y_columns > 0) {
-            left = tc_max(left, -g->columns[0].position);
-            right = tc_max(right, g->y_columns - 1 + g->columns[g->kernel_columns - 1].position -
-                                   (step->z_columns - 1));
-        }
-    }
-    int filters, widest = k->widest_tile(op->in_channels, &filters);
-    step->dz_left = left;
-    step->dz_row_stride = (left + step->z_columns + right) * op->out_channels;
-    for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
-        step->backward[phase].x_start = left * op->out_channels;
-        step->backward[phase].x_row_stride = step->dz_row_stride;
-        if (!tc_plan_tiles(&step->backward[phase], widest, filters)) return TC_ERROR_MEMORY;
+        g->kernel_columns = phase_offsets(kw, op->dilation_width, sw, op->pad_left, start, filters, 1, g->columns);
+        int status = plan_tiles(k, g);
+        if (status != TC_OK) return status;
     }
     return TC_OK;
 }
@@ -193,9 +225,11 @@ static int plan_chunks(tc_step *step, ptrdiff_t vector_bytes, int whole) {
 
 static void plan_weight_gradient(const tc_op *op, tc_step *step, const tc_tensor *x, ptrdiff_t vector_bytes) {
     step->gradient = (tc_weight_gradient){
-        .x_rows = op->in_height, .x_channels = op->in_channels, .x_start = (x->left - op->pad_left) * op->in_channels,
-        .x_row_stride = input_row_stride(op, x), .dz_columns = step->z_columns, .dz_channels = op->out_channels,
-        .dz_row_stride = step->dz_row_stride, .kernel_rows = op->window_height, .kernel_columns = op->window_width,
+        .groups = op->groups, .filters = op->out_channels, .x_rows = op->in_height,
+        .x_channels = op->in_channels / op->groups, .x_start = (x->left - op->pad_left) * op->in_channels,
+        .x_row_stride = input_row_stride(op, x), .x_column_stride = op->in_channels, .dz_columns = step->z_columns,
+        .dz_channels = op->out_channels / op->groups, .dz_row_stride = step->dz_row_stride,
+        .dz_column_stride = op->out_channels, .kernel_rows = op->window_height, .kernel_columns = op->window_width,
         .row_step = op->stride_height, .column_step = op->stride_width, .row_dilation = op->dilation_height,
         .column_dilation = op->dilation_width, .pad_top = op->pad_top};
     ptrdiff_t period = step->pooled ? step->pool.stride_height : 1;
@@ -212,6 +246,7 @@ static int winograd_points(const tc_op *op, ptrdiff_t columns) {
     ptrdiff_t tiles = (columns + 3) / 4;
     if (op->stride_height != 1 || op->stride_width != 1 || op->dilation_height != 1 || op->dilation_width != 1)
         return 0;
+    if (op->groups != 1) return 0;
     if ((op->window_width != 3 && op->window_width != 5) || op->window_height < 3) return 0;
     if (op->in_channels < 8 || op->out_channels < 8 || columns < 4 || tiles * 4 * 3 > columns * 4) return 0;
     return (int)op->window_width + 3;
@@ -238,8 +273,7 @@ static int plan_winograd(const tc_kernels *k, const tc_correlation *direct, int 
     for (ptrdiff_t i = 0; i < g->kernel_rows; i++)
         g->rows[i] = (tc_offset){direct->rows[i].position, direct->rows[i].tap / direct->kernel_columns};
     g->columns[0] = (tc_offset){0, 0};
-    int filters, widest = k->widest_tile(g->y_channels, &filters);
-    return tc_plan_tiles(g, widest, filters) ? TC_OK : TC_ERROR_MEMORY;
+    return plan_tiles(k, g);
 }
 
 static int plan_points(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x) {
@@ -261,9 +295,31 @@ static int plan_points(const tc_kernels *k, const tc_op *op, tc_step *step, cons
 
 int tc_plan_conv2d(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x) {
     ptrdiff_t vector_bytes = (ptrdiff_t)sizeof(float) * k->lanes;
+    ptrdiff_t left, right;
+    backward_margins(op, step->z_columns, &left, &right);
+    step->dz_left = left, step->dz_row_stride = (left + step->z_columns + right) * op->out_channels;
     int status = plan_forward(k, op, step, x);
-    if (status == TC_OK) status = plan_backward(k, op, step);
+    if (status == TC_OK) status = plan_backward(k, op, step, op->in_width * op->in_channels);
     if (status == TC_OK && step->pooled) status = plan_chunks(step, vector_bytes, winograd_points(op, step->z_columns));
     plan_weight_gradient(op, step, x, vector_bytes);
     return status == TC_OK ? plan_points(k, op, step, x) : status;
+}
+
+int tc_plan_conv2d_transpose(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x,
+                             const tc_tensor *y) {
+    tc_op conv = turned(op);
+    tc_tensor dz = {.height = conv.in_height, .width = conv.in_width, .channels = conv.in_channels};
+    forward_margins(&conv, &dz.left, &dz.right);
+    /* What the plan of `conv` calls z is x here. */
+    tc_step as_conv = *step;
+    as_conv.z_rows = conv.out_height, as_conv.z_columns = conv.out_width;
+    as_conv.dz_left = x->left, as_conv.dz_row_stride = x->row_stride;
+    int status = plan_forward(k, &conv, &as_conv, &dz);
+    if (status == TC_OK) status = plan_backward(k, &conv, &as_conv, y->row_stride);
+    plan_weight_gradient(&conv, &as_conv, &dz, (ptrdiff_t)sizeof(float) * k->lanes);
+    *step = as_conv;
+    step->z_rows = conv.in_height, step->z_columns = conv.in_width;
+    step->dz_left = dz.left, step->dz_row_stride = (dz.left + dz.width + dz.right) * dz.channels;
+    step->strip = step->z_rows;
+    return status;
 }

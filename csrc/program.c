@@ -57,6 +57,7 @@ static const tc_norm *plan_norm(tc_program *p, const tc_op *op) {
  * is trained, else where it and they stay as they are. */
 static int is_foldable(const tc_op *op, const tc_op *norm, const tc_weight *weights, int inference) {
     if (norm->kind != TC_OP_BATCH_NORMALIZATION || !same_image(op, norm)) return 0;
+    if (op->kind == TC_OP_CONV2D_TRANSPOSE) return 0; /* filters are not the kernel's last axis */
     const int used[] = {op->kernel, op->bias, norm->kernel, norm->bias};
     for (int i = 0; i < 4; i++)
         if (!inference && used[i] >= 0 && weights[used[i]].trainable) return 0;
@@ -84,13 +85,16 @@ static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, con
     step->function = TC_LINEAR;
     memcpy(step->parameters, op->parameters, sizeof step->parameters);
     step->inputs = op->in_channels, step->outputs = op->out_channels;
-    step->kernel_rows = step->kernel_columns = 1;
+    step->kernel_rows = step->kernel_columns = 1, step->groups = op->groups;
     switch (op->kind) {
     case TC_OP_CONV2D:
+    case TC_OP_CONV2D_TRANSPOSE:
     case TC_OP_DENSE:
-        step->kind = op->kind == TC_OP_CONV2D ? TC_STEP_CONV2D : TC_STEP_DENSE;
+        step->kind = op->kind == TC_OP_CONV2D   ? TC_STEP_CONV2D
+                     : op->kind == TC_OP_DENSE ? TC_STEP_DENSE
+                                               : TC_STEP_CONV2D_TRANSPOSE;
         step->z_rows = op->out_height, step->z_columns = op->out_width;
-        if (op->kind == TC_OP_CONV2D)
+        if (op->kind != TC_OP_DENSE)
             step->kernel_rows = op->window_height, step->kernel_columns = op->window_width;
         if (taken < count && is_foldable(op, &ops[taken], weights, inference)) step->norm = plan_norm(p, &ops[taken++]);
         taken = fuse_activation(ops, count, taken, step);
@@ -149,12 +153,8 @@ static tc_tensor tensor_of(ptrdiff_t height, ptrdiff_t width, ptrdiff_t channels
 
 /* The tensor that `op` reads: a convolution wants zero columns at both sides. */
 static tc_tensor tensor_for(const tc_op *op) {
-    ptrdiff_t left = 0, right = 0;
-    if (op->kind == TC_OP_CONV2D) {
-        left = op->pad_left;
-        right = tc_max(0, (op->out_width - 1) * op->stride_width + (op->window_width - 1) * op->dilation_width -
-                           op->pad_left - (op->in_width - 1));
-    }
+    ptrdiff_t left, right;
+    tc_input_margins(op, &left, &right);
     return tensor_of(op->in_height, op->in_width, op->in_channels, left, right);
 }
 
@@ -184,7 +184,9 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, const tc
             p->load_offset = ops[i].parameters[0] * p->load_offset + ops[i].parameters[1];
             continue;
         }
-        kept[n++] = ops[i];
+        kept[n] = ops[i];
+        if (!kept[n].groups) kept[n].groups = 1;
+        n++;
     }
     int status = TC_OK;
     p->tensors[0] = n ? tensor_for(&kept[0]) : tensor_of(end->out_height, end->out_width, end->out_channels, 0, 0);
@@ -211,6 +213,10 @@ static int plan_steps(tc_program *p, const tc_op *ops, ptrdiff_t count, const tc
         }
         if (step->kind == TC_STEP_CONV2D) {
             status = tc_plan_conv2d(p->kernels, op, step, x);
+        }
+        if (step->kind == TC_STEP_CONV2D_TRANSPOSE) {
+            status = tc_plan_conv2d_transpose(p->kernels, op, step, x, x + 1);
+            p->flops += (double)op->in_height * op->in_width * step->forward.taps * op->in_channels;
         }
         if (op->kind == TC_OP_CONV2D)
             p->flops += (double)step->z_rows * step->z_columns * step->forward.taps * op->out_channels;
@@ -273,6 +279,8 @@ static void plan_workspace(tc_program *p, ptrdiff_t vector_bytes) {
     p->forward_size = end;
     for (ptrdiff_t i = 0; i < p->step_count; i++) {
         tc_step *step = &p->steps[i];
+        if (step->kind == TC_STEP_CONV2D_TRANSPOSE)
+            step->dz_offset = place(&end, step->dz_row_stride * step->z_rows);
         if (step->kind == TC_STEP_CONV2D) {
             /* Without an input gradient only a strip of dz is ever alive. */
             ptrdiff_t alive = step->strip < step->z_rows ? step->strip : step->z_rows;
@@ -351,7 +359,8 @@ static int create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights
     if (status == TC_OK) status = tc_single_create(p, &p->single);
     if (status == TC_OK && p->norm_count && !inference)
         status = create(ops, op_count, weights, weight_count, seed, 1, &p->inference);
-    if (status == TC_OK && !p->inference && !(p->few = tc_few_create(p, own, op_count))) status = TC_ERROR_MEMORY;
+    if (status == TC_OK && !p->inference && tc_few_can(own, op_count) && !(p->few = tc_few_create(p, own, op_count)))
+        status = TC_ERROR_MEMORY;
     free(own);
     if (status != TC_OK) {
         tc_program_destroy(p);
@@ -419,20 +428,23 @@ void tc_pack_step(tc_program *p, ptrdiff_t i, int which) {
                      step->bias < 0 ? NULL : p->weights[step->bias].values, step->folded, step->folded_bias);
         kernel = step->folded;
     }
-    int dense = step->kind == TC_STEP_DENSE;
+    int dense = step->kind == TC_STEP_DENSE, turned = step->kind == TC_STEP_CONV2D_TRANSPOSE;
+    /* As the kernel has them: (KH, KW, channels, filters). */
+    ptrdiff_t channels = turned ? step->outputs : step->inputs, filters = turned ? step->inputs : step->outputs;
     for (int transposed = 0; transposed < 2; transposed++) {
-        if (!(which & (transposed ? TC_STALE_BACKWARD : TC_STALE_FORWARD))) continue;
+        if (!(which & (transposed != turned ? TC_STALE_BACKWARD : TC_STALE_FORWARD))) continue;
         const tc_winograd *w = transposed ? &step->backward_points : &step->forward_points;
         if (!w->n) {
-            p->kernels->pack(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, transposed,
-                             dense, transposed ? step->packed_transposed : step->packed);
+            p->kernels->pack(kernel, step->kernel_rows, step->kernel_columns, channels / step->groups,
+                             filters / step->groups, step->groups, transposed, dense,
+                             transposed ? step->packed_transposed : step->packed);
             continue;
         }
         ptrdiff_t plane = step->inputs * step->outputs, count = step->kernel_rows * plane;
         for (int k = 0; k < w->n; k++) {
             /* `packed` itself is room enough for a kernel one column wide. */
             p->kernels->winograd_kernel(kernel, w->n, k, step->kernel_rows, plane, transposed, step->packed);
-            p->kernels->pack(step->packed, step->kernel_rows, 1, step->inputs, step->outputs, transposed, 0,
+            p->kernels->pack(step->packed, step->kernel_rows, 1, step->inputs, step->outputs, 1, transposed, 0,
                              w->packed + k * count);
         }
     }

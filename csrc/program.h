@@ -16,6 +16,7 @@ typedef struct tc_tensor {
 /* What one trip through the network does; several operations may fuse into one. */
 enum tc_step_kind {
     TC_STEP_CONV2D, /* + activation + max-pool */
+    TC_STEP_CONV2D_TRANSPOSE, /* + activation; see tc_plan_conv2d_transpose */
     TC_STEP_DENSE,  /* + activation */
     TC_STEP_MAX_POOL2D,
     TC_STEP_AVERAGE_POOL2D,
@@ -62,7 +63,7 @@ typedef struct tc_step {
     int kernel, bias; /* weights, or -1 */
     const tc_norm *norm; /* of TC_STEP_BATCH_NORM, or folded into a kernel and its bias; or NULL */
     float *folded, *folded_bias; /* kernel and bias with the norm in them */
-    ptrdiff_t kernel_rows, kernel_columns, inputs, outputs;
+    ptrdiff_t kernel_rows, kernel_columns, inputs, outputs, groups;
 
     /* Convolution: z is its output before the pool, cut to what the pool reads. */
     tc_correlation forward;
@@ -133,7 +134,7 @@ struct tc_program {
 
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
     atomic_flag packing;
-    tc_few *few;                         /* the plan for few images */
+    tc_few *few;                         /* the plan for few images, or NULL where it lacks an operation */
     tc_single *single;                   /* the plan of a program that is one convolution, or NULL */
     _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
 };
@@ -145,6 +146,13 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
 /* Plans what `op` and the pool fused behind it need, all but their place in the
  * workspace.  step: kind, sizes, z and pool are set; x: the tensor that it reads. */
 int tc_plan_conv2d(const tc_kernels *kernels, const tc_op *op, tc_step *step, const tc_tensor *x);
+/* The same for a transposed convolution, which is a convolution run backwards: `backward`
+ * makes y of x, `forward` makes dx of dz, and in `gradient` x and dz change places.
+ * dz_left and dz_row_stride are of the gradient of y.  y: the tensor that it writes. */
+int tc_plan_conv2d_transpose(const tc_kernels *kernels, const tc_op *op, tc_step *step, const tc_tensor *x,
+                             const tc_tensor *y);
+/* The zero columns at both sides that an operation reads beside its input. */
+void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right);
 /* Covers the rows of a correlation whose other fields are set: by tiles of up to
  * `widest` pixels beside `filters` filters, or by one that stands for the whole row
  * where widest is 0.  Returns 0 without memory. */

@@ -105,8 +105,8 @@ int tc_single_create(const tc_program *p, tc_single **single) {
     const tc_step *step = p->steps;
     const tc_tensor *x = p->tensors;
     *single = NULL;
-    if (p->step_count != 1 || step->kind != TC_STEP_CONV2D || step->pooled || step->norm || p->load_scale != 1.0f ||
-        p->load_offset != 0.0f)
+    if (p->step_count != 1 || step->kind != TC_STEP_CONV2D || step->groups != 1 || step->pooled || step->norm ||
+        p->load_scale != 1.0f || p->load_offset != 0.0f)
         return TC_OK;
     int relu = tc_is_plain_relu(step->function, step->parameters);
     if (!relu && step->function != TC_LINEAR) return TC_OK;

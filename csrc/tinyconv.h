@@ -29,6 +29,7 @@ enum tc_status {
 /* The numbering is that of tinyconv/engine/program.py. */
 enum tc_op_kind {
     TC_OP_CONV2D,
+    TC_OP_CONV2D_TRANSPOSE,
     TC_OP_DENSE,
     TC_OP_MAX_POOL2D,
     TC_OP_AVERAGE_POOL2D,
@@ -189,6 +190,7 @@ typedef struct tc_op {
     ptrdiff_t stride_height, stride_width;
     ptrdiff_t dilation_height, dilation_width;
     ptrdiff_t pad_top, pad_left; /* bottom and right follow from the output's size */
+    ptrdiff_t groups;            /* of a convolution; 0 counts as 1 */
     int function;                /* of an activation; tc_noise of a dropout; tc_transform */
     float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount */
     uint64_t stream;             /* dropout: the key of its random numbers */
@@ -201,8 +203,9 @@ typedef struct tc_op {
     int frozen;                  /* batch normalization uses its moving statistics in training, too */
 } tc_op;
 
-/* conv2d kernel (KH, KW, C, F); dense kernel (inputs, units); bias (F); gamma, beta,
- * mean and variance (C).  mean and variance are not trainable.
+/* conv2d kernel (KH, KW, C / groups, F); conv2d_transpose (KH, KW, F, C); dense kernel
+ * (inputs, units); bias (F); gamma, beta, mean and variance (C).  mean and variance are
+ * not trainable.
  *
  * l1 * sum |w| + l2 * sum w^2 is a trainable weight's penalty, part of every loss but
  * TC_LOSS_INNER_PRODUCT.  TC_CONSTRAINT_NORM sees the weight as an array of five axes and

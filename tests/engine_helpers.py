@@ -58,14 +58,25 @@ class Network(ProgramBuilder):
         scale = 1 / np.sqrt(max(1, np.prod(shape[:-1]))) if scale is None else scale
         return self.weight((self.random.standard_normal(shape) * scale).astype(np.float32), self.train)
 
-    def conv2d(self, filters, kernel_size, strides=(1, 1), padding="valid", dilation=(1, 1), bias=True):
+    def conv2d(self, filters, kernel_size, strides=(1, 1), padding="valid", dilation=(1, 1), bias=True,
+               groups=1):
         padding = explicit_padding(self.shape, kernel_size, strides, padding, dilation)
-        weights = [self.new_weight(*kernel_size, self.shape[2], filters)]
+        weights = [self.new_weight(*kernel_size, self.shape[2] // groups, filters)]
         if bias:
             weights.append(self.new_weight(filters, scale=0.3))
         self.add("conv2d", (*output_size(self.shape, kernel_size, strides, padding, dilation), filters),
                  tuple(weights), kernel_size=kernel_size, strides=strides, dilation_rate=dilation,
-                 padding=padding)
+                 padding=padding, groups=groups)
+        return self
+
+    def conv2d_transpose(self, filters, kernel_size, output_size, strides=(1, 1), padding=oracles.NO_PADDING,
+                         dilation=(1, 1), bias=True):
+        """padding: of the convolution from (*output_size, filters) that this is the gradient of."""
+        weights = [self.new_weight(*kernel_size, filters, self.shape[2])]
+        if bias:
+            weights.append(self.new_weight(filters, scale=0.3))
+        self.add("conv2d_transpose", (*output_size, filters), tuple(weights), kernel_size=kernel_size,
+                 strides=strides, dilation_rate=dilation, padding=padding)
         return self
 
     def pool(self, kind, pool_size, strides=None, padding="valid"):

@@ -21,26 +21,40 @@
 #define TC_CONV2D_H
 
 #include "../kernels.h"
+#include "depthwise.h"
 #include "tiles.h"
 
 /* ---- weights ------------------------------------------------------------------ */
 
-static void pack(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
-                 ptrdiff_t filters, int transposed, int one_pixel, float *packed) {
+/* One group of a kernel whose taps are `stride` filters apart; returns the end of `packed`. */
+static float *pack_group(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
+                         ptrdiff_t filters, ptrdiff_t stride, int transposed, int one_pixel, float *packed) {
     int widest = one_pixel ? TILE_FILTERS_ONE_PIXEL : TILE_FILTERS;
     ptrdiff_t outputs = transposed ? channels : filters, inputs = transposed ? filters : channels;
-    ptrdiff_t output_stride = transposed ? filters : 1, input_stride = transposed ? 1 : filters;
+    ptrdiff_t output_stride = transposed ? stride : 1, input_stride = transposed ? 1 : stride;
     for (ptrdiff_t o = 0; o < outputs;) {
         int width = tile_filters(outputs - o, widest);
         for (ptrdiff_t i = 0; i < kernel_rows; i++)
             for (ptrdiff_t j = 0; j < kernel_columns; j++) {
                 ptrdiff_t column = transposed ? kernel_columns - 1 - j : j;
-                const float *w = kernel + (i * kernel_columns + column) * channels * filters + o * output_stride;
+                const float *w = kernel + (i * kernel_columns + column) * channels * stride + o * output_stride;
                 for (ptrdiff_t t = 0; t < inputs; t++)
                     for (int f = 0; f < width; f++) *packed++ = w[t * input_stride + f * output_stride];
             }
         o += width;
     }
+    return packed;
+}
+
+static void pack(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
+                 ptrdiff_t filters, ptrdiff_t groups, int transposed, int one_pixel, float *packed) {
+    if (groups > 1 && channels == 1) {
+        depthwise_pack(kernel, kernel_rows, kernel_columns, groups * filters, transposed, packed);
+        return;
+    }
+    for (ptrdiff_t group = 0; group < groups; group++)
+        packed = pack_group(kernel + group * filters, kernel_rows, kernel_columns, channels, filters, groups * filters,
+                            transposed, one_pixel, packed);
 }
 
 /* ---- forward and backward-data ------------------------------------------------- */
@@ -103,6 +117,10 @@ static int widest_tile(ptrdiff_t channels, int *filters) {
 
 static void correlate_row_tiles(const tc_correlation *g, ptrdiff_t a, ptrdiff_t first, ptrdiff_t last, const float *x,
                                 const float *packed, const float *bias, int relu, float *y) {
+    if (g->depthwise) {
+        depthwise_row_tiles(g, a, first, last, x, packed, bias, relu, y);
+        return;
+    }
     /* The kernel rows that lie in the image. */
     ptrdiff_t row = a * g->row_step, i0 = 0, i1 = g->kernel_rows;
     while (i0 < i1 && row + g->rows[i0].position < 0) i0++;
@@ -114,16 +132,18 @@ static void correlate_row_tiles(const tc_correlation *g, ptrdiff_t a, ptrdiff_t 
         args.runs = tile->runs + i0 * tile->runs_per_row;
         args.run_count = (i1 - i0) * tile->runs_per_row;
         args.x = x_row + tile->column * args.pixel;
-        const float *weights = packed;
-        for (ptrdiff_t f = 0; f < g->y_channels;) {
-            int filters = tile_filters(g->y_channels - f, TILE_FILTERS);
-            args.weights = weights;
-            args.bias = bias ? bias + f : NULL;
-            args.y = (vfloat *)y + (tile->column - g->tiles[first].column) * g->y_column_stride + f;
-            correlate_tiles[filters][tile->pixels](&args);
-            weights += g->taps * filters;
-            f += filters;
-        }
+        args.weights = packed;
+        args.bias = bias;
+        args.y = (vfloat *)y + (tile->column - g->tiles[first].column) * g->y_column_stride;
+        for (ptrdiff_t group = 0; group < g->groups; group++, args.x += g->x_channels)
+            for (ptrdiff_t f = 0; f < g->y_channels;) {
+                int filters = tile_filters(g->y_channels - f, TILE_FILTERS);
+                correlate_tiles[filters][tile->pixels](&args);
+                args.weights += g->taps * filters;
+                args.bias = bias ? args.bias + filters : NULL;
+                args.y += filters;
+                f += filters;
+            }
     }
 }
 
@@ -186,18 +206,19 @@ ALWAYS_INLINE int gradient_filters(ptrdiff_t taps, ptrdiff_t left) {
     return filters;
 }
 
-static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const float *x,
-                            const float *dz, float *dw) {
+/* x, dz and dw point at the first channel and filter of a group. */
+static void weight_gradient_group(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const vfloat *x,
+                                  const vfloat *dz, float *dw) {
     /* With no dilation along the row a kernel row's taps are one stretch of memory. */
-    int joined = g->column_dilation == 1 || g->kernel_columns == 1;
+    int joined = g->x_column_stride == g->x_channels && (g->column_dilation == 1 || g->kernel_columns == 1);
     ptrdiff_t stretches = joined ? 1 : g->kernel_columns;
     ptrdiff_t taps = joined ? g->kernel_columns * g->x_channels : g->x_channels;
     gradient_tile_args args = {.x_row = g->row_step * g->x_row_stride,
-                               .x_pixel = g->column_step * g->x_channels,
+                               .x_pixel = g->column_step * g->x_column_stride,
                                .dz_row = g->dz_row_stride,
-                               .dz_pixel = g->dz_channels,
+                               .dz_pixel = g->dz_column_stride,
                                .columns = g->dz_columns,
-                               .filters = g->dz_channels};
+                               .filters = g->filters};
     /* Filters outermost: their columns of dz stay in L1 while the taps pass. */
     for (ptrdiff_t f = 0; f < g->dz_channels;) {
         int filters = gradient_filters(taps, g->dz_channels - f);
@@ -208,15 +229,15 @@ static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdif
             while (a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
             if (a0 == a1) continue;
             args.rows = a1 - a0;
-            args.dz = (const vfloat *)dz + (a0 - first) * g->dz_row_stride + f;
-            const vfloat *x_row = (const vfloat *)x + g->x_start + (a0 * g->row_step + shift) * g->x_row_stride;
+            args.dz = dz + (a0 - first) * g->dz_row_stride + f;
+            const vfloat *x_row = x + (a0 * g->row_step + shift) * g->x_row_stride;
             for (ptrdiff_t j = 0; j < stretches; j++) {
                 int widest = tile_pixels[filters];
                 ptrdiff_t tiles = (taps + widest - 1) / widest;
                 for (ptrdiff_t tile = 0, t = 0; tile < tiles; tile++) {
                     ptrdiff_t count = (taps - t + (tiles - tile) - 1) / (tiles - tile);
-                    args.x = x_row + j * g->column_dilation * g->x_channels + t;
-                    args.dw = dw + ((i * stretches + j) * taps + t) * g->dz_channels + f;
+                    args.x = x_row + j * g->column_dilation * g->x_column_stride + t;
+                    args.dw = dw + ((i * stretches + j) * taps + t) * g->filters + f;
                     gradient_tiles[filters][count](&args);
                     t += count;
                 }
@@ -224,6 +245,17 @@ static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdif
         }
         f += filters;
     }
+}
+
+static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const float *x,
+                            const float *dz, float *dw) {
+    if (g->groups > 1 && g->x_channels == 1) {
+        depthwise_weight_gradient(g, first, last, x, dz, dw);
+        return;
+    }
+    for (ptrdiff_t group = 0; group < g->groups; group++)
+        weight_gradient_group(g, first, last, (const vfloat *)x + g->x_start + group * g->x_channels,
+                              (const vfloat *)dz + group * g->dz_channels, dw + group * g->dz_channels);
 }
 
 static void bias_gradient(const float *dz, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,

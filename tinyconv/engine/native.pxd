@@ -33,6 +33,7 @@ cdef extern from "tinyconv.h" nogil:
         ptrdiff_t stride_height, stride_width
         ptrdiff_t dilation_height, dilation_width
         ptrdiff_t pad_top, pad_left
+        ptrdiff_t groups
         int function
         float parameters[4]
         uint64_t stream

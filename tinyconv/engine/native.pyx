@@ -48,6 +48,7 @@ cdef _fill_op(tc_op *to, op):
     to.dilation_height, to.dilation_width = attributes.get("dilation_rate", (1, 1))
     if "padding" in attributes:
         (to.pad_top, _), (to.pad_left, _) = attributes["padding"]
+    to.groups = attributes.get("groups", 1)
     if op.kind == "activation":
         to.function = _FUNCTIONS[attributes["function"]]
         defaults = _program.ACTIVATIONS[attributes["function"]]

@@ -5,15 +5,22 @@ it: `tinyconv.engine.native` in C, `tinyconv.engine.reference` in NumPy.  Both
 run the same records and give the same numbers up to float32 rounding.
 
 Every activation has the shape (H, W, C) per image; a vector of F features is
-(1, 1, F) and a (W, C) sequence is (1, W, C).  Convolution kernels are
-(KH, KW, C, F), dense kernels are (inputs, units), both float32 and C-contiguous.
+(1, 1, F) and a (W, C) sequence is (1, W, C).  Convolution kernels hold
+(KH, KW, C / groups, F) values, dense kernels are (inputs, units), both float32 and
+C-contiguous.
 
 Operation kinds and their attributes:
 
 ==================  =========================================================
 conv2d              kernel_size, strides, dilation_rate: (int, int);
                     padding: ((top, bottom), (left, right)) in zero pixels;
-                    weights: (kernel,) or (kernel, bias)
+                    groups: int, 1 where it is missing: filters g * F / groups to
+                    (g + 1) * F / groups read the channels of group g;
+                    weights: (kernel,) or (kernel, bias).  The kernel may lack the
+                    KH of 1, and where a group has one channel be (KH, KW, C, F / C)
+conv2d_transpose    the gradient of a conv2d from (OH, OW, F) to (H, W, C) with
+                    respect to its input: attributes as that conv2d's, without
+                    groups; the kernel is (KH, KW, F, C)
 dense               weights: (kernel,) or (kernel, bias); input is (1, 1, inputs)
 max_pool2d          pool_size, strides: (int, int); padding as conv2d, counted
                     as minus infinity; the first maximum in row-major order wins
@@ -62,7 +69,7 @@ Shape3 = tuple[int, int, int]
 
 # Operation kinds; the order is the numbering in csrc/tinyconv.h (a test holds them together).
 OP_KINDS = (
-    "conv2d", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
+    "conv2d", "conv2d_transpose", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
     "gather",
     "batch_normalization",
     "random_affine",

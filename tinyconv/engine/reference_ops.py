@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from tinyconv.engine import reference_activations as activations
 from tinyconv.engine import reference_affine as affine
+from tinyconv.engine import reference_convolution as convolution
 from tinyconv.engine import reference_maps as maps
 from tinyconv.engine import reference_noise as noises
 from tinyconv.engine.program import Op, Program
@@ -27,94 +27,23 @@ Arrays = list[np.ndarray]
 Backward = tuple[np.ndarray | None, Arrays]
 
 
-# --- conv2d and dense: one matrix product over all pixels and taps ---
-
-
-def conv2d(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, np.ndarray]:
-    patches = _patches(op, x)
-    return _affine(patches, weights).reshape(len(x), *op.output_shape), patches
-
-
-def conv2d_backward(op: Op, dy: np.ndarray, patches: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
-    dz = dy.reshape(-1, op.output_shape[2])
-    gradients = _affine_gradients(patches, dz, weights)
-    if not want_dx:
-        return None, gradients
-    kernel = weights[0]
-    if _is_pointwise(op):
-        return (dz @ kernel[0, 0].T).reshape(len(dy), *op.input_shape), gradients
-    dx = np.zeros((len(dy), *op.input_shape), dy.dtype)
-    product = np.empty((*dy.shape[:3], op.input_shape[2]), dy.dtype)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            outputs, inputs = _taps(op, "kernel_size", i, j)
-            np.matmul(dz, kernel[i, j].T, out=product.reshape(len(dz), -1))
-            dx[inputs] += product[outputs]
-    return dx, gradients
+# --- dense: one matrix product ---
 
 
 def dense(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, np.ndarray]:
     rows = x.reshape(len(x), -1)
-    return _affine(rows, weights).reshape(len(x), *op.output_shape), rows
+    y = rows @ weights[0]
+    if len(weights) > 1:
+        y += weights[1]
+    return y.reshape(len(x), *op.output_shape), rows
 
 
 def dense_backward(op: Op, dy: np.ndarray, rows: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
     dz = dy.reshape(len(dy), -1)
-    dx = (dz @ weights[0].T).reshape(len(dy), *op.input_shape) if want_dx else None
-    return dx, _affine_gradients(rows, dz, weights)
-
-
-def _affine(rows: np.ndarray, weights: Arrays) -> np.ndarray:
-    y = rows @ weights[0].reshape(rows.shape[1], -1)
-    if len(weights) > 1:
-        y += weights[1]
-    return y
-
-
-def _affine_gradients(rows: np.ndarray, dz: np.ndarray, weights: Arrays) -> Arrays:
-    gradients = [(rows.T @ dz).reshape(weights[0].shape)]
+    gradients = [rows.T @ dz]
     if len(weights) > 1:
         gradients.append(np.ones(len(dz), dz.dtype) @ dz)  # BLAS sums in blocks, dz.sum(axis=0) row by row
-    return gradients
-
-
-def _is_pointwise(op: Op) -> bool:
-    a = op.attributes
-    return tuple(a["kernel_size"]) == (1, 1) == tuple(a["strides"]) and not np.any(a["padding"])
-
-
-def _patches(op: Op, x: np.ndarray) -> np.ndarray:
-    """What every output pixel sees: (N * OH * OW, KH * KW * C)."""
-    if _is_pointwise(op):
-        return x.reshape(-1, op.input_shape[2])
-    a = op.attributes
-    (kh, kw), (sh, sw), (dh, dw) = a["kernel_size"], a["strides"], a["dilation_rate"]
-    (top, bottom), (left, right) = a["padding"]
-    n, h, w, c = x.shape
-    if top or bottom or left or right:
-        padded = np.zeros((n, h + top + bottom, w + left + right, c), x.dtype)
-        padded[:, top:top + h, left:left + w] = x
-        x = padded
-    oh, ow, _ = op.output_shape
-    image, row, pixel, channel = x.strides
-    strides = image, sh * row, sw * pixel, dh * row, dw * pixel, channel
-    windows = as_strided(x, (n, oh, ow, kh, kw, c), strides, writeable=False)
-    return windows.reshape(n * oh * ow, kh * kw * c)
-
-
-def _taps(op: Op, size: str, i: int, j: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Output pixels whose window has tap (i, j) inside the image, and the pixels of x that it reads there."""
-    a = op.attributes
-    dilation, strides, padding = a.get("dilation_rate", (1, 1)), a["strides"], a["padding"]
-    outputs, inputs = [slice(None)], [slice(None)]
-    for axis, tap in enumerate((i, j)):
-        stride, offset = strides[axis], tap * dilation[axis] - padding[axis][0]
-        first = max(0, -(offset // stride))  # ceil(-offset / stride)
-        count = max(0, min(op.output_shape[axis], (op.input_shape[axis] - 1 - offset) // stride + 1) - first)
-        start = first * stride + offset
-        outputs.append(slice(first, first + count))
-        inputs.append(slice(start, start + (count - 1) * stride + 1, stride) if count else slice(0, 0))
-    return tuple(outputs), tuple(inputs)
+    return (dz @ weights[0].T).reshape(len(dy), *op.input_shape) if want_dx else None, gradients
 
 
 # --- pools: one pass over the outputs for every tap of the window ---
@@ -123,7 +52,7 @@ def _taps(op: Op, size: str, i: int, j: int) -> tuple[tuple[slice, ...], tuple[s
 def _window(op: Op) -> list[tuple[tuple[slice, ...], tuple[slice, ...]]]:
     """The taps of a pool in row-major order."""
     height, width = op.attributes["pool_size"]
-    return [_taps(op, "pool_size", i, j) for i in range(height) for j in range(width)]
+    return [convolution.window_taps(op, "pool_size", i, j) for i in range(height) for j in range(width)]
 
 
 def max_pool2d(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
@@ -258,22 +187,22 @@ def saved_values(program: Program, training: bool) -> int:
     sizes = [math.prod(program.input_shape)]
     for op in program.ops:
         size = math.prod(op.output_shape)
-        if op.kind == "conv2d" and not _is_pointwise(op):
-            taps = math.prod(op.attributes["kernel_size"]) * op.input_shape[2]
-            size += math.prod(op.output_shape[:2]) * taps
+        size += convolution.patch_values(op)
         sizes.append(size)
     return sum(sizes) if training else 2 * max(sizes)
 
 
 FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.ndarray, Any]]] = {
-    "conv2d": conv2d, "dense": dense, "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
+    "conv2d": convolution.conv2d, "conv2d_transpose": convolution.conv2d_transpose, "dense": dense,
+    "max_pool2d": max_pool2d, "average_pool2d": average_pool2d,
     "activation": activation, "dropout": noises.dropout, "rescale": rescale, "reshape": reshape,
     "gather": maps.gather,
     "batch_normalization": batch_normalization,
     "random_affine": affine.random_affine,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
-    "conv2d": conv2d_backward, "dense": dense_backward, "max_pool2d": max_pool2d_backward,
+    "conv2d": convolution.conv2d_backward, "conv2d_transpose": convolution.conv2d_transpose_backward,
+    "dense": dense_backward, "max_pool2d": max_pool2d_backward,
     "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": noises.dropout_backward,
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
     "batch_normalization": batch_normalization_backward,

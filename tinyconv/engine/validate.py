@@ -297,8 +297,9 @@ def _check_weights(program: Program, i: int, op: Op, *shapes: tuple[int, ...]) -
         raise _refusal(i, op, f"weights of the shapes {shapes}", f"{found}")
 
 
-def _check_window(i: int, op: Op, size: str) -> None:
-    """Integers and the arithmetic of the output's height and width."""
+def _check_window(i: int, op: Op, size: str, transposed: bool = False) -> None:
+    """Integers and the arithmetic of the output's height and width; transposed: of the input's."""
+    wide, narrow = (op.output_shape, op.input_shape) if transposed else (op.input_shape, op.output_shape)
     sizes, strides = op.attributes[size], op.attributes["strides"]
     dilation, padding = op.attributes.get("dilation_rate", (1, 1)), op.attributes["padding"]
     if min(*sizes, *strides, *dilation) < 1 or min(*padding[0], *padding[1]) < 0:
@@ -306,9 +307,10 @@ def _check_window(i: int, op: Op, size: str) -> None:
                        f"{op.attributes}")
     for axis in (0, 1):
         extent = (sizes[axis] - 1) * dilation[axis] + 1
-        room = op.input_shape[axis] + sum(padding[axis]) - extent
-        if room < 0 or room // strides[axis] + 1 != op.output_shape[axis]:
-            raise _refusal(i, op, f"an output of {max(0, room // strides[axis] + 1)} along axis {axis}",
+        room = wide[axis] + sum(padding[axis]) - extent
+        if room < 0 or room // strides[axis] + 1 != narrow[axis]:
+            raise _refusal(i, op, f"an {'input' if transposed else 'output'} of "
+                           f"{max(0, room // strides[axis] + 1)} along axis {axis}",
                            f"shapes {op.input_shape} -> {op.output_shape}")
         if size == "pool_size" and max(padding[axis]) >= extent:
             raise _refusal(i, op, "padding smaller than the window", f"padding={padding}")
@@ -316,8 +318,25 @@ def _check_window(i: int, op: Op, size: str) -> None:
 
 def _check_conv2d(program: Program, i: int, op: Op) -> None:
     _check_window(i, op, "kernel_size")
-    filters = op.output_shape[2]
-    _check_weights(program, i, op, (*op.attributes["kernel_size"], op.input_shape[2], filters), (filters,))
+    channels, filters, groups = op.input_shape[2], op.output_shape[2], op.attributes.get("groups", 1)
+    if groups < 1 or channels % groups or filters % groups:
+        raise _refusal(i, op, f"groups that divide {channels} channels and {filters} filters", f"groups={groups}")
+    size = tuple(op.attributes["kernel_size"])
+    kernels = [(*size, channels // groups, filters)]
+    if channels == groups:
+        kernels.append((*size, channels, filters // channels))
+    if size[0] == 1:
+        kernels += [kernel[1:] for kernel in kernels]
+    found = program.weights[op.weights[0]].shape if op.weights and op.weights[0] < len(program.weights) else ()
+    _check_weights(program, i, op, found if found in kernels else kernels[0], (filters,))
+
+
+def _check_conv2d_transpose(program: Program, i: int, op: Op) -> None:
+    _check_window(i, op, "kernel_size", transposed=True)
+    size, filters = tuple(op.attributes["kernel_size"]), op.output_shape[2]
+    kernel = (*size, filters, op.input_shape[2])
+    found = program.weights[op.weights[0]].shape if op.weights and op.weights[0] < len(program.weights) else ()
+    _check_weights(program, i, op, kernel[1:] if size[0] == 1 and found == kernel[1:] else kernel, (filters,))
 
 
 def _check_dense(program: Program, i: int, op: Op) -> None:
@@ -411,7 +430,7 @@ def _check_gather(program: Program, i: int, op: Op) -> None:
 
 
 _CHECKS = {
-    "conv2d": _check_conv2d, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
+    "conv2d": _check_conv2d, "conv2d_transpose": _check_conv2d_transpose, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
     "reshape": _check_reshape, "gather": _check_gather,
     "batch_normalization": _check_batch_normalization,

@@ -1,0 +1,242 @@
+"""Grouped, depthwise and transposed convolutions of every executor hold loops in float64.
+
+The oracle of a grouped convolution is a plain one with zeros from group to group.
+"""
+
+from __future__ import annotations
+
+import engine_helpers
+import numpy as np
+import oracles
+import pytest
+from engine_helpers import INNER_PRODUCT, Network, assert_close, assert_rounded, exact, images
+
+from tinyconv import engine
+
+executor_class = engine_helpers.executor_class  # a fixture
+
+# image, kernel, strides, padding, dilation
+GEOMETRIES = [
+    ((7, 9), (3, 3), (1, 1), "same", (1, 1)),
+    ((6, 21), (3, 3), (1, 1), "valid", (1, 1)),
+    ((9, 8), (3, 3), (2, 2), "same", (1, 1)),
+    ((9, 12), (5, 5), (1, 1), "same", (1, 1)),
+    ((11, 10), (3, 2), (2, 3), "valid", (1, 1)),
+    ((9, 10), (3, 3), (1, 1), "same", (2, 3)),
+    ((4, 7), (1, 1), (1, 1), "valid", (1, 1)),
+    ((5, 12), (2, 7), (1, 1), "same", (1, 1)),
+    ((3, 3), (5, 5), (1, 1), "same", (1, 1)),
+    ((10, 9), (3, 3), (2, 2), "same", (2, 2)),
+    ((1, 19), (1, 4), (1, 1), ((0, 0), (3, 0)), (1, 1)),
+    ((6, 5), (2, 2), (3, 3), ((0, 2), (1, 0)), (1, 1)),
+]
+# channels, filters, groups: the last ones have one channel a group
+GROUPS = [(4, 6, 2), (6, 9, 3), (16, 32, 2), (17, 17, 17), (3, 9, 3), (2, 32, 2)]
+CASES = [(*geometry, groups, (1, 3, 16, 17, 33)[(i + k) % 5])
+         for i, geometry in enumerate(GEOMETRIES) for k, groups in enumerate(GROUPS)]
+
+
+def label(value):
+    if isinstance(value, tuple):
+        return "x".join(map(label, value))
+    return str(value)
+
+
+def case_id(case):
+    return "-".join(map(label, case))
+
+
+def block_diagonal(kernel, groups):
+    """The kernel (KH, KW, C, F) without groups that does the same: zeros from one group to another."""
+    height, width, channels, filters = kernel.shape
+    whole = np.zeros((height, width, channels * groups, filters))
+    for c, f in blocks(kernel.shape, groups):
+        whole[:, :, c, f] = kernel[:, :, :, f]
+    return whole
+
+
+def blocks(shape, groups):
+    """The channels and the filters of every group."""
+    channels, filters = shape[2], shape[3] // groups
+    return [(slice(g * channels, (g + 1) * channels), slice(g * filters, (g + 1) * filters)) for g in range(groups)]
+
+
+def parts_of(x, kernel, bias, dy, groups, geometry):
+    """y, dx, dkernel."""
+    whole = block_diagonal(kernel, groups)
+    gradient = oracles.conv2d_backward_kernel(x, dy, whole.shape, **geometry)
+    return (oracles.conv2d(x, whole, bias, **geometry), oracles.conv2d_backward_input(dy, whole, x.shape, **geometry),
+            np.concatenate([gradient[:, :, c, f] for c, f in blocks(kernel.shape, groups)], axis=-1))
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_groups_and_their_gradients_hold_the_oracle(executor_class, case):
+    size, window, strides, padding, dilation, (channels, filters, groups), n = case
+    program = Network((*size, channels)).conv2d(filters, window, strides, padding, dilation, groups=groups).build()
+    geometry = {"strides": strides, "dilation": dilation, "padding": program.ops[0].attributes["padding"]}
+    kernel, bias = program.weights
+    x, executor = images(program, n), executor_class(program)
+    y = executor.predict(x)
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(np.float32)
+    _, (dkernel, dbias), dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    expected = parts_of(x, kernel, bias, dy, groups, geometry)
+    magnitude = parts_of(np.abs(x), np.abs(kernel), np.abs(bias), np.abs(dy), groups, geometry)
+    pixels = int(np.prod(y.shape[:3]))
+    lengths = int(np.prod(kernel.shape[:3])), int(np.prod(window)) * filters // groups, pixels
+    for one, other, sizes, length in zip((y, dx, dkernel), expected, magnitude, lengths, strict=True):
+        assert_rounded(one, other, sizes, length)
+    assert_rounded(dbias, np.float64(dy).sum((0, 1, 2)), np.float64(np.abs(dy)).sum((0, 1, 2)), pixels)
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+def test_groups_fuse_with_activation_and_pool(executor_class, groups):
+    network = Network((9, 10, 6)).conv2d(12, (3, 3), padding="same", groups=groups).activation("relu")
+    program = network.pool("max", (2, 2)).conv2d(12, (3, 3), padding="same", groups=4).activation("elu").build()
+    x, expected, executor = images(program, 19), exact(program), executor_class(program)
+    y = expected.predict(x)
+    assert_close(executor.predict(x), y)
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(np.float32)
+    one = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    other = expected.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    engine_helpers.assert_all_close([*one[1], one[2]], [*other[1], other[2]])
+
+
+@pytest.mark.parametrize(("window", "channels", "filters", "groups", "shape"), [
+    ((1, 3), 4, 6, 2, (3, 2, 6)), ((3, 3), 4, 8, 4, (3, 3, 4, 2)), ((1, 3), 4, 8, 4, (3, 4, 2)),
+])
+def test_kernel_has_the_shape_that_its_layer_keeps(executor_class, window, channels, filters, groups, shape):
+    results = []
+    for own in (None, shape):
+        network = Network((5, 9, channels)).conv2d(filters, window, bias=False, groups=groups)
+        if own:
+            network.weights[0] = network.weights[0].reshape(own)
+        program = network.build()
+        x, executor = images(program, 5), executor_class(program)
+        y = executor.predict(x)
+        _, (gradient,), _ = executor.gradients(x, y, INNER_PRODUCT)
+        assert gradient.shape == program.weights[0].shape
+        results.append((y, gradient.ravel()))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_groups_that_do_not_divide_are_refused(executor_class):
+    program = Network((4, 4, 6)).conv2d(6, (3, 3), groups=2).build()
+    for groups in (0, -1, 4):
+        program.ops[0].attributes["groups"] = groups
+        with pytest.raises(ValueError, match=f"groups that divide 6 channels and 6 filters. Received: groups={groups}"):
+            executor_class(program)
+
+
+# --- transposed convolutions ---
+
+# output size, kernel, strides, padding, dilation of the convolution that it is the gradient of
+TRANSPOSED = [
+    ((7, 9), (3, 3), (1, 1), "same", (1, 1)),
+    ((8, 6), (3, 3), (1, 1), "valid", (1, 1)),
+    ((28, 12), (3, 3), (2, 2), "same", (1, 1)),
+    ((9, 11), (2, 2), (2, 2), "valid", (1, 1)),
+    ((12, 13), (2, 3), (3, 4), "valid", (1, 1)),
+    ((10, 12), (5, 4), (2, 3), "same", (1, 1)),
+    ((9, 10), (3, 3), (1, 1), "same", (2, 3)),
+    ((1, 20), (1, 5), (1, 2), "same", (1, 1)),
+    ((6, 7), (1, 1), (1, 1), "valid", (1, 1)),
+    ((9, 8), (3, 3), (2, 2), ((0, 2), (1, 0)), (1, 1)),
+]
+TRANSPOSED_CASES = [(*geometry, channels, (1, 17, 3, 33)[(i + k) % 4]) for i, geometry in enumerate(TRANSPOSED)
+                    for k, channels in enumerate([(3, 2), (1, 8), (8, 5), (17, 16)])]
+
+
+def transposed_network(size, window, strides, padding, dilation, channels, filters, **arguments):
+    padding = engine_helpers.explicit_padding(size, window, strides, padding, dilation)
+    inner = engine_helpers.output_size(size, window, strides, padding, dilation)
+    network = Network((*inner, channels))
+    return network.conv2d_transpose(filters, window, size, strides, padding, dilation, **arguments)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED_CASES, ids=case_id)
+def test_conv2d_transpose_and_its_gradients_hold_the_oracle(executor_class, case):
+    *geometry, (channels, filters), n = case
+    program = transposed_network(*geometry, channels, filters).build()
+    attributes = program.ops[0].attributes
+    known = {"strides": attributes["strides"], "dilation": attributes["dilation_rate"],
+             "padding": attributes["padding"]}
+    kernel, bias = program.weights
+    x, executor = images(program, n), executor_class(program)
+    y = executor.predict(x)
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(np.float32)
+    _, (dkernel, dbias), dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    # The convolution reads dy, and what it would add to the gradient of its input is y.
+    pixels, taps = int(np.prod(x.shape[:3])), int(np.prod(kernel.shape[:2]))
+    assert_rounded(y, oracles.conv2d_backward_input(x, kernel, y.shape, **known) + np.float64(bias),
+                   oracles.conv2d_backward_input(np.abs(x), np.abs(kernel), y.shape, **known) + np.abs(bias),
+                   taps * channels)
+    assert_rounded(dx, oracles.conv2d(dy, kernel, **known), oracles.conv2d(np.abs(dy), np.abs(kernel), **known),
+                   taps * filters)
+    assert_rounded(dkernel, oracles.conv2d_backward_kernel(dy, x, kernel.shape, **known),
+                   oracles.conv2d_backward_kernel(np.abs(dy), np.abs(x), kernel.shape, **known), pixels)
+    assert_rounded(dbias, np.float64(dy).sum((0, 1, 2)), np.float64(np.abs(dy)).sum((0, 1, 2)),
+                   int(np.prod(y.shape[:3])))
+
+
+def test_conv2d_transpose_among_other_operations(executor_class):
+    network = Network((9, 8, 2)).conv2d(6, (3, 3), (2, 2), "same").activation("relu").conv2d(6, (3, 3), groups=6)
+    network.activation("elu").conv2d_transpose(4, (3, 3), (7, 4), (2, 2), ((0, 0), (1, 0))).activation("relu")
+    network.conv2d_transpose(3, (3, 3), (7, 4), padding=((1, 1), (1, 1)), bias=False).activation("gelu")
+    program = network.conv2d(2, (3, 3), padding="same").flatten().dense(3).activation("softmax").build()
+    x, expected, executor = images(program, 19), exact(program), executor_class(program)
+    y = expected.predict(x)
+    for n in (1, 19):
+        assert_close(executor.predict(x[:n]), y[:n])
+    loss = engine_helpers.Loss("sparse_categorical_crossentropy")
+    labels = engine_helpers.labels_for(loss, program, 19)
+    one, other = (e.gradients(x, labels, loss, input_gradient=True) for e in (executor, expected))
+    engine_helpers.assert_all_close([*one[1], one[2]], [*other[1], other[2]], 1e-4)
+    frozen = executor_class(program).gradients(x, labels, loss)
+    for a, b in zip(frozen[1], one[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["groups", "depthwise", "transpose"])
+def test_gradients_hold_central_differences(executor_class, kind):
+    if kind == "transpose":
+        program = transposed_network((7, 6), (3, 2), (2, 3), "same", (1, 1), 3, 4).build()
+    else:
+        groups = {"groups": 2, "depthwise": 4}[kind]
+        program = Network((5, 6, 4)).conv2d(8, (3, 2), (2, 1), "same", groups=groups).build()
+    x = images(program, 3)
+    dy = np.random.default_rng(3).standard_normal((3, *program.output_shape)).astype(np.float32)
+    reference = exact(program)
+    _, gradients, dx = executor_class(program).gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    z = x.copy()
+    expected = [oracles.weight_difference(lambda: float((reference.predict(z) * np.float64(dy)).sum()), array, 1e-3)
+                for array in (*program.weights, z)]
+    for one, other in zip([*gradients, dx], expected, strict=True):
+        assert np.abs(one - other).max() < 1e-3 * np.abs(other).max()
+
+
+@pytest.mark.parametrize("change", [{"strides": (3, 3)}, {"kernel_size": (9, 9)}, {"padding": ((9, 0), (0, 0))},
+                                    {"strides": (0, 1)}])
+def test_conv2d_transpose_refuses_what_does_not_fit(executor_class, change):
+    program = transposed_network((8, 8), (3, 3), (2, 2), "same", (1, 1), 2, 3).build()
+    program.ops[0].attributes.update(change)
+    with pytest.raises(ValueError, match="conv2d_transpose .*expected .*Received: "):
+        executor_class(program)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_results_do_not_depend_on_threads(threads):
+    network = Network((9, 8, 6)).conv2d(6, (3, 3), padding="same", groups=6).conv2d(4, (3, 3), groups=2)
+    program = network.conv2d_transpose(5, (3, 3), (15, 13), (2, 2)).build()
+    x, before, results = images(program, 90), engine.get_num_threads(), []
+    try:
+        for number in (1, threads):
+            engine.set_num_threads(number)
+            executor = engine.Executor(program)
+            _, gradients, dx = executor.gradients(x, np.ones((90, *program.output_shape), np.float32), INNER_PRODUCT,
+                                                  input_gradient=True)
+            results.append([executor.predict(x), *gradients, dx])
+    finally:
+        engine.set_num_threads(before)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
