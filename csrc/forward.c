@@ -72,7 +72,7 @@ static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor 
 
 /* The phases of the stride write y pixel by pixel; a row is complete after the last. */
 static void conv2d_transpose_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y) {
-    const float *bias = weight_values(b, step->bias);
+    const float *bias = step_bias(b, step);
     int relu = tc_is_plain_relu(step->function, step->parameters);
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         const tc_correlation *g = &step->backward[phase];

@@ -383,7 +383,7 @@ def stack_of(document: dict) -> list[dict]:
     (lambda d: stack_of(d)[1]["config"].update(dilation_rate=[1, 10**6], padding="same"), "dilation_rate"),
     (lambda d: stack_of(d)[2]["config"].update(pool_size=[10**8, 1], padding="same"), "pool_size"),
     (lambda d: stack_of(d)[2]["config"].update(strides=[2, 10**8], padding="same"), "strides"),
-    (lambda d: stack_of(d)[1]["config"].update(data_format="channels_first"), "data_format"),
+    (lambda d: stack_of(d)[1]["config"].update(data_format="channels_middle"), "data_format"),
     (lambda d: stack_of(d)[1]["config"].update(activation="hard_sigmoid"), "hard_sigmoid"),
     (lambda d: stack_of(d)[1]["config"].update(activation="eval"), "activation"),
     (lambda d: stack_of(d)[1]["config"].update(activation={"class_name": "Lambda", "config": "x"}),

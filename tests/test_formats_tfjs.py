@@ -35,6 +35,11 @@ LAYER_STACKS = {
     "conv2d": [layers.Conv2D(3, (3, 2), strides=(1, 2), padding="same", activation="tanh",
                              kernel_initializer="he_normal", bias_initializer=initializers.Constant(0.5))],
     "conv2d_dilated_no_bias": [layers.Conv2D(2, 2, dilation_rate=(2, 1), use_bias=False, trainable=False)],
+    "conv1d": [layers.Reshape((16, 8)), layers.Conv1D(3, 3, strides=2, padding="same"), layers.MaxPooling1D(),
+               layers.AveragePooling1D(2, 1), layers.GlobalAveragePooling1D()],
+    "depthwise": [layers.DepthwiseConv2D(3, depth_multiplier=2, depthwise_initializer="he_uniform")],
+    "separable": [layers.SeparableConv2D(3, 3, dilation_rate=2, pointwise_initializer="lecun_normal")],
+    "transpose": [layers.Conv2DTranspose(3, 3, strides=2, padding="same", activation="relu")],
     "dense_on_image": [layers.Dense(5, "sigmoid", kernel_initializer="lecun_uniform")],
     "batch_normalization": [layers.BatchNormalization(3, 0.9, 1e-5, gamma_initializer="random_normal"),
                             layers.BatchNormalization(center=False, scale=False, trainable=False)],
@@ -102,6 +107,7 @@ def test_save_writes_initializers_that_others_have(name: object, written: dict, 
     layers.Activation("hard_sigmoid"), layers.Conv2D(2, 1, activation="leaky_relu"),
     layers.Dense(2, activation=layers.ReLU(max_value=1)), layers.ReLU(negative_slope=0.5), layers.ELU(0.5),
     layers.ReLU(threshold=1.0), layers.GlobalMaxPooling2D(keepdims=True),
+    layers.Conv2DTranspose(2, 3, strides=2, output_padding=1), layers.Conv2DTranspose(2, 3, dilation_rate=2),
 ], ids=lambda layer: layer.name)
 def test_save_warns_of_what_only_tinyconv_reads(layer: layers.Layer, tmp_path: Path) -> None:
     model = Sequential([layers.Input((4, 4, 2)), type(layer).from_config(layer.get_config())])
@@ -109,6 +115,40 @@ def test_save_warns_of_what_only_tinyconv_reads(layer: layers.Layer, tmp_path: P
         model.save(tmp_path)
     assert "tinyconv>" in (tmp_path / "model.json").read_text()
     assert load_model(tmp_path).program.ops == model.program.ops
+
+
+@pytest.mark.parametrize("layer", [
+    layers.Conv1D(2, 3, padding="causal"), layers.DepthwiseConv1D(2), layers.SeparableConv1D(2, 3),
+    layers.Conv1DTranspose(2, 3),
+], ids=lambda layer: layer.name)
+def test_save_warns_of_sequence_layers_that_only_tinyconv_reads(layer: layers.Layer, tmp_path: Path) -> None:
+    model = Sequential([layers.Input((6, 2)), type(layer).from_config(layer.get_config())])
+    with pytest.warns(UserWarning, match="TensorFlow.js will refuse"):
+        model.save(tmp_path)
+    assert load_model(tmp_path).program.ops == model.program.ops
+
+
+def test_save_writes_the_weight_names_of_tensorflow_js(tmp_path: Path) -> None:
+    Sequential([layers.Input((6, 6, 2)), layers.DepthwiseConv2D(3, name="deep"),
+                layers.SeparableConv2D(2, 2, name="apart")]).save(tmp_path)
+    names = [spec["name"] for spec in read_description(tmp_path)["weightsManifest"][0]["weights"]]
+    assert names == ["deep/depthwise_kernel", "deep/bias", "apart/depthwise_kernel", "apart/pointwise_kernel",
+                     "apart/bias"]
+
+
+def test_save_load_keeps_channels_first(tmp_path: Path) -> None:
+    first = {"data_format": "channels_first"}
+    model = Sequential([layers.Input((2, 8, 7)), layers.Conv2D(3, 3, **first), layers.MaxPooling2D(2, **first),
+                        layers.Flatten(**first)])
+    model.save(tmp_path)
+    x = np.random.default_rng(1).normal(size=(3, 2, 8, 7)).astype(np.float32)
+    np.testing.assert_array_equal(load_model(tmp_path).predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_save_refuses_groups(tmp_path: Path) -> None:
+    model = Sequential([layers.Input((6, 6, 2)), layers.Conv2D(4, 3, groups=2, name="grouped")])
+    with pytest.raises(ValueError, match="save expected groups=1.*Received: 'grouped' of groups=2"):
+        model.save(tmp_path)
 
 
 def test_save_refuses_unbuilt_model_and_foreign_layers(tmp_path: Path) -> None:

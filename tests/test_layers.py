@@ -42,7 +42,64 @@ CASES = [
     ("BatchNormalization", {}, (5, 4, 3), (5, 4, 3), 12),
     ("BatchNormalization", {"axis": 1, "momentum": 0.9, "epsilon": 1e-5, "scale": False}, (7,), (7,), 21),
     ("BatchNormalization", {"center": False, "gamma_initializer": "random_normal"}, (4, 3), (4, 3), 9),
+    ("Conv2D", {"filters": 6, "kernel_size": 3, "groups": 2}, (5, 4, 4), (3, 2, 6), 114),
+    (
+        "Conv2D",
+        {"filters": 4, "kernel_size": 2, "data_format": "channels_first", "activation": "softmax"},
+        (3, 5, 4),
+        (4, 4, 3),
+        52,
+    ),
+    ("Conv1D", {"filters": 4, "kernel_size": 3}, (9, 2), (7, 4), 28),
+    ("Conv1D", {"filters": 4, "kernel_size": 3, "padding": "causal", "dilation_rate": 2}, (9, 2), (9, 4), 28),
+    ("Conv1D", {"filters": 4, "kernel_size": [3], "groups": 2, "strides": 2, "padding": "same"}, (9, 2), (5, 4), 16),
+    ("Conv1D", {"filters": 4, "kernel_size": 3, "data_format": "channels_first"}, (2, 9), (4, 7), 28),
+    ("DepthwiseConv2D", {"kernel_size": 3}, (5, 4, 3), (3, 2, 3), 30),
+    (
+        "DepthwiseConv2D",
+        {"kernel_size": (2, 3), "depth_multiplier": 2, "strides": 2, "padding": "same", "activation": "relu"},
+        (5, 4, 3),
+        (3, 2, 6),
+        42,
+    ),
+    ("DepthwiseConv1D", {"kernel_size": 3, "depth_multiplier": 2, "use_bias": False}, (9, 2), (7, 4), 12),
+    ("SeparableConv2D", {"filters": 5, "kernel_size": 3, "depth_multiplier": 2}, (5, 4, 3), (3, 2, 5), 89),
+    (
+        "SeparableConv2D",
+        {"filters": 5, "kernel_size": 3, "use_bias": False, "padding": "same", "data_format": "channels_first"},
+        (3, 5, 4),
+        (5, 5, 4),
+        42,
+    ),
+    ("SeparableConv1D", {"filters": 5, "kernel_size": 3, "dilation_rate": 2}, (9, 2), (5, 5), 21),
+    ("Conv2DTranspose", {"filters": 4, "kernel_size": 3}, (5, 4, 2), (7, 6, 4), 76),
+    (
+        "Conv2DTranspose",
+        {"filters": 4, "kernel_size": 3, "strides": 2, "padding": "same", "activation": "relu"},
+        (5, 4, 2),
+        (10, 8, 4),
+        76,
+    ),
+    (
+        "Conv2DTranspose",
+        {"filters": 4, "kernel_size": (3, 2), "strides": (2, 3), "output_padding": (0, 2), "padding": "same"},
+        (5, 4, 2),
+        (9, 11, 4),
+        52,
+    ),
+    ("Conv1DTranspose", {"filters": 4, "kernel_size": 2, "strides": 3, "use_bias": False}, (5, 2), (15, 4), 16),
     ("MaxPooling2D", {}, (5, 4, 3), (2, 2, 3), 0),
+    ("MaxPooling2D", {"data_format": "channels_first"}, (3, 5, 4), (3, 2, 2), 0),
+    ("MaxPooling1D", {}, (5, 3), (2, 3), 0),
+    ("MaxPooling1D", {"pool_size": 3, "strides": 2, "padding": "same"}, (5, 3), (3, 3), 0),
+    ("AveragePooling1D", {"pool_size": [2], "strides": 1}, (5, 3), (4, 3), 0),
+    ("AveragePooling1D", {"data_format": "channels_first"}, (3, 5), (3, 2), 0),
+    ("GlobalMaxPooling1D", {}, (5, 3), (3,), 0),
+    ("GlobalMaxPooling1D", {"keepdims": True}, (5, 3), (1, 3), 0),
+    ("GlobalAveragePooling1D", {}, (5, 3), (3,), 0),
+    ("GlobalAveragePooling1D", {"keepdims": True, "data_format": "channels_first"}, (3, 5), (3, 1), 0),
+    ("GlobalMaxPooling2D", {"keepdims": True, "data_format": "channels_first"}, (3, 5, 4), (3, 1, 1), 0),
+    ("Flatten", {"data_format": "channels_first"}, (3, 5, 4), (60,), 0),
     ("MaxPooling2D", {"pool_size": (3, 2), "strides": 1, "padding": "same"}, (5, 4, 3), (5, 4, 3), 0),
     ("AveragePooling2D", {"pool_size": 3, "strides": (1, 2)}, (5, 4, 3), (3, 1, 3), 0),
     ("AveragePooling2D", {"padding": "same"}, (5, 4, 3), (3, 2, 3), 0),
@@ -493,8 +550,19 @@ def test_linear_activation_adds_no_operation():
         ("Conv2D", {"filters": 8, "kernel_size": 3, "strides": 0}, "`strides`"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "dilation_rate": (1, 0)}, "`dilation_rate`"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "padding": "causal"}, "`padding`"),
-        ("Conv2D", {"filters": 8, "kernel_size": 3, "data_format": "channels_first"}, "`data_format`"),
-        ("Conv2D", {"filters": 8, "kernel_size": 3, "groups": 2}, "`groups`"),
+        ("Conv2D", {"filters": 8, "kernel_size": 3, "data_format": "channels"}, "`data_format`"),
+        ("Conv2D", {"filters": 8, "kernel_size": 3, "groups": 3}, "`groups`"),
+        ("Conv2D", {"filters": 8, "kernel_size": 3, "groups": 0}, "`groups`"),
+        ("Conv1D", {"filters": 8, "kernel_size": (3, 3)}, "`kernel_size`"),
+        ("Conv1D", {"filters": 8, "kernel_size": 3, "padding": "full"}, "`padding`"),
+        ("DepthwiseConv2D", {"kernel_size": 3, "depth_multiplier": 0}, "`depth_multiplier`"),
+        ("DepthwiseConv1D", {"kernel_size": 3, "padding": "causal"}, "`padding`"),
+        ("SeparableConv2D", {"filters": 0, "kernel_size": 3}, "`filters`"),
+        ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "output_padding": 1}, "`output_padding`"),
+        ("Conv2DTranspose", {"filters": 2, "kernel_size": 3, "strides": 2, "output_padding": -1}, "`output_padding`"),
+        ("Conv1DTranspose", {"filters": 2, "kernel_size": 3, "strides": 3, "output_padding": (1, 1)}, "`output_padding`"),
+        ("Conv1DTranspose", {"filters": 2, "kernel_size": 3, "padding": "causal"}, "`padding`"),
+        ("MaxPooling1D", {"pool_size": (2, 2)}, "`pool_size`"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "activation": "reluu"}, "activation"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "use_bias": "no"}, "`use_bias`"),
         ("Conv2D", {"filters": 8, "kernel_size": 3, "kernel_initializer": "best"}, "initializer"),
@@ -516,7 +584,7 @@ def test_linear_activation_adds_no_operation():
         ("BatchNormalization", {"synchronized": True}, "`synchronized`"),
         ("MaxPooling2D", {"pool_size": 0}, "`pool_size`"),
         ("AveragePooling2D", {"strides": -1}, "`strides`"),
-        ("GlobalMaxPooling2D", {"data_format": "channels_first"}, "`data_format`"),
+        ("GlobalMaxPooling2D", {"data_format": "channels_middle"}, "`data_format`"),
         ("GlobalAveragePooling2D", {"keepdims": "yes"}, "`keepdims`"),
         ("Dropout", {"rate": 1.0}, "`rate`"),
         ("Dropout", {"rate": -0.1}, "`rate`"),
@@ -587,6 +655,12 @@ def test_layer_refuses_other_dtypes():
     "layer, input_shape, message",
     [
         (lambda: layers.Conv2D(8, 5), (28, 28), "height, width, channels"),
+        (lambda: layers.Conv2D(8, 5, data_format="channels_first"), (28, 28), "channels, height, width"),
+        (lambda: layers.Conv2D(8, 3, groups=4), (28, 28, 6), "`groups`"),
+        (lambda: layers.Conv1D(8, 3), (28, 28, 1), "steps, channels"),
+        (lambda: layers.SeparableConv1D(8, 5), (4, 1), "Kernel larger than its input"),
+        (lambda: layers.Conv1DTranspose(1, 4, padding="same", output_padding=0), (1, 1), "positive size"),
+        (lambda: layers.GlobalMaxPooling1D(), (10,), "steps, channels"),
         (lambda: layers.Conv2D(8, 5), (4, 28, 1), "Kernel larger than its input"),
         (lambda: layers.Conv2D(8, 3, dilation_rate=4), (8, 28, 1), "Kernel larger than its input"),
         (lambda: layers.MaxPooling2D(3), (2, 9, 1), "Pool larger than its input"),
@@ -784,6 +858,7 @@ def test_lowering_writes_explicit_padding():
         "strides": (2, 2),
         "dilation_rate": (1, 1),
         "padding": ((0, 1), (1, 2)),
+        "groups": 1,
     }
     pool = _lower(layers.AveragePooling2D(3, padding="same"), input_shape=(7, 6, 1)).ops[0]
     assert pool.attributes == {"pool_size": (3, 3), "strides": (3, 3), "padding": ((1, 1), (0, 0))}
@@ -854,3 +929,86 @@ def test_reshape_keeps_row_major_order():
     x = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
     np.testing.assert_array_equal(_run(layers.Reshape((3, -1)), x=x), x.reshape(2, 3, 4))
     np.testing.assert_array_equal(_run(layers.Flatten(), x=x), x.reshape(2, 12))
+
+
+# --- sequences, depthwise and transposed convolutions ---
+
+
+def _with_weights(layer, input_shape, seed=0):
+    random = np.random.default_rng(seed)
+    _build(layer, input_shape)
+    layer.set_weights([random.normal(size=weight.shape) for weight in layer.weights])
+    return layer
+
+
+@pytest.mark.parametrize("name, arguments, input_shape, output_shape, parameters",
+                         [case for case in CASES if "data_format" in case[1] and "strategy" not in case[1]])
+def test_channels_first_is_channels_last_with_the_axes_moved(name, arguments, input_shape, output_shape, parameters):
+    first = _with_weights(layers.get(name)(**arguments), input_shape)
+    last_shape = (*input_shape[1:], input_shape[0])
+    if arguments.get("activation") == "softmax":  # along the last axis, wherever the channels are
+        arguments = {**arguments, "activation": None}
+    last = _with_weights(layers.get(name)(**{**arguments, "data_format": "channels_last"}), last_shape)
+    x = np.random.default_rng(1).normal(size=(3, *input_shape)).astype(np.float32)
+    y = _run(last, x=np.moveaxis(x, 1, -1))
+    expected = np.moveaxis(y, -1, 1) if y.ndim > 2 else y
+    if getattr(first, "activation", None) is activations.softmax:
+        expected = activations.softmax(expected)
+    np.testing.assert_allclose(_run(first, x=x), expected, rtol=2e-5, atol=2e-6)
+
+
+def test_channels_first_layers_in_a_row_move_the_channels_once():
+    first = {"data_format": "channels_first"}
+    stack = [layers.Conv2D(4, 3, activation="relu", **first), layers.MaxPooling2D(2, **first),
+             layers.DepthwiseConv2D(2, **first), layers.Flatten(**first)]
+    kinds = [op.kind for op in _lower(*stack, input_shape=(2, 8, 8)).ops]
+    assert kinds == ["gather", "conv2d", "activation", "max_pool2d", "conv2d", "reshape"]
+    gray = [op.kind for op in _lower(layers.Conv2D(4, 3, **first), input_shape=(1, 8, 8)).ops]
+    assert gray == ["reshape", "conv2d", "gather"]
+
+
+def test_separable_conv_is_a_depthwise_and_a_pointwise_one():
+    x = np.random.default_rng(1).normal(size=(3, 7, 6, 3)).astype(np.float32)
+    layer = _with_weights(layers.SeparableConv2D(4, 3, strides=2, depth_multiplier=2, padding="same"), (7, 6, 3))
+    depthwise = _build(layers.DepthwiseConv2D(3, 2, "same", 2, use_bias=False), (7, 6, 3))
+    pointwise = _build(layers.Conv2D(4, 1), depthwise.output_shape)
+    kernel, mix, bias = layer.get_weights()
+    depthwise.set_weights([kernel])
+    pointwise.set_weights([mix, bias])
+    np.testing.assert_array_equal(_run(layer, x=x), _run(depthwise, pointwise, x=x))
+
+
+def test_depthwise_conv_is_one_convolution_a_channel():
+    x = np.random.default_rng(1).normal(size=(2, 9, 2)).astype(np.float32)
+    layer = _with_weights(layers.DepthwiseConv1D(3, depth_multiplier=2, use_bias=False), (9, 2))
+    y = _run(layer, x=x)
+    for channel in range(2):
+        for m in range(2):
+            expected = [np.correlate(row[:, channel], layer.kernel.value[:, channel, m]) for row in np.float64(x)]
+            np.testing.assert_allclose(y[:, :, channel * 2 + m], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_causal_convolution_does_not_see_what_comes_after():
+    layer = _with_weights(layers.Conv1D(2, 3, padding="causal", dilation_rate=2), (9, 1))
+    x = np.random.default_rng(1).normal(size=(1, 9, 1)).astype(np.float32)
+    changed = x.copy()
+    changed[0, 5] += 1
+    same = (_run(layer, x=x) == _run(layer, x=changed)).all((0, 2))
+    assert same.tolist() == [True] * 5 + [False, True, False, True]
+
+
+# What Keras 3 makes of an impulse at step 2 of 5 with a kernel of ones.
+@pytest.mark.parametrize("kernel, strides, padding, output_padding, dilation, expected", [
+    (3, 1, "valid", None, 1, "0011100"), (3, 1, "same", None, 2, "10101"), (4, 1, "same", 0, 1, "1111"),
+    (1, 2, "valid", None, 1, "0000100000"), (1, 2, "same", 0, 1, "000010000"), (3, 2, "same", None, 1, "0000111000"),
+    (3, 2, "same", 0, 1, "000111000"), (3, 2, "same", 1, 1, "0000111000"), (3, 2, "valid", 1, 1, "000011100000"),
+    (2, 3, "valid", 2, 1, "0000001100000000"), (4, 3, "same", 2, 1, "00000111100000"),
+    (5, 3, "same", 1, 1, "00000111110000"), (5, 1, "valid", None, 2, "0010101010100"),
+])
+def test_transposed_convolution_puts_its_kernel_where_keras_does(kernel, strides, padding, output_padding, dilation,
+                                                                 expected):
+    layer = layers.Conv1DTranspose(1, kernel, strides, padding, output_padding, dilation_rate=dilation,
+                                   kernel_initializer="ones")
+    x = np.zeros((1, 5, 1), np.float32)
+    x[0, 2] = 1
+    assert "".join(f"{value:.0f}" for value in _run(layer, x=x).ravel()) == expected

@@ -10,10 +10,10 @@ import operator
 from typing import Any
 
 __all__ = [
-    "DATA_FORMATS", "MAX_SIZE", "check_integer", "check_shape", "clip_dilation", "clip_window", "conv2d_output_shape", "describe",
-    "dilated_size", "element_count", "pool2d_output_shape", "reshape_target", "same_padding",
-    "standardize_data_format", "standardize_padding", "standardize_pair", "window_output_size",
-    "window_padding",
+    "DATA_FORMATS", "MAX_SIZE", "check_integer", "check_shape", "clip_dilation", "clip_window",
+    "conv2d_output_shape", "describe", "dilated_size", "element_count", "pool2d_output_shape",
+    "reshape_target", "same_padding", "standardize_data_format", "standardize_padding", "standardize_pair",
+    "standardize_sizes", "transposed_padding", "transposed_size", "window_output_size", "window_padding",
 ]
 
 Pair = tuple[int, int]
@@ -64,11 +64,21 @@ def standardize_pair(value: Any, name: str) -> Pair:
         ) from None
 
 
-def standardize_padding(value: Any, name: str = "padding") -> str:
-    """Returns "valid" or "same"."""
+def standardize_sizes(value: Any, rank: int, name: str) -> tuple[int, ...]:
+    """Returns `value`, a positive integer or `rank` of them, as a tuple."""
+    if rank == 2:
+        return standardize_pair(value, name)
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        value = value[0]
+    return (check_integer(value, name),)
+
+
+def standardize_padding(value: Any, name: str = "padding", allowed: tuple[str, ...] = ("valid", "same")) -> str:
+    """Returns one of the `allowed` names: "valid", "same", "causal"."""
     padding = value.lower() if isinstance(value, str) else ""
-    if padding not in ("valid", "same"):
-        raise ValueError(f"Expected `{name}` to be 'valid' or 'same'. Received: {name}={describe(value)}")
+    if padding not in allowed:
+        raise ValueError(f"Expected `{name}` to be {' or '.join(map(repr, allowed))}. "
+                         f"Received: {name}={describe(value)}")
     return padding
 
 
@@ -138,18 +148,21 @@ def window_output_size(size: int, window: int, stride: int, padding: Pair) -> in
 
 def window_padding(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,
                    dilation_rate: Pair = (1, 1)) -> Padding2D:
-    """The explicit padding ((top, bottom), (left, right)) of "valid" or "same".
+    """The explicit padding ((top, bottom), (left, right)) of "valid", "same" or "causal".
 
     Args:
         input_shape: (height, width, ...) of the input.
         window_size: Height and width of the kernel or pool, not dilated.
         strides: Steps between windows.
-        padding: "valid" or "same".
+        padding: "valid", "same", or "causal": what a window reads ends at its own position.
         dilation_rate: Steps between the taps of a window.
     """
-    if standardize_padding(padding) == "valid":
+    padding = standardize_padding(padding, allowed=("valid", "same", "causal"))
+    if padding == "valid":
         return (0, 0), (0, 0)
     windows = [dilated_size(size, rate) for size, rate in zip(window_size, dilation_rate, strict=True)]
+    if padding == "causal":
+        return (windows[0] - 1, 0), (windows[1] - 1, 0)
     return (same_padding(input_shape[0], windows[0], strides[0]),
             same_padding(input_shape[1], windows[1], strides[1]))
 
@@ -217,6 +230,29 @@ def pool2d_output_shape(input_shape: tuple[int, ...], pool_size: Pair, strides: 
     """
     height, width = _window_output_shape(input_shape, pool_size, strides, padding, (1, 1), "Pool")
     return height, width, input_shape[2]
+
+
+def transposed_size(size: int, window: int, stride: int, padding: str, output_padding: int | None = None) -> int:
+    """The output size of one dimension of a transposed convolution, as Keras has it.
+
+    Args:
+        size: Of the input.
+        window: The extent of the kernel, dilated.
+        stride: Steps between the kernel's places in the output.
+        padding: "valid" or "same".
+        output_padding: Values after the least output, or None: "same" then gives size * stride
+            values, "valid" as many as the windows cover, at least size * stride.
+    """
+    if output_padding is None:
+        return size * stride + (max(window - stride, 0) if padding == "valid" else 0)
+    return (size - 1) * stride + window + output_padding - (2 * (window // 2) if padding == "same" else 0)
+
+
+def transposed_padding(size: int, output: int, window: int, stride: int) -> Pair:
+    """The padding of the convolution, from `output` to `size`, that a transposed one is the gradient of:
+    what the windows cover and the output lacks."""
+    cut = max(0, (size - 1) * stride + window - output)
+    return cut // 2, cut - cut // 2
 
 
 def reshape_target(input_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> tuple[int, ...]:

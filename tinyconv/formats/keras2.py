@@ -24,7 +24,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
 
-__all__ = ["PRIVATE", "create_layers", "read_topology", "write_topology"]
+__all__ = ["PRIVATE", "create_layers", "read_topology", "weight_name", "write_topology"]
 
 # Marks what other readers would take for something else: they refuse the name, and say so.
 PRIVATE = "tinyconv>"
@@ -42,9 +42,12 @@ _SHARED_INITIALIZERS = {
 }
 # Layers that TensorFlow.js lacks, or computes otherwise.
 _PRIVATE_CLASSES = {
-    "CenterCrop", "Cropping1D", "RandomFlip", "RandomRotation", "RandomTranslation",
-    "RandomZoom", "Resizing", "SpatialDropout2D", "UpSampling1D", "ZeroPadding1D",
+    "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "RandomFlip", "RandomRotation",
+    "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
+    "ZeroPadding1D",
 }
+# Names of weights here -> there.
+_WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}
 # What a reader may meet when it hands a file's settings to a class.
 BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -94,7 +97,7 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
             factors = regularizers.deserialize(value)
             config[key] = regularizers.serialize(regularizers.L1L2(factors.l1, factors.l2))
     for weight in layer.weights:
-        key = f"{weight.name}_initializer"
+        key = layer.argument_of(weight.name, "initializer")
         if key in config:
             config[key] = _write_initializer(config[key], weight.shape)
     if class_name == "Reshape":
@@ -108,10 +111,23 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
     if (class_name in _PRIVATE_CLASSES or "keepdims" in config
             or config.get("interpolation", "nearest") != "nearest"  # its pixels lie at corners, not at centres
             or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
-            or (class_name == "ELU" and config["alpha"] != 1)):
+            or (class_name == "ELU" and config["alpha"] != 1) or _is_own_convolution(class_name, config)):
         private.append(f"{class_name} '{layer.name}'")
         class_name = PRIVATE + class_name
     return {"class_name": class_name, "config": config}
+
+
+def weight_name(layer: Any, name: str) -> str:
+    """What a layer's weight is called in the files."""
+    return f"{layer.name}/{_WEIGHT_NAMES.get(type(layer).__name__, {}).get(name, name)}"
+
+
+def _is_own_convolution(class_name: str, config: dict[str, Any]) -> bool:
+    """Whether TensorFlow.js has no such convolution with these settings."""
+    if config.get("padding") == "causal":
+        return True
+    return class_name == "Conv2DTranspose" and (config["output_padding"] is not None
+                                                or config["dilation_rate"] != [1, 1])
 
 
 def _write_activation(value: Any, private: list[str]) -> Any:

@@ -58,7 +58,7 @@ def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
         raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
                          f"Received: model '{getattr(model, 'name', model)}' without weights")
     topology, private = keras2.write_topology(model)
-    tensors = [(_spec(f"{layer.name}/{weight.name}", weight.value), weight.value)
+    tensors = [(_spec(keras2.weight_name(layer, weight.name), weight.value), weight.value)
                for layer in model.layers for weight in layer.weights]
     document: dict[str, Any] = {
         "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
@@ -177,7 +177,7 @@ def _expected_weights(created: list[Any]) -> list[tuple[str, tuple[int, ...]]]:
         what = f"layer {shorten(layer.name, 40)}"
         for name, size in layer.weight_shapes(shape).items():
             checked_product(size, f"{what} {name}")
-            expected.append((f"{layer.name}/{name}", size))
+            expected.append((keras2.weight_name(layer, name), size))
         _check_windows(layer, shape, what)
         shape = _guarded(what, layer.compute_output_shape, shape)
         checked_product(shape, what)
@@ -208,7 +208,7 @@ def _build(created: list[Any], name: str | None) -> Any:
         _guarded(f"layer {shorten(layer.name, 40)}", layer.build, shape)
         vars(layer).update(kept)
         for weight in layer.weights:
-            weight.initializer = kept[f"{weight.name}_initializer"]
+            weight.initializer = kept[layer.argument_of(weight.name, "initializer")]
         shape = layer.output_shape
     return _guarded("layers", Sequential, created, name)
 

@@ -10,14 +10,20 @@ from typing import Any
 
 from tinyconv.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
 from tinyconv.layers.base import Layer, Weight
-from tinyconv.layers.conv import Conv2D
+from tinyconv.layers.conv import Conv1D, Conv2D
+from tinyconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose
 from tinyconv.layers.core import Dense, Flatten, Input, InputLayer, Reshape
+from tinyconv.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
 from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, ReLU, Softmax
 from tinyconv.layers.normalization import BatchNormalization
 from tinyconv.layers.pooling import (
+    AveragePooling1D,
     AveragePooling2D,
+    GlobalAveragePooling1D,
     GlobalAveragePooling2D,
+    GlobalMaxPooling1D,
     GlobalMaxPooling2D,
+    MaxPooling1D,
     MaxPooling2D,
 )
 from tinyconv.layers.preprocessing import Rescaling
@@ -45,25 +51,41 @@ from tinyconv.shapes import describe
 from tinyconv.utils import serialize_object
 
 __all__ = [
-    "ELU", "Activation", "AlphaDropout", "AveragePooling2D", "AvgPool2D", "BatchNormalization",
-    "CenterCrop", "Conv2D", "Convolution2D", "Cropping1D", "Cropping2D", "Dense", "Dropout", "Flatten",
-    "GaussianDropout", "GaussianNoise", "GlobalAveragePooling2D", "GlobalAvgPool2D", "GlobalMaxPool2D",
-    "GlobalMaxPooling2D", "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool2D", "MaxPooling2D",
-    "Permute", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU",
-    "RepeatVector", "Rescaling", "Reshape", "Resizing", "Softmax", "SpatialDropout1D",
-    "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
-    "activation", "alpha_dropout", "average_pooling2d", "avg_pool2d", "batch_normalization",
-    "center_crop", "conv2d", "cropping1d", "cropping2d", "dense", "deserialize", "dropout", "elu",
-    "flatten", "gaussian_dropout", "gaussian_noise", "get", "global_average_pooling2d",
-    "global_avg_pool2d", "global_max_pool2d", "global_max_pooling2d", "input_layer", "leaky_re_lu",
-    "leaky_relu", "max_pool2d", "max_pooling2d", "permute", "random_flip", "random_rotation",
-    "random_translation", "random_zoom", "re_lu", "relu", "repeat_vector", "rescaling", "reshape",
-    "resizing", "serialize", "softmax", "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d",
-    "up_sampling2d", "zero_padding1d", "zero_padding2d",
+    "ELU", "Activation", "AlphaDropout", "AveragePooling1D", "AveragePooling2D", "AvgPool1D", "AvgPool2D",
+    "BatchNormalization", "CenterCrop", "Conv1D", "Conv1DTranspose", "Conv2D", "Conv2DTranspose",
+    "Convolution1D", "Convolution1DTranspose", "Convolution2D", "Convolution2DTranspose", "Cropping1D",
+    "Cropping2D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D", "Dropout", "Flatten", "GaussianDropout",
+    "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D",
+    "GlobalAvgPool2D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
+    "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool1D", "MaxPool2D", "MaxPooling1D", "MaxPooling2D",
+    "Permute", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector",
+    "Rescaling", "Reshape", "Resizing", "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D",
+    "SeparableConvolution2D", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "UpSampling1D",
+    "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D", "activation", "alpha_dropout",
+    "average_pooling1d", "average_pooling2d", "avg_pool1d", "avg_pool2d", "batch_normalization",
+    "center_crop", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose", "cropping1d", "cropping2d",
+    "dense", "depthwise_conv1d", "depthwise_conv2d", "deserialize", "dropout", "elu", "flatten",
+    "gaussian_dropout", "gaussian_noise", "get", "global_average_pooling1d", "global_average_pooling2d",
+    "global_avg_pool1d", "global_avg_pool2d", "global_max_pool1d", "global_max_pool2d",
+    "global_max_pooling1d", "global_max_pooling2d", "input_layer", "leaky_re_lu", "leaky_relu",
+    "max_pool1d", "max_pool2d", "max_pooling1d", "max_pooling2d", "permute", "random_flip",
+    "random_rotation", "random_translation", "random_zoom", "re_lu", "relu", "repeat_vector", "rescaling",
+    "reshape", "resizing", "separable_conv1d", "separable_conv2d", "serialize", "softmax",
+    "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d", "up_sampling2d", "zero_padding1d",
+    "zero_padding2d",
 ]
 
 # Keras' aliases.
 Convolution2D = Conv2D
+Convolution1D = Conv1D
+Convolution1DTranspose = Conv1DTranspose
+Convolution2DTranspose = Conv2DTranspose
+SeparableConvolution1D = SeparableConv1D
+SeparableConvolution2D = SeparableConv2D
+MaxPool1D = MaxPooling1D
+AvgPool1D = AveragePooling1D
+GlobalMaxPool1D = GlobalMaxPooling1D
+GlobalAvgPool1D = GlobalAveragePooling1D
 MaxPool2D = MaxPooling2D
 AvgPool2D = AveragePooling2D
 GlobalMaxPool2D = GlobalMaxPooling2D
@@ -74,6 +96,17 @@ activation = Activation
 average_pooling2d = avg_pool2d = AveragePooling2D
 batch_normalization = BatchNormalization
 conv2d = Conv2D
+conv1d = Conv1D
+conv1d_transpose = Conv1DTranspose
+conv2d_transpose = Conv2DTranspose
+depthwise_conv1d = DepthwiseConv1D
+depthwise_conv2d = DepthwiseConv2D
+separable_conv1d = SeparableConv1D
+separable_conv2d = SeparableConv2D
+max_pooling1d = max_pool1d = MaxPooling1D
+average_pooling1d = avg_pool1d = AveragePooling1D
+global_max_pooling1d = global_max_pool1d = GlobalMaxPooling1D
+global_average_pooling1d = global_avg_pool1d = GlobalAveragePooling1D
 dense = Dense
 dropout = Dropout
 elu = ELU
@@ -110,17 +143,23 @@ zero_padding2d = ZeroPadding2D
 # The closed table that a file's class names are looked up in.
 _CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
-    for cls in (Activation, AlphaDropout, AveragePooling2D, BatchNormalization, CenterCrop, Conv2D,
-                Cropping1D, Cropping2D, Dense, Dropout, ELU, Flatten, GaussianDropout, GaussianNoise,
-                GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling2D,
-                Permute, RandomFlip, RandomRotation, RandomTranslation, RandomZoom, ReLU, RepeatVector,
-                Rescaling, Reshape, Resizing, Softmax, SpatialDropout1D, SpatialDropout2D,
-                UpSampling1D, UpSampling2D, ZeroPadding1D, ZeroPadding2D)
+    for cls in (Activation, AlphaDropout, AveragePooling1D, AveragePooling2D, BatchNormalization,
+                CenterCrop, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Cropping1D, Cropping2D, Dense,
+                DepthwiseConv1D, DepthwiseConv2D, Dropout, ELU, Flatten, GaussianDropout, GaussianNoise,
+                GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling1D, GlobalMaxPooling2D,
+                InputLayer, LeakyReLU, MaxPooling1D, MaxPooling2D, Permute, RandomFlip, RandomRotation,
+                RandomTranslation, RandomZoom, ReLU, RepeatVector, Rescaling, Reshape, Resizing,
+                SeparableConv1D, SeparableConv2D, Softmax, SpatialDropout1D, SpatialDropout2D, UpSampling1D,
+                UpSampling2D, ZeroPadding1D, ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,
-    "AvgPool2D": AveragePooling2D, "Convolution2D": Conv2D, "GlobalAvgPool2D": GlobalAveragePooling2D,
-    "GlobalMaxPool2D": GlobalMaxPooling2D, "MaxPool2D": MaxPooling2D,
+    "AvgPool1D": AveragePooling1D, "AvgPool2D": AveragePooling2D, "Convolution1D": Conv1D,
+    "Convolution1DTranspose": Conv1DTranspose, "Convolution2D": Conv2D,
+    "Convolution2DTranspose": Conv2DTranspose, "GlobalAvgPool1D": GlobalAveragePooling1D,
+    "GlobalAvgPool2D": GlobalAveragePooling2D, "GlobalMaxPool1D": GlobalMaxPooling1D,
+    "GlobalMaxPool2D": GlobalMaxPooling2D, "MaxPool1D": MaxPooling1D, "MaxPool2D": MaxPooling2D,
+    "SeparableConvolution1D": SeparableConv1D, "SeparableConvolution2D": SeparableConv2D,
 }
 
 

@@ -130,6 +130,9 @@ class Layer:
     _renamed_keys: ClassVar[dict[str, str]] = {}
     # Weights that training does not change by their gradient.
     _fixed_weights: ClassVar[tuple[str, ...]] = ()
+    # Names of weights -> the first words of their arguments, where those differ: "depthwise" for
+    # depthwise_initializer.
+    _argument_names: ClassVar[dict[str, str]] = {}
 
     def __init__(self, name: str | None = None, trainable: bool = True, dtype: Any = None,
                  input_shape: Any = None, batch_input_shape: Any = None, **kwargs: Any) -> None:
@@ -189,6 +192,10 @@ class Layer:
                 raise ValueError(f"`{name}`: {error}") from None
             setattr(self, name, rule)
         self._rule_names = tuple(rules)
+    @classmethod
+    def argument_of(cls, weight: str, what: str) -> str:
+        """The argument that says `what` about a weight: "kernel", "initializer" -> "kernel_initializer"."""
+        return f"{cls._argument_names.get(weight, weight)}_{what}"
 
     # --- building ---
 
@@ -215,10 +222,10 @@ class Layer:
             )
         if not self.built:
             for name, shape in expected.items():
-                self.add_weight(name, shape, getattr(self, f"{name}_initializer"),
+                self.add_weight(name, shape, getattr(self, self.argument_of(name, "initializer")),
                                 trainable=name not in self._fixed_weights,
-                                regularizer=getattr(self, f"{name}_regularizer", None),
-                                constraint=getattr(self, f"{name}_constraint", None))
+                                regularizer=getattr(self, self.argument_of(name, "regularizer"), None),
+                                constraint=getattr(self, self.argument_of(name, "constraint"), None))
         self.input_shape, self.output_shape = input_shape, output_shape
         self.built = True
 

@@ -9,6 +9,7 @@ import numpy as np
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.layout import to_channels_last
 from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag
@@ -151,19 +152,21 @@ class Flatten(Layer):
     """All values of a sample in one row, in row-major order.
 
     Args:
-        data_format: None or "channels_last".
+        data_format: None, "channels_last" or "channels_first": the first axis is then taken to the end
+            before. Defaults to None: "channels_last".
 
     Input shape: any. Output shape: (values,).
     """
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.data_format = shapes.standardize_data_format(data_format)
+        self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (shapes.element_count(input_shape),)
 
     def lower(self, builder: ProgramBuilder) -> None:
+        to_channels_last(builder, self.input_shape, self.data_format, self.name)
         _add_reshape(builder, self)
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""channels_first at the edges of a layer: the engine's images are always (height, width, channels)."""
+"""Sequences, images and channels_first at the edges of a layer: the engine's images are always
+(height, width, channels), and a sequence is an image of one row."""
 
 from __future__ import annotations
 
@@ -6,7 +7,36 @@ from tinyconv import maps
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Shape
 
-__all__ = ["add_permutation", "channels_first", "channels_last", "from_channels_last", "to_channels_last"]
+__all__ = [
+    "Image", "Pair", "add_permutation", "channels_first", "channels_last", "from_channels_last", "image_of", "pair_of",
+    "shape_of", "to_channels_last",
+]
+
+Image = tuple[int, int, int]
+Pair = tuple[int, int]
+
+
+def image_of(shape: Shape, rank: int, data_format: str) -> Image:
+    """The (height, width, channels) of a layer's input, a sequence (rank 1) or an image (rank 2).
+
+    Raises:
+        ValueError: If the input has another number of dimensions.
+    """
+    if len(shape) != rank + 1:
+        size = "height, width" if rank == 2 else "steps"
+        expected = f"(channels, {size})" if data_format == "channels_first" else f"({size}, channels)"
+        raise ValueError(f"Expected an input of shape {expected}. Received: input_shape={shape}")
+    return as_image_shape(channels_last(shape, data_format))
+
+
+def shape_of(image: Image, rank: int, data_format: str) -> Shape:
+    """The shape of a layer's output of (height, width, channels)."""
+    return channels_first(image[2 - rank:], data_format)
+
+
+def pair_of(sizes: tuple[int, ...]) -> Pair:
+    """One or two sizes, along height and width."""
+    return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
 
 
 def channels_last(shape: Shape, data_format: str) -> Shape:
@@ -29,6 +59,10 @@ def add_permutation(builder: ProgramBuilder, shape: Shape, axes: tuple[int, ...]
         layer: The layer's name.
     """
     output = as_image_shape(tuple(shape[axis] for axis in axes))
+    moved = [axis for axis in axes if shape[axis] > 1]
+    if moved == sorted(moved):  # the values keep their order
+        builder.add("reshape", output, layer=layer)
+        return
     attributes = maps.of_permutation(shape, axes)
     last = builder.ops[-1] if builder.ops else None
     if last is not None and last.kind == "gather" and last.input_shape == output \

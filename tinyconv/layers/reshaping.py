@@ -13,9 +13,9 @@ from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.layout import (
     add_permutation,
-    channels_first,
-    channels_last,
     from_channels_last,
+    image_of,
+    shape_of,
     to_channels_last,
 )
 from tinyconv.maps import Axis
@@ -48,18 +48,12 @@ class _ImageMap(Layer):
         return height, width
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != self.dimensions + 1:
-            size = "height, width" if self.dimensions == 2 else "steps"
-            first = self.data_format == "channels_first"
-            expected = f"(channels, {size})" if first else f"({size}, channels)"
-            raise ValueError(f"Expected an input of shape {expected}. Received: input_shape={input_shape}")
-        image = as_image_shape(channels_last(input_shape, self.data_format))
-        output = (*self.output_size(*image[:2]), image[2])
-        return channels_first(output[2 - self.dimensions:], self.data_format)
+        image = image_of(input_shape, self.dimensions, self.data_format)
+        return shape_of((*self.output_size(*image[:2]), image[2]), self.dimensions, self.data_format)
 
     def lower(self, builder: ProgramBuilder) -> None:
-        image = as_image_shape(channels_last(self.input_shape, self.data_format))
-        output = as_image_shape(channels_last(self.output_shape, self.data_format))
+        image = image_of(self.input_shape, self.dimensions, self.data_format)
+        output = image_of(self.output_shape, self.dimensions, self.data_format)
         rows, columns = self.axes(*image[:2])
         attributes = maps.of_image(rows, columns, image)
         to_channels_last(builder, self.input_shape, self.data_format, self.name)
