@@ -38,6 +38,7 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=300, help="seconds until a process is given up")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results, for --report")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    parser.add_argument("--bars", action="store_true", help="print a chart in characters, of the most threads")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a chart (PNG), of the most threads")
     parser.add_argument("--details", action="store_true", help="a table of all variants for each metric, too")
     parser.add_argument("--report", type=Path, nargs="+", metavar="FILE", help="run nothing, show these")
@@ -127,10 +128,13 @@ def main(argv: list[str] | None = None) -> int:
         arguments.json.write_text(json.dumps(data, indent=1), encoding="utf-8")
     if arguments.markdown:
         arguments.markdown.write_text(text, encoding="utf-8")
-    if arguments.plot:
+    if arguments.plot or arguments.bars:
         metrics = [metric for metric in report.collect(records) if metric.unit in HIGHER_IS_BETTER]
         threads = max(count for metric in metrics for count in metric.values)
-        plot.draw(metrics, threads, arguments.plot, f"{about['machine']}, {about['date']}")
+        if arguments.bars:
+            print(plot.text(metrics, threads))
+        if arguments.plot:
+            plot.draw(metrics, threads, arguments.plot, f"{about['machine']}, {about['date']}")
     return 1 if any(record.error for record in records) else 0
 
 

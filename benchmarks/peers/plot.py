@@ -1,4 +1,4 @@
-"""The chart of a run: a panel for each metric, a bar for each peer at its best."""
+"""The chart of a run: a panel for each metric, a bar for each peer at its best; as a picture, and as text."""
 
 from __future__ import annotations
 
@@ -44,6 +44,25 @@ def draw(metrics: list[Metric], threads: int, path: Path, subtitle: str = "") ->
     figure.suptitle(title.strip(), fontsize=11)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+# Characters of the longest bar of a chart in text.
+_WIDTH = 40
+
+
+def text(metrics: list[Metric], threads: int) -> str:
+    """The same chart in characters, for a README: the longest bar is the largest value."""
+    panels = [metric for metric in metrics if metric.best(threads) and metric.best(threads, OWN)]
+    wide = max((len(name) for metric in panels for name, _ in _bars(metric, threads)), default=0)
+    lines = []
+    for metric in panels:
+        bars = _bars(metric, threads)
+        longest = max(value for _, value in bars)
+        better = "" if HIGHER_IS_BETTER[metric.unit] else ", less is better"
+        lines += ["", f"{metric.workload} {metric.name}, {metric.unit}{better}"]
+        lines += [f"  {name:<{wide}} {'█' * max(1, round(_WIDTH * value / longest))} {number(value, metric.unit)}"
+                  for name, value in bars]
+    return "\n".join(lines[1:])
 
 
 def _bars(metric: Metric, threads: int) -> list[tuple[str, float]]:
