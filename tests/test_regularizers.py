@@ -169,3 +169,14 @@ def test_rules_are_saved_with_a_model(tmp_path):
     assert losses[0] == losses[1]
     for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_regularizers_and_constraints_are_called_on_arrays():
+    w = np.array([[3.0, -1.0], [-4.0, 0.5]], np.float32)
+    assert L1L2(0.5, 0.25)(w) == 0.5 * 8.5 + 0.25 * 26.25
+    assert L1(0.1)(w) == pytest.approx(0.85) and L2(0.1)(w) == pytest.approx(2.625)
+    np.testing.assert_array_equal(NonNeg()(w), [[3, 0], [0, 0.5]])
+    np.testing.assert_allclose(np.linalg.norm(UnitNorm()(w), axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(MaxNorm(2.5)(w)[:, 0], w[:, 0] / 2, rtol=1e-6)
+    np.testing.assert_allclose(MinMaxNorm(6, 8, 0.5)(w)[:, 0], w[:, 0] * 1.1, rtol=1e-6)
+    np.testing.assert_array_equal(w[0], [3, -1])

@@ -55,6 +55,14 @@ def steps(draw: Draw) -> dict[str, Any]:
     return {"strides": strides, "dilation_rate": dilation, "padding": padding(draw)}
 
 
+def rules(draw: Draw) -> dict[str, Any]:
+    """What a kernel is penalized by and put back to."""
+    if not has("regularizers"):
+        return {}
+    return {"kernel_regularizer": draw(st.sampled_from((None, None, "l2", "l1_l2"))),
+            "kernel_constraint": draw(st.sampled_from((None, None, "max_norm", "unit_norm")))}
+
+
 def filters(draw: Draw, channels: int) -> int:
     return draw(st.sampled_from((1, 2, 3, 5, 8)))
 
@@ -68,7 +76,7 @@ def conv2d(draw: Draw, shape: Shape) -> New:
     if draw(st.booleans()) and shape[2] > 1 and has("layers.DepthwiseConv2D"):
         groups = shape[2]
     return new("Conv2D", groups * draw(st.integers(1, 4)), pair(draw, shape), **steps(draw), groups=groups,
-               activation=activation(draw), use_bias=draw(st.booleans()))
+               activation=activation(draw), use_bias=draw(st.booleans()), **rules(draw))
 
 
 def conv1d(draw: Draw, shape: Shape) -> New:
@@ -137,7 +145,7 @@ def permute(draw: Draw, shape: Shape) -> New:
 
 ANY: dict[str, Callable[[Draw, Shape], New]] = {
     "Dense": lambda draw, shape: new("Dense", filters(draw, shape[-1]), activation=activation(draw),
-                                     use_bias=draw(st.booleans())),
+                                     use_bias=draw(st.booleans()), **rules(draw)),
     "Activation": lambda draw, shape: new("Activation", draw(st.sampled_from(ACTIVATIONS[1:]))),
     "ReLU": lambda draw, shape: new("ReLU", draw(st.sampled_from((None, 0.8))), draw(st.sampled_from((0.0, 0.2))),
                                     draw(st.sampled_from((0.0, 0.3)))),

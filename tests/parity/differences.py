@@ -19,7 +19,6 @@ DIFFERENCES: dict[str, str] = {
     "layers.Dense.quantization_config": "weights are float32",
     "losses.*.name": "None stands for Keras' name",
     "metrics.*.name": "None stands for Keras' name",
-    "metrics.Metric": "the name comes first: every metric has one",
     "metrics.*.from_sorted_ids": "new in Keras 3.15, for predictions that are ids already",
     "optimizers.Optimizer.learning_rate": "0.01 where nothing is given",
     "callbacks.CallbackList.add_*": "fit adds its history and its progress bar itself",

@@ -15,8 +15,9 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time goes into compiling programs that run once.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Most of the time goes into compiling programs that run once.  At level 0 XLA itself is wrong now and then:
+# the gradient of a global maximum behind a normalization is infinite there.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 _REASON = "Keras with JAX is not installed: pip install 'tinyconv[parity]'"
 jax = pytest.importorskip("jax", reason=_REASON)
 keras: Any = pytest.importorskip("keras", reason=_REASON)
@@ -25,8 +26,8 @@ if keras.backend.backend() != "jax":
 
 import tinyconv
 
-__all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_present", "jax", "keras", "libraries", "make",
-           "member", "random_array", "tinyconv"]
+__all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_present", "jax", "keras",
+           "libraries", "make", "member", "plain", "random_array", "tinyconv"]
 
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -142,21 +143,21 @@ def assert_agrees(actual: Any, expected: Any, length: float, what: str = "", sca
         f"{actual[worst]:.9g} and Keras {expected[worst]:.9g}; allowed are {bound:.3g}")
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists, Keras' {module, class_name, config, registered_name} as {class_name, config}."""
+def plain(value: Any) -> Any:
+    """Tuples as lists, numbers as float32 holds them, objects as {class_name, config} alone."""
     if isinstance(value, dict) and "class_name" in value:
-        return {"class_name": value["class_name"], "config": _plain(value.get("config"))}
+        return {"class_name": value["class_name"], "config": plain(value.get("config"))}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
+        return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (np.generic, np.ndarray)):
-        return _plain(value.tolist())
-    return value
+        return plain(value.tolist())
+    return float(np.float32(value)) if isinstance(value, float) else value
 
 
 def assert_same_config(ours: dict[str, Any], theirs: dict[str, Any], ignored: set[str]) -> None:
     """The keys that both configs have hold equal values."""
     for key in sorted((ours.keys() & theirs.keys()) - ignored):
-        one, other = _plain(ours[key]), _plain(theirs[key])
+        one, other = plain(ours[key]), plain(theirs[key])
         assert one == other, f"get_config()[{key!r}] is {one!r}, Keras has {other!r}"

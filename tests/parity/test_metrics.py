@@ -20,6 +20,12 @@ BATCHES = (5, 1, 7)
 CLASSES = 4
 PRESENT = [(kind, call) for kind, call in CASES if is_present(call)]
 metrics = pytest.mark.parametrize(("kind", "call"), PRESENT, ids=[f"{call}-{kind}" for kind, call in PRESENT])
+# Results of nothing: Keras has a NaN (R2Score) or knows the number of classes from before (F1Score).
+EMPTY = {"R2Score", "F1Score", "FBetaScore"}
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64:UserWarning"),  # JAX has no int64
+    pytest.mark.filterwarnings("ignore:You are passing weight as `float`:UserWarning"),
+]
 
 
 def batch(kind: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,19 +38,24 @@ def batch(kind: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @metrics
 @pytest.mark.parametrize("weighted", [False, True])
 def test_metric_has_the_results_of_keras(kind, call, weighted):
+    tinyconv.utils.clear_session()  # some names are numbered
+    keras.utils.clear_session()
     ours, theirs = libraries(call)
-    assert ours.name == theirs.name or "_" in theirs.name  # Keras numbers some names
+    assert ours.name == theirs.name
     for turn in range(2):
         for seed, n in enumerate(BATCHES):
             y_true, y_pred = batch(kind, n, 10 * turn + seed)
+            # Keras cuts the weights of an IoU to integers, with a warning; tinyconv does not.
             weight = np.linspace(0.25, 1.5, n, dtype=np.float32) if weighted else None
+            weight = np.ceil(weight) if weighted and call.name.endswith("IoU") else weight
             ours.update_state(y_true, y_pred, weight)
             theirs.update_state(y_true, y_pred, weight)
             expected = keras.ops.convert_to_numpy(theirs.result())
             assert_agrees(np.asarray(ours.result()), expected, CLASSES * sum(BATCHES), f"result {seed}", scale=1.0)
         ours.reset_state()
         theirs.reset_state()
-        assert_agrees(np.asarray(ours.result()), keras.ops.convert_to_numpy(theirs.result()), 1, "at the start")
+        if call.name not in EMPTY:
+            assert_agrees(np.asarray(ours.result()), keras.ops.convert_to_numpy(theirs.result()), 1, "at the start")
 
 
 @metrics
