@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
     ("shapes", "maps"),
-    ("utils", "progress", "sources", "interrupts"),
+    ("utils", "progress", "sources", "interrupts", "image"),
     ("engine.program",),
     ("engine",),
     ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),

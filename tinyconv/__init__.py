@@ -40,19 +40,19 @@ from tinyconv.layers import Input
 from tinyconv.models import Sequential, load_model
 
 if TYPE_CHECKING:
-    from tinyconv import datasets, formats, ops
+    from tinyconv import datasets, formats, image, ops
     from tinyconv.config import show_config
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets", "engine", "formats",
-    "get_num_threads", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
+    "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
     "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.
-_LAZY = ("config", "datasets", "formats", "ops")
+_LAZY = ("config", "datasets", "formats", "image", "ops")
 
 
 def __getattr__(name: str) -> Any:

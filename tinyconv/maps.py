@@ -2,7 +2,7 @@
 
 An `Axis` says how one axis of the output comes from the same axis of the input; `of_image` makes
 two of them the attributes of a "gather" operation, `of_permutation` makes them of a transposition
-(see tinyconv.engine.program).  Pure functions.
+(see tinyconv.engine.program), and tinyconv.image applies them to arrays.  Pure functions.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "INTERPOLATIONS", "MAX_ENTRIES", "Axis", "of_image", "of_permutation", "repeat", "resize", "shifted", "undoes",
-    "window",
+    "INTERPOLATIONS", "MAX_ENTRIES", "Axis", "area", "between", "of_image", "of_permutation", "repeat", "resize",
+    "shifted", "undoes", "window",
 ]
 
 # No map has more entries: 64 MB of indices, as much of weights.
@@ -93,6 +93,44 @@ def resize(size: int, outputs: int, interpolation: str = "bilinear", antialias: 
     indices = np.floor(centres - reach * scale).astype(np.int64) + 1 + np.arange(taps)
     weights = kernel(np.abs(indices - centres) / scale)
     weights[(indices < 0) | (indices >= size)] = 0
+    return Axis(indices, weights / weights.sum(axis=1, keepdims=True))
+
+
+def between(size: int, outputs: int, align_corners: bool = False, half_pixel_centers: bool = False) -> Axis:
+    """Two neighbours for every output: TensorFlow's and TensorFlow.js' bilinear resizing, of which there are three.
+
+    Output i lies at i * size / outputs; with `align_corners` at i * (size - 1) / (outputs - 1), so that the
+    first and the last pixel stay; with `half_pixel_centers` at (i + 1/2) * size / outputs - 1/2.  No index
+    is outside the input.
+
+    Args:
+        size: Positions of the input.
+        outputs: Positions of the output.
+        align_corners: Of a single output it changes nothing.
+        half_pixel_centers: Not together with `align_corners`.
+    """
+    if align_corners and outputs > 1:
+        size_from, size_to = size - 1, outputs - 1
+    else:
+        size_from, size_to = size, outputs
+    ratio = size_from / size_to
+    steps = np.arange(outputs)
+    places = ratio * (steps + 0.5) - 0.5 if half_pixel_centers else ratio * steps
+    low = np.maximum(np.floor(places), 0)
+    share = places - low
+    high = np.minimum(np.ceil(places), size - 1)
+    indices = np.stack([low, high], axis=1).astype(np.int64)
+    return Axis(indices, np.stack([1 - share, share], axis=1))
+
+
+def area(size: int, outputs: int) -> Axis:
+    """Means over the stretch of the input that an output covers; pixels at its ends count by their share."""
+    edges = np.arange(outputs + 1) * (size / outputs)
+    edges[-1] = size
+    first = np.floor(edges[:-1]).astype(np.int64)
+    indices = first[:, None] + np.arange(math.ceil(size / outputs) + 1)
+    weights = np.minimum(indices + 1, edges[1:, None]) - np.maximum(indices, edges[:-1, None])
+    weights[(indices >= size) | (weights < 0)] = 0
     return Axis(indices, weights / weights.sum(axis=1, keepdims=True))
 
 
