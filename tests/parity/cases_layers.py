@@ -34,7 +34,7 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     ((9, 9, 8), layer("Conv2D", 9, 5)),
     (IMAGE, layer("Conv2D", 6, 3, groups=3, padding="same")),
     ((7, 6, 8), layer("Conv2D", 16, (3, 2), strides=2, groups=2, activation="relu")),
-    (IMAGE, layer("Conv2D", 4, 3, data_format="channels_first", activation="softmax", use_bias=False)),
+    (IMAGE, layer("Conv2D", 4, 2, data_format="channels_first", activation="softmax", use_bias=False)),
     (IMAGE, layer("Conv2D", 4, 3, data_format="channels_first", activation="elu")),
     # Other convolutions
     (STEPS, layer("Conv1D", 4, 3)),
