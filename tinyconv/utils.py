@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -110,6 +109,8 @@ def set_random_seed(seed: int) -> None:
     Args:
         seed: Integer in [0, 2**32).
     """
+    import random
+
     global _random_seed, _seeds_drawn
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ValueError(f"Expected `seed` to be an integer in [0, 2**32). Received: seed={describe(seed)}")

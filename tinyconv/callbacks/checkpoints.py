@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import shutil
-import string
 import warnings
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.callbacks.monitor import is_larger_better
+
+# What only some scripts need is imported where it is used: `import tinyconv` stays quick.
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["BackupAndRestore", "ModelCheckpoint"]
 
@@ -109,6 +109,8 @@ class ModelCheckpoint(Callback):
 
 def _check_template(template: str) -> None:
     """Fields may be plain names only: no attributes, no items, no nested fields."""
+    import string
+
     try:
         fields = [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
@@ -151,6 +153,8 @@ class BackupAndRestore(Callback):
 
     def __init__(self, backup_dir: str | PathLike[str], save_freq: str | int = "epoch",
                  double_checkpoint: bool = False, delete_checkpoint: bool = True) -> None:
+        from pathlib import Path
+
         super().__init__()
         if not isinstance(backup_dir, (str, PathLike)) or not str(backup_dir):
             raise ValueError(f"BackupAndRestore expected backup_dir to be a path. Received: {backup_dir!r}")
@@ -192,6 +196,8 @@ class BackupAndRestore(Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self.delete_checkpoint and not self.model.interrupted:
+            import shutil
+
             (self.backup_dir / self._INDEX).unlink(missing_ok=True)
             for name in ("a", "b"):
                 shutil.rmtree(self.backup_dir / name, ignore_errors=True)
@@ -200,6 +206,9 @@ class BackupAndRestore(Callback):
 
     def _save(self) -> None:
         """Into the folder that the last backup is not in; the index then says that it counts."""
+        import json
+        import shutil
+
         last = self._kept[0]["folder"] if self._kept else "b"
         folder = "b" if last == "a" else "a"
         entry = {"folder": folder, "epoch": self._epoch}
@@ -212,6 +221,8 @@ class BackupAndRestore(Callback):
             shutil.rmtree(self.backup_dir / last, ignore_errors=True)
 
     def _read_index(self) -> list[dict[str, Any]]:
+        import json
+
         path = self.backup_dir / self._INDEX
         if not path.exists():
             return []

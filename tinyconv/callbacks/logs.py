@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.progress import Progress, verbosity
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["CSVLogger", "ProgbarLogger", "TensorBoard"]
 
@@ -21,6 +23,8 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False) -> None:
+        from pathlib import Path
+
         super().__init__()
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"CSVLogger expected separator to be one character. Received: {separator!r}")
@@ -138,6 +142,8 @@ class TensorBoard(Callback):
                  write_images: bool = False, write_steps_per_second: bool = False,
                  update_freq: str | int = "epoch", profile_batch: int = 0, embeddings_freq: int = 0,
                  embeddings_metadata: None = None) -> None:
+        from pathlib import Path
+
         super().__init__()
         for name, value in (("histogram_freq", histogram_freq), ("profile_batch", profile_batch),
                             ("embeddings_freq", embeddings_freq), ("embeddings_metadata", embeddings_metadata)):
