@@ -1,8 +1,11 @@
-/* What few.c plans and runs: the steps of one image with filters in the lanes. */
+/* What few_plan.c plans and few.c runs: the steps of one image with filters in the lanes. */
 #ifndef TC_FEW_STEPS_H
 #define TC_FEW_STEPS_H
 
 #include "few.h"
+
+/* Rows of a convolution that may wait for a pool at once. */
+#define MAX_FUSED_ROWS 64
 
 typedef struct few_step {
     int kind; /* tc_step_kind */

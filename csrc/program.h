@@ -160,6 +160,9 @@ int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
 /* Frees what tc_plan_tiles and the offsets took. */
 void tc_correlation_clear(tc_correlation *geometry);
 
+/* plan_workspace.c.  Offsets of tensors, indices and scratch, from the steps. */
+void tc_plan_workspace(tc_program *p);
+
 /* map.c.  Whether a map takes `inputs` runs and names no run outside them. */
 int tc_map_fits(const tc_map *map, ptrdiff_t inputs, ptrdiff_t rows);
 /* A copy of a map of `inputs` runs, and the transposed map: of a gradient.  Returns 0 without memory. */

@@ -20,7 +20,7 @@ CSRC = ROOT / "csrc"
 FLOORS = (
     ("shapes", "maps"),
     ("utils", "progress", "sources", "interrupts", "image"),
-    ("engine.program",),
+    ("engine.program", "engine.update_rules"),
     ("engine",),
     ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),
     ("layers",),
