@@ -284,3 +284,15 @@ def test_weighted_crossentropy_leaves_the_ignored_class_out():
     assert metric([0, 1, 2], predictions) == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 3)
     metric.reset_state()
     assert metric([0, 1, 2], predictions, [1, 5, 3]) == pytest.approx(-(math.log(0.5) + 3 * math.log(0.8)) / 4)
+
+
+@pytest.mark.parametrize("metric", [F1Score(), R2Score(None)], ids=["F1Score", "R2Score"])
+def test_metric_of_every_output_knows_their_number_until_it_was_reset(metric):
+    truth = np.eye(4)[[0, 1, 2, 3, 1]]
+    metric.update_state(truth, truth)
+    np.testing.assert_allclose(metric.result(), [1] * 4, rtol=1e-5)
+    with pytest.raises(ValueError, match="with 4 outputs, as before.*Received: 3 outputs"):
+        metric.update_state(truth[:, :3], truth[:, :3])
+    metric.reset_state()
+    assert metric.result().shape == (4,)
+    assert metric(truth[:, :3], truth[:, :3]).shape == (3,)

@@ -12,7 +12,9 @@ from tinyconv.losses import as_floats
 from tinyconv.shapes import describe
 from tinyconv.utils import to_snake_case, unique_name
 
-__all__ = ["FunctionMetric", "Mean", "MeanMetricWrapper", "Metric", "RunningMean", "Sum", "as_weights", "divide"]
+__all__ = [
+    "FunctionMetric", "Mean", "MeanMetricWrapper", "Metric", "RunningMean", "Sum", "add_sums", "as_weights", "divide",
+]
 
 
 def divide(a: Any, b: Any) -> np.ndarray:
@@ -35,6 +37,20 @@ def as_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
             f"Expected `sample_weight` of shape {shape[:1]}. Received: sample_weight.shape={np.shape(sample_weight)}"
         )
     return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+
+
+def add_sums(sums: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """sums + batch, one column an output; sums of nothing, all 0, go with any number of outputs.
+
+    Raises:
+        ValueError: If there were other numbers of outputs before.
+    """
+    if sums.shape == batch.shape:
+        return sums + batch
+    if sums.any():
+        raise ValueError(f"Expected `y_pred` with {sums.shape[-1]} outputs, as before; `reset_state` forgets them. "
+                         f"Received: {batch.shape[-1]} outputs")
+    return batch
 
 
 class Metric:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.losses import EPSILON, as_floats, as_pair
-from tinyconv.metrics.base import Metric, as_weights, divide
+from tinyconv.metrics.base import Metric, add_sums, as_weights, divide
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number
 
@@ -86,7 +86,7 @@ class FBetaScore(Metric):
         dtype: None or "float32".
     """
 
-    _sums: np.ndarray
+    _sums = np.zeros((4, 1))
 
     def __init__(self, average: str | None = None, beta: float = 1.0, threshold: float | None = None,
                  name: str | None = "fbeta_score", dtype: Any = None) -> None:
@@ -121,7 +121,7 @@ class FBetaScore(Metric):
         weights = np.ones(y_true.shape) if sample_weight is None else as_weights(sample_weight, y_true.shape)
         parts = [positive * y_true, positive * (1 - y_true), ~positive * y_true, y_true]
         sums = np.stack([(part * weights).sum(axis=0) for part in parts])
-        self._sums = self._sums + (sums.sum(axis=1, keepdims=True) if self.average == "micro" else sums)
+        self._sums = add_sums(self._sums, sums.sum(axis=1, keepdims=True) if self.average == "micro" else sums)
 
     def result(self) -> Any:
         hits, alarms, misses, samples = self._sums
@@ -135,7 +135,7 @@ class FBetaScore(Metric):
         return float(scores.mean())
 
     def reset_state(self) -> None:
-        self._sums = np.zeros((4, 1))
+        self._sums = np.zeros_like(self._sums)  # the classes stay known
 
     def arguments(self) -> dict[str, Any]:
         return {"average": self.average, "beta": self.beta, "threshold": self.threshold}

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyconv import losses
 from tinyconv.losses import as_pair
-from tinyconv.metrics.base import FunctionMetric, Metric, RunningMean, as_weights
+from tinyconv.metrics.base import FunctionMetric, Metric, RunningMean, add_sums, as_weights
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number
 
@@ -255,7 +255,7 @@ class R2Score(Metric):
         dtype: None or "float32".
     """
 
-    _sums: np.ndarray
+    _sums = np.zeros((4, 1))
     _samples: int
 
     def __init__(self, class_aggregation: str | None = "uniform_average", num_regressors: int = 0,
@@ -276,8 +276,8 @@ class R2Score(Metric):
             raise ValueError(f"R2Score expected y of shape (N, outputs). Received: y_true.shape={y_true.shape}")
         ones = np.ones(y_true.shape)
         weights = ones if sample_weight is None else as_weights(sample_weight, y_true.shape)
-        self._sums = self._sums + np.stack([weights, weights * y_true, weights * np.square(y_true),
-                                            weights * np.square(y_true - y_pred)]).sum(axis=1)
+        self._sums = add_sums(self._sums, np.stack([weights, weights * y_true, weights * np.square(y_true),
+                                                    weights * np.square(y_true - y_pred)]).sum(axis=1))
         self._samples += y_true.size
 
     def result(self) -> Any:
@@ -297,7 +297,7 @@ class R2Score(Metric):
         return score if np.ndim(score) else float(score)
 
     def reset_state(self) -> None:
-        self._sums = np.zeros((4, 1))
+        self._sums = np.zeros_like(self._sums)  # the outputs stay known
         self._samples = 0
 
     def arguments(self) -> dict[str, Any]:
