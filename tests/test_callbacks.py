@@ -466,6 +466,27 @@ def test_backup_goes_on_bit_for_bit(tmp_path, double):
     assert not folder.exists()
 
 
+class Shuffled:
+    """Batches by number, which fit shuffles."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, number: int):
+        return INPUTS[4 * number:4 * number + 4], TARGETS[4 * number:4 * number + 4]
+
+
+def test_backup_goes_on_bit_for_bit_with_batches_by_number(tmp_path):
+    settings = {"epochs": 5, "verbose": 0}
+    whole = backed_up()
+    whole.fit(Shuffled(), **settings)
+    with pytest.raises(RuntimeError, match="crash"):
+        backed_up().fit(Shuffled(), **settings, callbacks=[BackupAndRestore(tmp_path), Crash(3, 2)])
+    resumed = backed_up(seed=99)
+    resumed.fit(Shuffled(), **settings, callbacks=[BackupAndRestore(tmp_path)])
+    assert all(np.array_equal(a, b) for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True))
+
+
 def test_backup_within_an_epoch_and_kept(tmp_path):
     folder = tmp_path / "backup"
     callback = BackupAndRestore(folder, save_freq=4, delete_checkpoint=False)

@@ -177,6 +177,61 @@ def test_a_file_that_is_no_image_is_named(tmp_path, data):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("plugin", ["TIFF", "PPM", "EPS"])
+def test_other_formats_are_not_opened_whatever_the_name(tmp_path, plugin):
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (3, 3)).save(tmp_path / "a" / "x.png", plugin)
+    with pytest.raises(ValueError, match="Expected an image.*x.png"):
+        next(iter(image_dataset_from_directory(tmp_path, verbose=False)))
+
+
+def test_damaged_files_are_named_whatever_pillow_makes_of_them(tmp_path):
+    path = tmp_path / "a" / "x.png"
+    picture(path, 7)
+    whole, random = path.read_bytes(), np.random.default_rng(1)
+    data = image_dataset_from_directory(tmp_path, image_size=(4, 4), verbose=False)
+    read = 0
+    for position in range(8, 45):
+        damaged = bytearray(whole)
+        damaged[position] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            x, _ = next(iter(data))
+        except ValueError as error:
+            assert str(error).startswith("Expected an image. Received: ")
+        else:
+            assert x.shape == (1, 4, 4, 3)
+            read += 1
+    assert read < 15
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes among files")
+def test_a_pipe_is_not_waited_for_and_a_dangling_link_is_missing(tmp_path):
+    (tmp_path / "a").mkdir()
+    os.mkfifo(tmp_path / "a" / "x.png")
+    with pytest.raises(ValueError, match="not a file"):
+        next(iter(image_dataset_from_directory(tmp_path, verbose=False)))
+    (tmp_path / "a" / "x.png").unlink()
+    (tmp_path / "a" / "x.png").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        next(iter(image_dataset_from_directory(tmp_path, verbose=False)))
+
+
+def test_images_of_16_bits_keep_their_upper_8(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.arange(0, 65536, 4369, np.uint16).reshape(4, 4)).save(tmp_path / "a" / "x.png")
+    for mode in ("grayscale", "rgb"):
+        x, _ = next(iter(image_dataset_from_directory(tmp_path, image_size=(4, 4), color_mode=mode, verbose=False)))
+        np.testing.assert_array_equal(x[0, :, :, 0].ravel(), np.arange(0, 256, 17))
+
+
+def test_hidden_folders_are_no_classes_and_a_split_has_two_parts(folder):
+    picture(folder / ".ipynb_checkpoints" / "0.png", 1)
+    assert image_dataset_from_directory(folder, verbose=False).class_names == ["cat", "dog"]
+    with pytest.raises(ValueError, match="enough images"):
+        image_dataset_from_directory(folder, verbose=False, validation_split=0.1, subset="both", class_names=["cat"])
+
+
 def test_the_real_folders(data_folder):
     data = image_dataset_from_directory(data_folder / "mnist-folders", color_mode="grayscale", image_size=(28, 28),
                                         batch_size=16, verbose=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tinyconv import Sequential, layers
+from tinyconv.formats import FormatError
 
 
 def model_of(seed: int = 1) -> Sequential:
@@ -87,6 +88,72 @@ def test_a_file_that_is_no_archive_or_missing(tmp_path):
         model_of().load_weights(tmp_path / "w.npz")
     with pytest.raises(FileNotFoundError):
         model_of().load_weights(tmp_path / "missing.npz")
+
+
+def header(text: str) -> bytes:
+    padded = text + " " * (117 - len(text)) + "\n"
+    return b"\x93NUMPY\1\0" + len(padded).to_bytes(2, "little") + padded.encode() + bytes(8)
+
+
+@pytest.mark.parametrize("text", [
+    "{", "(((", "'", "{'a':", "  {}\n {}", "{[]: 1}", "-" * 110, "{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}", "{'descr': '|O', 'fortran_order': False, 'shape': (2,)}",
+])
+def test_headers_that_are_none_are_refused(tmp_path, text):
+    archive(tmp_path / "w.npz", **{"a/bias": header(text)})
+    with pytest.raises(FormatError, match="a/bias: expected .* Received: "):
+        model_of().load_weights(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damage_is_found_or_does_not_matter(tmp_path, method):
+    model, other = model_of(1), model_of(2)
+    arrays = {f"{layer.name}/{weight.name}.npy": npy(weight.numpy()) for layer in model.layers for weight in layer.weights}
+    with zipfile.ZipFile(tmp_path / "w.npz", "w", method) as file:
+        for name, data in arrays.items():
+            file.writestr(name, data)
+    whole, before = (tmp_path / "w.npz").read_bytes(), other.get_weights()
+    damaged = [whole[:size] for size in range(0, len(whole), 7)]
+    damaged += [whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1:] for i in range(0, len(whole), 3) for flip in (1, 255)]
+    for data in damaged:
+        (tmp_path / "v.npz").write_bytes(data)
+        try:
+            other.load_weights(tmp_path / "v.npz")
+        except FormatError:
+            expected = before
+        else:
+            expected = model.get_weights()
+        assert all(np.array_equal(v, w) for v, w in zip(expected, other.get_weights(), strict=True))
+        other.set_weights(before)
+
+
+@pytest.mark.parametrize("name", ["a/kernel", "/a/kernel.npy", "../a/kernel.npy", "a/kernel.npy.npy"])
+def test_names_are_taken_literally(tmp_path, name):
+    archive(tmp_path / "w.npz", **{"a/kernel": None})
+    with zipfile.ZipFile(tmp_path / "w.npz", "a") as file:
+        file.writestr(name, npy(model_of().get_weights()[0]))
+    with pytest.raises(FormatError, match="expected the weights"):
+        model_of().load_weights(tmp_path / "w.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_and_other_compressions_are_refused(tmp_path):
+    archive(tmp_path / "w.npz")
+    with zipfile.ZipFile(tmp_path / "w.npz", "a") as file:
+        file.writestr("a/bias.npy", npy(np.ones(2, np.float32)))
+    with pytest.raises(FormatError, match="expected the weights"):
+        model_of().load_weights(tmp_path / "w.npz")
+    archive(tmp_path / "w.npz", **{"a/bias": None})
+    with zipfile.ZipFile(tmp_path / "w.npz", "a", zipfile.ZIP_BZIP2) as file:
+        file.writestr("a/bias.npy", npy(np.ones(2, np.float32)))
+    with pytest.raises(FormatError, match="stored or deflated"):
+        model_of().load_weights(tmp_path / "w.npz")
+
+
+def test_the_file_follows_from_the_weights_alone(tmp_path):
+    for name in ("v.npz", "w.npz"):
+        model_of().save_weights(tmp_path / name)
+    assert (tmp_path / "v.npz").read_bytes() == (tmp_path / "w.npz").read_bytes()
 
 
 @pytest.mark.parametrize("path", ["w.h5", "w", "w.weights.h5", "", None, 3])

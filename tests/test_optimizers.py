@@ -316,6 +316,13 @@ def test_finalize_overwrites_trained_weights_with_their_average():
     assert [float(weight.flat[0]) for weight in weights] == [5, 1, 5]
 
 
+def test_a_schedule_that_grows_without_end_is_refused_when_it_has():
+    sgd = SGD(schedules.ExponentialDecay(0.1, 1, 1e200))
+    assert sgd.hyperparameters(1)[0] == pytest.approx(1e199)
+    with pytest.raises(ValueError, match="`learning_rate` to be a finite number"):
+        sgd.hyperparameters(2)
+
+
 def test_hyperparameters_of_nadam_do_not_depend_on_what_was_asked_before():
     straight, jumping = Nadam(), Nadam()
     rows = [straight.hyperparameters(step) for step in range(30)]

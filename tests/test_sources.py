@@ -162,6 +162,41 @@ def test_validation_on_batches():
     model.fit(X, Y, validation_data=endless(), validation_steps=3, verbose=0)
 
 
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("source", [Loader, Numbered])
+def test_every_validation_begins_anew_but_for_generators(source, built):
+    model = model_of(built=built)
+    model.compile("sgd", "categorical_crossentropy")
+    frozen = LambdaCallback(on_train_begin=lambda logs: setattr(model.optimizer, "learning_rate", 0.0))
+    values = model.fit(X, Y, validation_data=source(), validation_steps=2, epochs=4, verbose=0,
+                       callbacks=[frozen]).history["val_loss"]
+    assert len(set(values)) == 1
+    values = model.fit(X, Y, validation_data=endless(), validation_steps=2, epochs=3, verbose=0,
+                       callbacks=[frozen]).history["val_loss"]
+    assert len(set(values)) == 3
+
+
+def test_order_of_batches_goes_on_with_the_epochs_of_the_model():
+    once, parts = Numbered(), Numbered()
+    model_of().fit(once, epochs=3, verbose=0)
+    model = model_of(built=False)
+    model.fit(parts, epochs=1, verbose=0)
+    model.fit(parts, initial_epoch=1, epochs=3, verbose=0)
+    assert parts.asked == once.asked
+
+
+def test_a_batch_that_does_not_fit_ends_the_thread():
+    with pytest.raises(ValueError, match="shape"):
+        model_of().fit(iter([(X, Y), (X[:, :5], Y), (X, Y), (X, Y), (X, Y)]), verbose=0)
+    assert not [thread for thread in threading.enumerate() if thread.name == "tinyconv-batches"]
+
+
+@pytest.mark.parametrize("batch", [({"a": X}, Y), {"x": X, "y": Y}])
+def test_batches_of_dicts_are_refused(batch):
+    with pytest.raises(TypeError, match="Expected x to be an array"):
+        model_of().fit(iter([batch]), verbose=0)
+
+
 def test_class_weight_applies_to_every_batch():
     ours, arrays = model_of(), model_of()
     ours.fit(Loader(), class_weight={0: 3.0}, verbose=0)
@@ -330,3 +365,35 @@ def test_a_handler_of_the_program_is_left_alone():
     assert caught == [signal.SIGINT]
     assert not model.interrupted
     assert model.optimizer.iterations == 5
+
+
+def test_ctrl_c_in_a_fit_inside_a_callback_ends_both():
+    outer, inner, twin = model_of(), model_of(seed=2), model_of(seed=2)
+
+    def train(epoch, logs):
+        inner.fit(X, Y, batch_size=8, epochs=50, shuffle=False, verbose=0, callbacks=[interrupt_at(7, [])])
+
+    history = outer.fit(X, Y, epochs=5, verbose=0, callbacks=[LambdaCallback(on_epoch_end=train)])
+    assert history.epoch == []
+    assert outer.interrupted
+    assert inner.interrupted
+    twin.fit(X, Y, batch_size=8, shuffle=False, steps_per_epoch=5, verbose=0)
+    twin.fit(X, Y, batch_size=8, shuffle=False, steps_per_epoch=2, verbose=0)
+    assert same_weights(inner, twin)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_averages_become_the_weights_is_not_lost(monkeypatch):
+    model = model_of()
+    finalize = model._finalize_weights
+
+    def struck():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        finalize()
+
+    monkeypatch.setattr(model, "_finalize_weights", struck)
+    history = model.fit(X, Y, epochs=2, verbose=0)
+    assert history.epoch == [0, 1]
+    assert model.interrupted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -146,7 +146,8 @@ class Evaluator(Network):
     # --- data ---
 
     def _source(self, x: Any, y: Any, sample_weight: Any, class_weight: Any = None,
-                batch_size: int | None = None, prefix: str = "", shuffle: bool = False) -> Data | Stream:
+                batch_size: int | None = None, prefix: str = "",
+                order: tuple[int, int] | None = None) -> Data | Stream:
         """Arrays, checked and converted, or an iterable of batches, which are checked one by one."""
         if batch_size is not None:
             shapes.check_integer(batch_size, "batch_size")
@@ -156,7 +157,7 @@ class Evaluator(Network):
             if value is not None:
                 raise ValueError(f"Expected {name} to be None where {prefix}x yields batches. "
                                  f"Received: {prefix}x={type(x).__name__} and {name}")
-        stream = Stream(x, f"{prefix}x", shuffle, self._seed)
+        stream = Stream(x, f"{prefix}x", order)
         if self._loss is None:
             self._resolve()  # raises
         if not self.built:
@@ -240,6 +241,7 @@ class Evaluator(Network):
     def _test_batches(self, source: Data | Stream, batch_size: int | None, steps: int | None,
                       as_keras: bool) -> Generator[Data, None, None]:
         if isinstance(source, Stream):
+            source.restart()  # every validation looks at the same batches
             for x, y, weight in source.epoch(steps):
                 yield self._prepare(x, y, weight)
             return

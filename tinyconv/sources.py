@@ -25,7 +25,7 @@ _AHEAD = 2
 
 def is_stream(x: Any) -> bool:
     """Whether x yields batches: it iterates, or counts and gives them, and is no array or list."""
-    if isinstance(x, (np.ndarray, list, tuple, dict, str)) or hasattr(x, "__array__") or _has_buffer(x):
+    if isinstance(x, (np.ndarray, list, tuple, dict, str, type)) or hasattr(x, "__array__") or _has_buffer(x):
         return False
     return hasattr(x, "__iter__") or (hasattr(x, "__getitem__") and hasattr(x, "__len__"))
 
@@ -48,17 +48,16 @@ class Stream:
         source: A generator or iterable of x, (x,), (x, y) or (x, y, sample_weight), or an object with
             `__len__` and `__getitem__` that gives such batches by number.
         name: What to call it in messages.
-        shuffle: Whether batches that are given by number come in an order of their own every epoch.
-        seed: The order follows from it and from the number of the epoch.
+        order: A seed and the number of the first epoch, for batches that are given by number to come in
+            an order that follows from them. Defaults to None: as they are numbered.
     """
 
-    def __init__(self, source: Any, name: str = "x", shuffle: bool = False, seed: int = 0) -> None:
+    def __init__(self, source: Any, name: str = "x", order: tuple[int, int] | None = None) -> None:
         self._source = source
         self._name = name
-        self._shuffle = shuffle
-        self._seed = seed
+        self._order = order
         self._iterator: Iterator[Any] | None = None
-        self._begun = 0  # times that the source was begun
+        self._peeked = False  # the next epoch goes on with what `first` began
         self._once = hasattr(source, "__next__")
         self.exhausted = False
 
@@ -81,22 +80,29 @@ class Stream:
             batch = next(iterator)
         except StopIteration:
             raise ValueError(f"Expected at least one batch. Received: {self._name} that yields none") from None
-        self._iterator = itertools.chain([batch], iterator)
+        self._iterator, self._peeked = itertools.chain([batch], iterator), True
         return self._unpacked(batch)
 
-    def epoch(self, steps: int | None) -> Iterator[tuple[Any, Any, Any]]:
+    def restart(self) -> None:
+        """Lets the next epoch begin the source anew, unless it can be read only once."""
+        if not self._once and not self._peeked:
+            self._iterator = None
+
+    def epoch(self, steps: int | None, order: tuple[int, int] | None = None) -> Iterator[tuple[Any, Any, Any]]:
         """The batches of one epoch; to be closed, or read to its end.
 
         Args:
             steps: At most so many, going on where the last epoch ended; None: all there are.
+            order: As of the class, for this epoch.
         """
-        if steps is None and not self._once and self._begun > 1:
-            self._iterator = None
-        iterator = self._begin()
+        self._order = order
+        if steps is None:
+            self.restart()
+        iterator, self._peeked = self._begin(), False
         seen = 0
         ahead = _Ahead(itertools.islice(iterator, steps))
         try:
-            for batch in ahead:
+            for batch in ahead.batches():
                 seen += 1
                 yield self._unpacked(batch)
         finally:
@@ -112,14 +118,14 @@ class Stream:
 
     def _begin(self) -> Iterator[Any]:
         if self._iterator is None:
-            self._begun += 1
             self._iterator = iter(self._source) if hasattr(self._source, "__iter__") else self._by_number()
         return self._iterator
 
     def _by_number(self) -> Iterator[Any]:
         order = np.arange(len(self._source))
-        if self._shuffle:
-            np.random.default_rng((self._seed & (1 << 64) - 1, self._begun)).shuffle(order)
+        if self._order is not None:
+            seed, epoch = self._order
+            np.random.default_rng((seed & (1 << 64) - 1, epoch)).shuffle(order)
         for number in order.tolist():
             yield self._source[number]
 
@@ -134,7 +140,7 @@ class Stream:
 
 def _numpy(part: Any) -> Any:
     """Tensors of other frameworks as arrays."""
-    if part is None or isinstance(part, (np.ndarray, list, tuple)):
+    if part is None or isinstance(part, (np.ndarray, list, tuple, dict, str)):
         return part
     return np.asarray(part)
 
@@ -147,7 +153,6 @@ class _Ahead:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(iterator,), daemon=True,
                                         name="tinyconv-batches")
-        self._thread.start()
 
     def _read(self, iterator: Iterator[Any]) -> None:
         try:
@@ -167,7 +172,9 @@ class _Ahead:
                 continue
         return False
 
-    def __iter__(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[Any]:
+        """What the iterator yields; to be followed by `close` however it ends."""
+        self._thread.start()
         while True:
             kind, value = self._queue.get()
             if kind == "end":
@@ -179,4 +186,5 @@ class _Ahead:
     def close(self) -> None:
         """Lets the thread end; it finishes the batch that it is making."""
         self._closing.set()
-        self._thread.join(timeout=5.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5.0)

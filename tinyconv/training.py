@@ -97,7 +97,8 @@ class Trainer(Evaluator):
                                                                   exclusive=True)
         due = _validation_epochs(validation_freq)
         level = verbosity(verbose)
-        data = self._source(x, y, sample_weight, class_weight, batch_size, shuffle=bool(shuffle))
+        data = self._source(x, y, sample_weight, class_weight, batch_size,
+                            order=self._order() if shuffle else None)
         validation = None
         if validation_data is not None:
             validation = self._validation_source(validation_data)
@@ -117,34 +118,38 @@ class Trainer(Evaluator):
         logs: dict[str, float] = {}
         with Interrupts() as interrupts:
             try:
-                listeners.call("on_train_begin", {})
-                for epoch in range(first if self._initial_epoch is None else self._initial_epoch, epochs):
-                    listeners.call("on_epoch_begin", epoch, {})
-                    progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
-                    try:
-                        batches = self._batches(data, size, steps, bool(shuffle), class_weight)
-                        logs, done = self._train_epoch(batches, listeners, progress, interrupts)
-                        if not done:
-                            raise ValueError("Expected at least one batch an epoch. Received: "
-                                             f"x={type(x).__name__} that yields none")
-                        self._epochs_seen += 1
-                        if validation is not None and due(epoch + 1):
-                            results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
-                            logs.update({f"val_{name}": value for name, value in by_name(results).items()})
-                        listeners.call("on_epoch_end", epoch, logs)
-                        progress.end(logs, done)
-                    finally:
-                        progress.close()
-                    if self.stop_training or (isinstance(data, Stream) and data.exhausted):
-                        break
+                with interrupts.allowed():
+                    listeners.call("on_train_begin", {})
+                    for epoch in range(first if self._initial_epoch is None else self._initial_epoch, epochs):
+                        listeners.call("on_epoch_begin", epoch, {})
+                        progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
+                        try:
+                            batches = self._batches(data, size, steps, bool(shuffle), class_weight)
+                            logs, done = self._train_epoch(batches, listeners, progress, interrupts)
+                            if not done:
+                                raise ValueError("Expected at least one batch an epoch. Received: "
+                                                 f"x={type(x).__name__} that yields none")
+                            self._epochs_seen += 1
+                            if validation is not None and due(epoch + 1):
+                                results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
+                                logs.update({f"val_{name}": value for name, value in by_name(results).items()})
+                            listeners.call("on_epoch_end", epoch, logs)
+                            progress.end(logs, done)
+                        finally:
+                            progress.close()
+                        if self.stop_training or (isinstance(data, Stream) and data.exhausted):
+                            break
             except KeyboardInterrupt:
                 if not interrupts.first():
                     raise
-                self.interrupted = self.stop_training = True
-                if level:
-                    print(f"Interrupted: training ends after {len(history.epoch)} whole epochs.", flush=True)
+                self.interrupted = True
             finally:
                 self._finalize_weights()
+            self.interrupted = self.interrupted or interrupts.came()
+        if self.interrupted:
+            self.stop_training = True
+            if level:
+                print(f"Interrupted: training ends after {len(history.epoch)} whole epochs.", flush=True)
         listeners.call("on_train_end", logs)
         return history
 
@@ -157,12 +162,16 @@ class Trainer(Evaluator):
                  class_weight: Any) -> Generator[tuple[Data, np.ndarray | None], None, None]:
         """The batches of one epoch: data, and which rows of them (None: all)."""
         if isinstance(source, Stream):
-            for x, y, weight in source.epoch(steps):
+            for x, y, weight in source.epoch(steps, self._order() if shuffle else None):
                 yield self._prepare(x, y, weight, class_weight), None
             return
-        order = adapters.epoch_order(len(source.x), shuffle, self._seed, self._epochs_seen)
+        order = adapters.epoch_order(len(source.x), shuffle, *self._order())
         for rows in adapters.batches(order, size, steps):
             yield adapters.ready(source, rows)
+
+    def _order(self) -> tuple[int, int]:
+        """What the order of an epoch's samples or batches follows from."""
+        return self._seed, self._epochs_seen
 
     def _finalize_weights(self) -> None:
         """The weights become their moving average, where the optimizer keeps one."""

@@ -134,7 +134,8 @@ class BackupAndRestore(Callback):
     """Backs a training run up, and goes on from there when the same script runs again.
 
     A run that was interrupted at the end of an epoch ends with the same weights, bit for bit, as
-    one that was not.  The model has to be built before `fit`.
+    one that was not, where x gives the batches of an epoch by their numbers or always in one order.
+    The model has to be built before `fit`.
 
     Args:
         backup_dir: Folder for the backup; what else it holds is left alone.

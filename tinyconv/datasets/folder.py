@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from tinyconv.utils import check_flag, check_number, default_seed, to_categorica
 __all__ = ["ImageFolder", "image_dataset_from_directory"]
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+# Pillow reads many more by their first bytes, some of them with other programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _MODES = {"grayscale": ("L", 1), "rgb": ("RGB", 3), "rgba": ("RGBA", 4)}
 _INTERPOLATIONS = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "area": "BOX",
                    "lanczos3": "LANCZOS"}
@@ -84,29 +85,38 @@ class ImageFolder:
 
     def _read(self, path: str) -> np.ndarray:
         """One image, float32 (height, width, channels) of values from 0 to 255."""
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
+        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+            raise ValueError(f"Expected an image. Received: {path} (not a file)")
         mode, channels = _MODES[self._color_mode]
         try:
-            with warnings.catch_warnings(), Image.open(path) as image:
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused here, and earlier
+            with Image.open(path, formats=_FORMATS) as image:
                 if image.width * image.height > _MAX_PIXELS:
-                    raise ValueError(f"Expected an image of at most {_MAX_PIXELS} pixels. "
-                                     f"Received: {path} of {image.width} x {image.height}")
+                    raise OSError(f"{image.width} x {image.height}: more than {_MAX_PIXELS} pixels")
                 height, width = self._image_size
-                picture = image.convert(mode)
+                picture = _eight_bits(image).convert(mode)
                 box = _middle(picture.width, picture.height, width / height) if self._crop else None
                 if picture.size != (width, height) or box is not None:
                     filter_ = Image.Resampling[_INTERPOLATIONS[self._interpolation]]
                     picture = picture.resize((width, height), filter_, box=box)
                 return np.asarray(picture, np.float32).reshape(height, width, channels)
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged file makes Pillow raise almost anything
             raise ValueError(f"Expected an image. Received: {path} ({error})") from None
 
     def __repr__(self) -> str:
         return f"<ImageFolder of {len(self.file_paths)} images, {len(self.class_names)} classes>"
+
+
+def _eight_bits(image: Any) -> Any:
+    """An image of 16 bits with the upper 8 of them: where Pillow converts one, all above 255 is white."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _middle(width: int, height: int, ratio: float) -> tuple[float, float, float, float]:
@@ -127,7 +137,8 @@ def image_dataset_from_directory(directory: str | os.PathLike[str], labels: Any 
     """Batches out of a folder of images, as Keras' function of this name makes them.
 
     Args:
-        directory: A folder with a folder for each class; PNG, JPEG, BMP and GIF files (of these the
+        directory: A folder with a folder for each class (hidden ones, whose names begin with a dot, do not
+            count); PNG, JPEG, BMP and GIF files (of these the
             first picture) count, in folders below as well.
         labels: `"inferred"`: from the folders; a list of whole numbers, one a file in alphabetical
             order of their paths; or None. Defaults to `"inferred"`.
@@ -195,6 +206,9 @@ def image_dataset_from_directory(directory: str | os.PathLike[str], labels: Any 
         return of(order)
     np.random.default_rng(key).shuffle(order)
     cut = len(order) - int(share * len(order))
+    if cut in (0, len(order)):
+        raise ValueError(f"Expected enough images to set a part apart. Received: {len(order)} images, "
+                         f"validation_split={validation_split!r}")
     if verbose:
         print(f"Using {cut} files for training and {len(order) - cut} for validation.")
     parts = {"training": of(order[:cut]), "validation": of(order[cut:])}
@@ -214,7 +228,7 @@ def _checked_split(validation_split: float | None, subset: str | None) -> float 
 
 
 def _classes(root: Path, class_names: Sequence[str] | None) -> list[str]:
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if class_names is None:
         return found
     names = list(class_names)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ __all__ = ["check_weights_path", "load_weights", "save_weights"]
 
 # The header of an array of eight dimensions is below 200 bytes.
 _HEADER_BYTES = 4096
+# What the readers of archives and of headers raise where bytes are damaged or made up.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
+_NO_HEADER = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError)
 
 
 def check_weights_path(path: Any) -> Path:
@@ -37,7 +42,11 @@ def save_weights(model: Any, path: Any) -> None:
     arrays = {name: weight.value for name, weight in _names(model).items()}
 
     def write(file: Any) -> None:
-        np.savez(file, allow_pickle=False, **arrays)
+        # Not np.savez: before NumPy 2.1 it takes allow_pickle=False for an array to save.
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
 
     write_file(target, write)
 
@@ -46,14 +55,15 @@ def load_weights(model: Any, path: Any) -> None:
     """Overwrites all weights of a built model; nothing is changed where something does not fit."""
     target = check_weights_path(path)
     names = _names(model)
-    try:
-        with zipfile.ZipFile(target) as archive:
-            held = {name.removesuffix(".npy") for name in archive.namelist()}
-            if held != set(names):
-                fail(str(target), f"the weights {sorted(names)}", sorted(held))
-            arrays = [_read(archive, name, weight.shape) for name, weight in names.items()]
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
+    with open(target, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                held = sorted(archive.namelist())
+                if held != sorted(f"{name}.npy" for name in names):
+                    fail(str(target), f"the weights {sorted(names)}", [name.removesuffix(".npy") for name in held])
+                arrays = [_read(archive, str(target), name, weight.shape) for name, weight in names.items()]
+        except _DAMAGED as error:
+            raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
     model.set_weights(arrays)
 
 
@@ -61,9 +71,13 @@ def _names(model: Any) -> dict[str, Any]:
     return {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
 
 
-def _read(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """One array; its header has to say what the model expects before anything is allocated."""
-    with archive.open(f"{name}.npy") as file:
+    where = f"{target}, {name}"
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        fail(where, "an array stored or deflated, as NumPy writes it", f"method {entry.compress_type}")
+    with archive.open(entry) as file:
         try:
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0)):
@@ -71,13 +85,16 @@ def _read(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> np.nda
             read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
                     else np.lib.format.read_array_header_2_0)
             found, fortran, dtype = read(file, max_header_size=_HEADER_BYTES)
-        except ValueError as error:
-            fail(f"{archive.filename}, {name}", "a NumPy array", str(error))
+        except _NO_HEADER as error:
+            if isinstance(error, _DAMAGED):
+                raise
+            fail(where, "a NumPy array", str(error))
         if found != shape or dtype.kind != "f":
-            fail(f"{archive.filename}, {name}", f"floats of shape {shape}", f"{dtype} of shape {found}")
+            fail(where, f"floats of shape {shape}", f"{dtype} of shape {found}")
         size = math.prod(shape) * dtype.itemsize
         data = file.read(size + 1)
     if len(data) != size:
-        fail(f"{archive.filename}, {name}", f"{size} bytes", f"{'more' if len(data) > size else len(data)}")
+        fail(where, f"{size} bytes", f"{'more' if len(data) > size else len(data)}")
     values = np.frombuffer(data, dtype)
-    return (values.reshape(shape[::-1]).T if fortran else values.reshape(shape)).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        return (values.reshape(shape[::-1]).T if fortran else values.reshape(shape)).astype(np.float32)

@@ -8,6 +8,7 @@ seen, and state arrays per weight.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -131,7 +132,11 @@ class Optimizer:
     def _rate(self, step: int) -> float:
         if isinstance(self._learning_rate, float):
             return self._learning_rate
-        return check_number(self._learning_rate(step), "learning_rate", 0.0)
+        try:
+            rate = self._learning_rate(step)
+        except OverflowError:  # of a schedule that grows, in the end
+            rate = math.inf
+        return check_number(rate, "learning_rate", 0.0)
 
     @property
     def batches(self) -> int:
