@@ -702,3 +702,15 @@ def test_metrics_of_many_numbers_are_arrays_in_the_history(capsys):
     history = model.fit(x, y, verbose=2).history
     assert history["f1_score"][0].shape == (2,) and isinstance(history["AUC"][0], float)
     assert "f1_score: 0." in capsys.readouterr().out
+
+
+def test_compile_with_a_metric_that_does_not_fit_changes_nothing():
+    model = Sequential([layers.Dense(3, activation="softmax", input_shape=(4,))])
+    with pytest.raises(ValueError, match="labels that are vectors"):
+        model.compile("adam", "categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
+    assert not model.compiled
+    model.compile("adam", "mse", metrics=["mae"])
+    with pytest.raises(ValueError, match="labels that are vectors"):
+        model.compile("sgd", "categorical_crossentropy", weighted_metrics=["acc"],
+                      metrics=["sparse_categorical_accuracy"])
+    assert model.metrics_names == ["loss", "mae"] and type(model.optimizer).__name__ == "Adam"

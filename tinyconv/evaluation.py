@@ -73,12 +73,13 @@ class Evaluator(Network):
             raise ValueError("Expected a loss such as 'categorical_crossentropy'. Received: loss=None")
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         new_loss.lower()  # refuses what no model can train with
-        self._metrics, self._weighted_metrics = check_metrics(metrics), check_metrics(weighted_metrics)
+        plain, weighted = check_metrics(metrics), check_metrics(weighted_metrics)
+        if self.built:  # metrics that do not fit are refused before anything is kept
+            Objective(new_loss, plain, self._output_shape, weighted, weight)
+        self._metrics, self._weighted_metrics = plain, weighted
         self._loss_weight = weight
         self.optimizer, self.loss, self._loss = new_optimizer, loss, new_loss
         self._objective = None
-        if self.built:
-            self._resolve()  # so that metrics which do not fit are refused here
 
     @property
     def compiled(self) -> bool:

@@ -323,5 +323,6 @@ def _has_effect(value: Any) -> bool:
 
 
 def shorten_message(error: Exception) -> str:
-    """An exception's text on one line of bounded length."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An exception's text on one line of bounded length; what was received stands at its end."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:195]} ... {text[-100:]}"

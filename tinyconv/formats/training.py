@@ -14,53 +14,76 @@ from tinyconv.utils import to_snake_case
 
 __all__ = ["read_training_config", "write_training_config"]
 
-# Losses and metrics that TensorFlow.js finds by these names.
-_LOSSES = (
-    "binary_crossentropy", "categorical_crossentropy", "mean_squared_error",
-    "sparse_categorical_crossentropy",
-)
-_METRICS = {
-    "acc": "acc", "accuracy": "accuracy", "binary_accuracy": "binary_accuracy",
-    "categorical_accuracy": "categorical_accuracy", "mae": "mae", "mean_absolute_error": "mae", "mse": "mse",
-    "mean_squared_error": "mse",
+# Names of a TensorFlow.js file: those of losses and metrics that are there what they are here.
+_LOSSES = {
+    **{name: name for name in (
+        "binary_crossentropy", "categorical_crossentropy", "categorical_hinge", "hinge",
+        "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
+        "mean_squared_logarithmic_error", "poisson", "sparse_categorical_crossentropy", "squared_hinge",
+    )},
+    "cosine_similarity": "cosine_proximity", "kl_divergence": "kullback_leibler_divergence", "log_cosh": "logcosh",
 }
+_METRICS = {
+    **{name: name for name in (
+        "acc", "accuracy", "binary_accuracy", "categorical_accuracy", "categorical_crossentropy", "ce",
+        "crossentropy", "mae", "mape", "mse", "sparse_categorical_crossentropy",
+    )},
+    "mean_absolute_error": "mae", "mean_absolute_percentage_error": "mape", "mean_squared_error": "mse",
+}
+# Other names that Keras 2 and TensorFlow.js have for losses.  Not "cosine_proximity" as a metric: its sign
+# was another before Keras 2.3 and is in TensorFlow.js.
+_OLD_LOSSES = {
+    **{old: name for name, old in _LOSSES.items() if old != name},
+    "cosine": "cosine_similarity", "kullback_leibler_divergence": "kl_divergence",
+}
+_OLD_METRICS = {"kullback_leibler_divergence": "kl_divergence"}
 
 
 def write_training_config(settings: dict[str, Any]) -> dict[str, Any] | None:
     """`trainingConfig` for the settings of `Sequential.get_compile_config`.
 
-    Metrics that TensorFlow.js lacks are left out.
+    Metrics that TensorFlow.js lacks are left out, weighted ones among them: it refuses files that name any.
+    Its hinges take labels of -1 and 1 only.
 
     Returns:
         The JSON object, or None where the loss or the optimizer is one that TensorFlow.js does not
-        have: it would train by another.
+        have, or the loss has a weight: it would train by another.
     """
     loss = losses.get(settings["loss"])
-    name = to_snake_case(type(loss).__name__)
-    if name not in _LOSSES or loss.lower() != type(loss)().lower():
+    kind = type(loss).function.__name__
+    if kind not in _LOSSES or loss.lower() != type(loss)().lower() or settings.get("loss_weights", 1) != 1:
         return None
     optimizer = _write_optimizer(optimizers.deserialize(settings["optimizer"]))
     if optimizer is None:
         return None
-    names = (_metric_name(metric, name) for metric in settings.get("metrics") or [])
+    names = (_metric_name(metric, kind) for metric in settings.get("metrics") or [])
     return {
-        "loss": name,
+        "loss": _LOSSES[kind],
         "metrics": [metric for metric in names if metric is not None],
         "optimizer_config": optimizer,
     }
 
 
 def _metric_name(metric: Any, loss: str) -> str | None:
+    """TensorFlow.js' name of a metric, or None."""
     if isinstance(metric, dict):
         class_name = metric.get("class_name", "")
-        name = to_snake_case(class_name)
         # Only at its defaults does a metric go by its name.
-        if name in _METRICS and metrics.deserialize(metric).lower() != metrics.get(class_name).lower():
+        if class_name == "Accuracy" or metrics.deserialize(metric).arguments() != _default_arguments(class_name):
             return None
-        metric = name
-    if metric == "sparse_categorical_accuracy" and loss == "sparse_categorical_crossentropy":
+        metric = class_name
+    name = metric.lower() if metric.isupper() else to_snake_case(metric)
+    if name == "sparse_categorical_accuracy" and loss == "sparse_categorical_crossentropy":
         return "accuracy"  # what TensorFlow.js makes of it beside this loss
-    return _METRICS.get(metric)
+    return _METRICS.get(name)
+
+
+def _default_arguments(class_name: str) -> dict[str, Any] | None:
+    """Of a metric's class; None where it has some that must be given."""
+    try:
+        return metrics.get(class_name).arguments()
+    except ValueError:
+        return None
 
 
 def _write_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any] | None:
@@ -86,18 +109,29 @@ def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If it asks for what this package does not have.
     """
-    for key in ("loss_weights", "sample_weight_mode", "weighted_metrics"):
-        if config.get(key):
-            raise ValueError(f"Expected no {key}. Received: {str(config[key])[:80]}")
-    optimizer = config.get("optimizer_config")
-    loss = config.get("loss")
-    if isinstance(loss, list) and len(loss) == 1:
-        loss = loss[0]
-    return {
-        "optimizer": optimizers.serialize(_read_optimizer(optimizer)),
-        "loss": to_snake_case(loss) if isinstance(loss, str) else losses.serialize(losses.get(loss)),
+    if config.get("sample_weight_mode"):
+        raise ValueError(f"Expected no sample_weight_mode. Received: {str(config['sample_weight_mode'])[:80]}")
+    settings = {
+        "optimizer": optimizers.serialize(_read_optimizer(config.get("optimizer_config"))),
+        "loss": _read_loss(_single(config.get("loss"))),
         "metrics": [_read_metric(metric) for metric in _flat(config.get("metrics"))],
     }
+    if config.get("weighted_metrics"):
+        settings["weighted_metrics"] = [_read_metric(metric) for metric in _flat(config["weighted_metrics"])]
+    weight = _single(config.get("loss_weights"))
+    return settings if weight in (None, {}) else {**settings, "loss_weights": weight}
+
+
+def _single(value: Any) -> Any:
+    """What is said for the only output, perhaps as a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _read_loss(loss: Any) -> Any:
+    if not isinstance(loss, str):
+        return losses.serialize(losses.get(loss))
+    name = to_snake_case(loss) if not loss.isupper() else loss
+    return _OLD_LOSSES.get(name, name)
 
 
 def _read_optimizer(value: Any) -> optimizers.Optimizer:
@@ -113,6 +147,7 @@ def _read_optimizer(value: Any) -> optimizers.Optimizer:
 def _read_metric(metric: Any) -> Any:
     if isinstance(metric, str):
         name = to_snake_case(metric) if not metric.isupper() else metric
+        name = _OLD_METRICS.get(name, name)
         metrics.get(name)
         return name
     return metrics.serialize(metrics.get(metric)) if isinstance(metric, dict) else metrics.get(metric).name

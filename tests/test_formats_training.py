@@ -1,0 +1,140 @@
+"""Compile settings in the form of TensorFlow.js and Keras 2, and in full in this package's own part."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats_cases import data, read_description, same_bits, small_model, write_description
+
+from tinyconv import load_model, losses, metrics, optimizers
+from tinyconv.formats.training import read_training_config, write_training_config
+
+ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.001, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-07}}
+
+
+def settings(loss: Any = "mse", asked: Any = (), **more: Any) -> dict[str, Any]:
+    return {"optimizer": optimizers.serialize(optimizers.Adam()), "loss": loss, "metrics": list(asked), **more}
+
+
+@pytest.mark.parametrize(("loss", "written"), [
+    (losses.MeanSquaredError, "mean_squared_error"),
+    (losses.MeanAbsoluteError, "mean_absolute_error"),
+    (losses.MeanAbsolutePercentageError, "mean_absolute_percentage_error"),
+    (losses.MeanSquaredLogarithmicError, "mean_squared_logarithmic_error"),
+    (losses.Hinge, "hinge"),
+    (losses.SquaredHinge, "squared_hinge"),
+    (losses.CategoricalHinge, "categorical_hinge"),
+    (losses.LogCosh, "logcosh"),
+    (losses.KLDivergence, "kullback_leibler_divergence"),
+    (losses.Poisson, "poisson"),
+    (losses.CosineSimilarity, "cosine_proximity"),
+    (losses.BinaryCrossentropy, "binary_crossentropy"),
+    (losses.CategoricalCrossentropy, "categorical_crossentropy"),
+    (losses.SparseCategoricalCrossentropy, "sparse_categorical_crossentropy"),
+], ids=lambda value: value if isinstance(value, str) else value.__name__)
+def test_loss_goes_by_the_name_of_tensorflow_js_and_comes_back(loss: Any, written: str) -> None:
+    config = write_training_config(settings(losses.serialize(loss())))
+    assert config == {"loss": written, "metrics": [], "optimizer_config": ADAM}
+    assert type(losses.get(read_training_config(config)["loss"])) is loss
+
+
+@pytest.mark.parametrize("loss", [
+    losses.Huber(), losses.BinaryFocalCrossentropy(), losses.CategoricalFocalCrossentropy(),
+    losses.MeanSquaredError(reduction="sum"), losses.BinaryCrossentropy(from_logits=True),
+    losses.SparseCategoricalCrossentropy(ignore_class=255),
+], ids=repr)
+def test_loss_that_tensorflow_js_lacks_is_not_written(loss: losses.Loss) -> None:
+    assert write_training_config(settings(losses.serialize(loss))) is None
+
+
+def test_weight_of_the_loss_is_not_dropped() -> None:
+    assert write_training_config(settings(loss_weights=0.5)) is None
+
+
+@pytest.mark.parametrize(("metric", "written"), [
+    ("acc", "acc"), ("ce", "ce"), ("MSE", "mse"), ("mean_absolute_percentage_error", "mape"),
+    ("MeanSquaredError", "mse"), (metrics.MeanAbsoluteError(), "mae"), (metrics.BinaryAccuracy(), "binary_accuracy"),
+    (metrics.CategoricalCrossentropy(), "categorical_crossentropy"),
+    (metrics.BinaryAccuracy(threshold=0.4), None), (metrics.CategoricalCrossentropy(label_smoothing=0.1), None),
+    (metrics.Accuracy(), None), (metrics.CosineSimilarity(), None), (metrics.Precision(), None),
+    (metrics.MeanIoU(3), None), ("top_k_categorical_accuracy", None),
+], ids=repr)
+def test_metric_goes_by_the_name_of_tensorflow_js_or_is_left_out(metric: Any, written: str | None) -> None:
+    asked = metric if isinstance(metric, str) else metrics.serialize(metric)
+    config = write_training_config(settings("categorical_crossentropy", [asked]))
+    assert config is not None and config["metrics"] == ([] if written is None else [written])
+
+
+@pytest.mark.parametrize(("written", "read"), [
+    ("meanSquaredError", "mean_squared_error"), ("MSE", "MSE"), (["hinge"], "hinge"), ("logcosh", "log_cosh"),
+    ("cosineProximity", "cosine_similarity"), ("kullbackLeiblerDivergence", "kl_divergence"),
+])
+def test_loss_is_read_under_its_old_names(written: Any, read: str) -> None:
+    found = read_training_config({"loss": written, "optimizer_config": ADAM})["loss"]
+    assert found == read
+    losses.get(found)
+
+
+def test_settings_of_keras_2_are_read() -> None:
+    config = {
+        "loss": {"class_name": "CategoricalCrossentropy", "config": {
+            "reduction": "auto", "name": "categorical_crossentropy", "from_logits": False, "label_smoothing": 0.1,
+            "axis": -1}},
+        "metrics": [[{"class_name": "Precision", "config": {
+            "name": "p", "dtype": "float32", "thresholds": None, "top_k": None, "class_id": 1}}]],
+        "weighted_metrics": ["accuracy", {"class_name": "AUC", "config": {
+            "name": "auc", "dtype": "float32", "num_thresholds": 200, "curve": "ROC",
+            "summation_method": "interpolation", "multi_label": False, "num_labels": None, "label_weights": None,
+            "from_logits": False}}],
+        "sample_weight_mode": None, "loss_weights": [0.5], "optimizer_config": ADAM,
+    }
+    model = small_model()
+    model.compile_from_config(read_training_config(config))
+    assert model.metrics_names == ["loss", "p", "accuracy", "auc"]
+    found = model.get_compile_config()
+    assert found is not None and found["loss_weights"] == 0.5
+    assert found["loss"]["config"]["label_smoothing"] == 0.1
+    assert found["metrics"][0]["config"]["class_id"] == 1
+
+
+def test_all_settings_come_back_and_training_goes_on(tmp_path: Path) -> None:
+    x, y = data()
+    model = small_model()
+    model.compile(optimizers.Adam(0.01), losses.CategoricalFocalCrossentropy(gamma=1.5, reduction="sum"),
+                  loss_weights=0.25, metrics=["acc", metrics.F1Score("macro"), metrics.AUC(20, "PR", name="pr")],
+                  weighted_metrics=[metrics.MeanAbsoluteError(name="m"), metrics.MeanIoU(4)])
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path)
+    assert "trainingConfig" not in read_description(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_model(tmp_path)
+    assert loaded.get_compile_config() == model.get_compile_config()
+    histories = [each.fit(x, y, epochs=2, verbose=0).history for each in (model, loaded)]
+    assert histories[0] == histories[1]
+    assert same_bits(model, loaded)
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"loss": "ctc"}, "ctc"), ({"loss": ["mse", "mse"]}, "one output"), ({"metrics": ["cosineProximity"]}, "cosine"),
+    ({"metrics": ["sparse_categorical_accuracy"]}, "vectors"), ({"sample_weight_mode": "temporal"}, "temporal"),
+    ({"loss_weights": {"dense": 2.0}}, "loss_weights"),
+    ({"weighted_metrics": [{"class_name": "MeanIoU", "config": {}}]}, "num_classes"),
+    ({"optimizer_config": None}, "optimizer_config"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_model_of_settings_that_are_lacking_is_loaded_uncompiled(tmp_path: Path, changes: Any, reason: str) -> None:
+    model = small_model()
+    model.compile("adam", "categorical_crossentropy")
+    model.save(tmp_path)
+    document = read_description(tmp_path)
+    del document["userDefinedMetadata"]
+    document["trainingConfig"].update(changes)
+    write_description(tmp_path, document)
+    with pytest.warns(UserWarning, match=f"not compiled.*{reason}") as record:
+        loaded = load_model(tmp_path)
+    assert len(record) == 1 and "\n" not in str(record[0].message)
+    assert not loaded.compiled
+    assert same_bits(model, loaded)
