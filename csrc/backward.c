@@ -183,6 +183,7 @@ float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, 
             activation_backward(b, step, &b->program->tensors[i + 1], dy);
             tc_norm_backward(b, i, dy);
             continue;
+        case TC_STEP_PRELU: tc_prelu_backward(b, i, dy); continue;
         default: elementwise_backward(b, i, dy); continue;
         }
         other = dy;

@@ -82,6 +82,11 @@ void tc_make_noise(const block *b, const tc_step *step, int backward, const floa
 /* The two keys of every image's random numbers at this step; idle lanes have keys, too. */
 void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1);
 
+/* prelu.c.  Step i, from its tensor to the next; dy becomes the gradient before it, and the slot's
+ * gradient of the slopes is added to. */
+void tc_prelu_forward(const block *b, ptrdiff_t i);
+void tc_prelu_backward(const block *b, ptrdiff_t i, float *dy);
+
 /* affine.c.  A random_affine step, and its gradient in training; y and dx are overwritten. */
 void tc_affine_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y);
 void tc_affine_backward(const block *b, const tc_step *step, const float *dy, float *dx);

@@ -5,12 +5,21 @@
 static int check_norm(const tc_op *op, const tc_weight *weights, ptrdiff_t weight_count) {
     const int used[] = {op->mean, op->variance, op->kernel, op->bias};
     if (op->in_height != op->out_height || op->in_width != op->out_width || !(op->epsilon > 0)) return 0;
+    if (op->inverse && (!op->frozen || op->kernel >= 0 || op->bias >= 0)) return 0;
     for (int k = 0; k < 4; k++) {
         if (used[k] >= weight_count || (used[k] < 0 && k < 2)) return 0;
         if (used[k] < 0) continue;
         if (weights[used[k]].count != op->in_channels || (weights[used[k]].trainable && k < 2)) return 0;
     }
     return 1;
+}
+
+/* Whether a prelu has as many slopes as its input has values along the axes that share none. */
+static int check_prelu(const tc_op *op, const tc_weight *weights, ptrdiff_t weight_count) {
+    ptrdiff_t slopes = (op->shared_height ? 1 : op->in_height) * (op->shared_width ? 1 : op->in_width) *
+                       (op->shared_channels ? 1 : op->in_channels);
+    return op->in_height == op->out_height && op->in_width == op->out_width && op->kernel >= 0 &&
+           op->kernel < weight_count && op->bias < 0 && weights[op->kernel].count == slopes;
 }
 
 int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
@@ -67,6 +76,8 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
                 return TC_ERROR_ARGUMENT;
         } else if (op->kind == TC_OP_BATCH_NORMALIZATION) {
             if (!check_norm(op, weights, weight_count)) return TC_ERROR_ARGUMENT;
+        } else if (op->kind == TC_OP_PRELU) {
+            if (!check_prelu(op, weights, weight_count)) return TC_ERROR_ARGUMENT;
         } else if (op->kernel >= 0 || op->bias >= 0) {
             return TC_ERROR_ARGUMENT;
         }

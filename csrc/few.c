@@ -149,6 +149,7 @@ static void few_run(const tc_program *p, const tc_few *few, const tc_batch *batc
         case TC_STEP_MAX_POOL2D:
         case TC_STEP_AVERAGE_POOL2D: few_pool_step(k, few, step, m, x, y); break;
         case TC_STEP_GATHER: tc_few_apply_map(step->map, step->sources, m, x, y); break;
+        case TC_STEP_PRELU: tc_few_prelu(p, &step->slopes, m, x, y); break;
         default: few_elementwise(k, step, m, x, y);
         }
     }

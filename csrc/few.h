@@ -15,6 +15,10 @@ ptrdiff_t *tc_few_map_sources(const tc_map *map, const few_tensor *x);
 void tc_few_apply_map(const tc_map *map, const ptrdiff_t *sources, float *m, const few_tensor *x,
                       const few_tensor *y);
 
+/* prelu.c.  y (in memory m): overwritten, but for its margins and padding. */
+void tc_few_prelu(const tc_program *program, const tc_slopes *slopes, float *m, const few_tensor *x,
+                  const few_tensor *y);
+
 /* Whether this path has all of these operations; where it lacks one, blocks do the work. */
 int tc_few_can(const tc_op *ops, ptrdiff_t count);
 /* The plan of these operations for one image at a time; NULL without memory.  Its

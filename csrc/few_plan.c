@@ -99,7 +99,7 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
     }
     int reshaped = x->height != op->in_height || x->width != op->in_width || x->channels != op->in_channels;
     int whole = !spatial || op->kind == TC_OP_CONV2D || x->padded % narrow == 0;
-    if (((spatial || rowwise || op->kind == TC_OP_GATHER) && reshaped) || before > x->left || after > x->right || !whole)
+    if (((spatial || rowwise || op->kind == TC_OP_GATHER || op->kind == TC_OP_PRELU) && reshaped) || before > x->left || after > x->right || !whole)
         x = few_copy(few, few_tensor_of(op->in_height, op->in_width, op->in_channels,
                                         round_up(op->in_channels, narrow), before, after));
     few_step *step = &few->steps[few->count];
@@ -159,6 +159,11 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
     case TC_OP_BATCH_NORMALIZATION:
         step->kind = TC_STEP_BATCH_NORM;
         if (!few_norm(step, op, 1)) return 0;
+        y = few_tensor_of(x->height, x->width, x->channels, x->padded, 0, 0);
+        break;
+    case TC_OP_PRELU:
+        step->kind = TC_STEP_PRELU;
+        step->slopes = tc_slopes_of(op);
         y = few_tensor_of(x->height, x->width, x->channels, x->padded, 0, 0);
         break;
     default: /* element by element, in the shape that the tensor has */

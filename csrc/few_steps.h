@@ -21,6 +21,7 @@ typedef struct few_step {
     int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
     ptrdiff_t z_columns, z_rows;
     float *packed, *packed_bias;
+    tc_slopes slopes;   /* of TC_STEP_PRELU */
     const tc_map *map;  /* of a gather, */
     ptrdiff_t *sources; /* and where in x each of its entries reads */
     tc_norm norm;                /* of TC_STEP_BATCH_NORM, or folded into kernel and bias */

@@ -175,6 +175,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     case TC_STEP_AFFINE: tc_affine_forward(b, step, x, y); break;
     case TC_STEP_GATHER: gather_forward(b, step, x, y); break;
     case TC_STEP_BATCH_NORM: tc_norm_forward(b, i); break;
+    case TC_STEP_PRELU: tc_prelu_forward(b, i); break;
     default: elementwise_forward(b, step, x, y);
     }
 }

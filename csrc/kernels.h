@@ -192,6 +192,12 @@ typedef struct tc_kernels {
                       const float *mean, const float *inverse, double *sums);
     void (*norm_backward)(const float *x, const float *dy, ptrdiff_t pixels, ptrdiff_t channels, int count,
                           const float *mean, const float *scale, const float *dy_mean, const float *slope, float *dx);
+    /* Slopes below 0; see kernels/prelu.h. */
+    void (*prelu_row)(const float *x, ptrdiff_t columns, ptrdiff_t channels, const float *slopes,
+                      ptrdiff_t column_stride, ptrdiff_t channel_stride, float *y);
+    void (*prelu_row_backward)(const float *x, const float *dy, ptrdiff_t columns, ptrdiff_t channels,
+                               const float *slopes, ptrdiff_t column_stride, ptrdiff_t channel_stride,
+                               float *dslopes, float *dx);
     void (*softmax)(const float *x, float *y, ptrdiff_t positions, ptrdiff_t channels, int logarithm);
     void (*softmax_backward)(const float *y, const float *dy, float *dx, ptrdiff_t positions, ptrdiff_t channels,
                              int logarithm);

@@ -38,10 +38,12 @@ void tc_norm_fold(const tc_program *p, const tc_norm *norm, const float *kernel,
     const float *gamma = values_or_null(p, norm->gamma), *beta = values_or_null(p, norm->beta);
     const float *mean = p->weights[norm->mean].values, *variance = p->weights[norm->variance].values;
     for (ptrdiff_t c = 0; c < norm->channels; c++) {
-        double scale = (gamma ? gamma[c] : 1.0) / sqrt(variance[c] + norm->epsilon);
+        double deviation = sqrt(variance[c] + norm->epsilon);
+        double scale = norm->inverse ? deviation : (gamma ? gamma[c] : 1.0) / deviation, b = bias ? bias[c] : 0.0;
         for (ptrdiff_t i = c; i < rows * norm->channels; i += norm->channels)
             folded[i] = (float)((kernel ? kernel[i] : 1.0) * scale);
-        folded_bias[c] = (float)(((bias ? bias[c] : 0.0) - mean[c]) * scale + (beta ? beta[c] : 0.0));
+        folded_bias[c] = (float)(norm->inverse ? b * scale + mean[c]
+                                               : (b - mean[c]) * scale + (beta ? beta[c] : 0.0));
     }
 }
 
@@ -49,10 +51,17 @@ void tc_norms_prepare(const job *j) {
     const tc_program *p = j->program;
     for (const tc_norm *norm = p->norms; norm < p->norms + p->norm_count; norm++) {
         size_t bytes = sizeof(float) * (size_t)norm->channels;
-        memcpy(numbers(j, norm, TC_NORM_MEAN), p->weights[norm->mean].values, bytes);
+        const float *mean = p->weights[norm->mean].values;
+        memcpy(numbers(j, norm, TC_NORM_MEAN), mean, bytes);
         memset(numbers(j, norm, TC_NORM_DY_MEAN), 0, bytes);
         memset(numbers(j, norm, TC_NORM_SLOPE), 0, bytes);
-        for (ptrdiff_t c = 0; c < norm->channels; c++) set_scale(j, norm, c, p->weights[norm->variance].values[c]);
+        const float *variance = p->weights[norm->variance].values;
+        for (ptrdiff_t c = 0; c < norm->channels; c++) set_scale(j, norm, c, variance[c]);
+        for (ptrdiff_t c = 0; norm->inverse && c < norm->channels; c++) {
+            numbers(j, norm, TC_NORM_MEAN)[c] = 0;
+            numbers(j, norm, TC_NORM_SCALE)[c] = (float)sqrt(variance[c] + norm->epsilon);
+            numbers(j, norm, TC_NORM_BETA)[c] = mean[c];
+        }
     }
 }
 

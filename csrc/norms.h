@@ -6,10 +6,10 @@
 
 /* What a norm computes with in one call, each [channels]; floats from job.norms + offset. */
 enum tc_norm_number {
-    TC_NORM_MEAN,
+    TC_NORM_MEAN,    /* what is taken off: 0 in the inverse */
     TC_NORM_INVERSE, /* 1 / sqrt(variance + epsilon) */
     TC_NORM_SCALE,   /* gamma * inverse */
-    TC_NORM_BETA,
+    TC_NORM_BETA,    /* what is added: the mean in the inverse */
     TC_NORM_DY_MEAN, /* of the gradient over the batch; 0 with moving statistics */
     TC_NORM_SLOPE,   /* inverse * the mean of dy * (x - mean) * inverse; likewise */
     TC_NORM_NUMBERS,
@@ -26,7 +26,7 @@ static inline int tc_norm_is_live(const job *j, ptrdiff_t i) {
 /* The norm that `op` asks for; its place among the numbers is left open. */
 static inline tc_norm tc_norm_of(const tc_op *op) {
     return (tc_norm){.gamma = op->kernel, .beta = op->bias, .mean = op->mean, .variance = op->variance,
-                     .frozen = op->frozen, .momentum = op->momentum, .epsilon = op->epsilon,
+                     .frozen = op->frozen, .inverse = op->inverse, .momentum = op->momentum, .epsilon = op->epsilon,
                      .channels = op->in_channels};
 }
 

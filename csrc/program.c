@@ -139,6 +139,11 @@ static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, con
         step->norm = plan_norm(p, op);
         taken = fuse_activation(ops, count, taken, step);
         break;
+    case TC_OP_PRELU:
+        step->kind = TC_STEP_PRELU;
+        step->kernel = -1;
+        step->slopes = tc_slopes_of(op);
+        break;
     default: step->kind = TC_STEP_RESCALE; break;
     }
     return taken;
@@ -247,8 +252,9 @@ static int plan_weights(tc_program *p, const tc_weight *weights, ptrdiff_t count
     for (ptrdiff_t i = p->step_count - 1; i >= 0; i--) {
         const tc_step *step = &p->steps[i];
         const int used[] = {step->kernel, step->bias, step->norm ? step->norm->gamma : -1,
-                            step->norm ? step->norm->beta : -1};
-        for (int k = 0; k < 4; k++)
+                            step->norm ? step->norm->beta : -1,
+                            step->kind == TC_STEP_PRELU ? step->slopes.weight : -1};
+        for (int k = 0; k < 5; k++)
             if (used[k] >= 0 && weights[used[k]].trainable) p->lowest = i;
     }
     for (ptrdiff_t i = 0; i < p->step_count; i++) {

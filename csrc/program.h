@@ -26,6 +26,7 @@ enum tc_step_kind {
     TC_STEP_RESCALE,
     TC_STEP_GATHER,
     TC_STEP_BATCH_NORM, /* + activation */
+    TC_STEP_PRELU,
     TC_STEP_AFFINE, /* an affine map drawn for each image; a copy outside training */
 };
 
@@ -50,10 +51,18 @@ typedef struct tc_winograd {
 typedef struct tc_norm {
     int gamma, beta, mean, variance;
     int frozen; /* never takes the statistics of the batch */
+    int inverse; /* y = x * sqrt(variance + epsilon) + mean */
     double momentum, epsilon;
     ptrdiff_t channels;
     ptrdiff_t offset; /* of its numbers (norms.h), floats into those of a call */
 } tc_norm;
+
+/* Slopes below 0 of a weight: where that of row 0, column 0, channel 0 is the first, steps from
+ * one to the next along each axis; 0 along an axis that shares one. */
+typedef struct tc_slopes {
+    int weight;
+    ptrdiff_t row, column, channel;
+} tc_slopes;
 
 typedef struct tc_step {
     int kind;
@@ -79,6 +88,7 @@ typedef struct tc_step {
     float *packed, *packed_transposed;
 
     const tc_map *map, *map_transposed; /* of a gather */
+    tc_slopes slopes; /* of TC_STEP_PRELU */
     tc_affine affine;
     int tied; /* height and width of an affine map take one number */
 
@@ -159,6 +169,12 @@ void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right);
 int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
 /* Frees what tc_plan_tiles and the offsets took. */
 void tc_correlation_clear(tc_correlation *geometry);
+
+static inline tc_slopes tc_slopes_of(const tc_op *op) {
+    ptrdiff_t channels = op->shared_channels ? 1 : op->in_channels, columns = op->shared_width ? 1 : op->in_width;
+    return (tc_slopes){.weight = op->kernel, .row = op->shared_height ? 0 : columns * channels,
+                       .column = op->shared_width ? 0 : channels, .channel = !op->shared_channels};
+}
 
 /* plan_workspace.c.  Offsets of tensors, indices and scratch, from the steps. */
 void tc_plan_workspace(tc_program *p);

@@ -40,6 +40,7 @@ enum tc_op_kind {
     TC_OP_GATHER,
     TC_OP_BATCH_NORMALIZATION,
     TC_OP_RANDOM_AFFINE,
+    TC_OP_PRELU,
     TC_OP_COUNT,
 };
 
@@ -194,13 +195,15 @@ typedef struct tc_op {
     int function;                /* of an activation; tc_noise of a dropout; tc_transform */
     float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount */
     uint64_t stream;             /* dropout: the key of its random numbers */
-    int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta */
+    int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta; prelu: slopes */
     int fill_mode, nearest, tied; /* of a random_affine: tc_fill; not bilinear; one number for height and width */
     float fill_value;
     const tc_map *map;           /* of a gather: the program makes a copy */
     int mean, variance;          /* batch normalization: weights, its moving statistics */
     double momentum, epsilon;    /* of batch normalization */
     int frozen;                  /* batch normalization uses its moving statistics in training, too */
+    int inverse;                 /* batch normalization, frozen, the other way round */
+    int shared_height, shared_width, shared_channels; /* prelu: one slope along that axis */
 } tc_op;
 
 /* conv2d kernel (KH, KW, C / groups, F); conv2d_transpose (KH, KW, F, C); dense kernel

@@ -104,6 +104,11 @@ class Network(ProgramBuilder):
                  momentum=momentum, epsilon=epsilon)
         return self
 
+    def prelu(self, shared=(True, True, False)):
+        slopes = self.new_weight(*(1 if one else size for one, size in zip(shared, self.shape)), scale=0.5)
+        self.add("prelu", self.shape, (slopes,), shared=shared)
+        return self
+
     def activation(self, function, *parameters):
         self.add("activation", self.shape, function=function, parameters=parameters)
         return self

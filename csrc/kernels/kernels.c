@@ -22,6 +22,7 @@
 #include "optimizers.h"
 #include "peak.h"
 #include "pooling.h"
+#include "prelu.h"
 #include "random.h"
 #include "rules.h"
 #include "softmax.h"
@@ -113,6 +114,8 @@ const tc_kernels NAME(TC_ISA) = {
     .normalize = normalize,
     .norm_sums = norm_sums,
     .norm_backward = norm_backward,
+    .prelu_row = prelu_row,
+    .prelu_row_backward = prelu_row_backward,
     .softmax = table_softmax,
     .softmax_backward = table_softmax_backward,
     .affine_row = affine_row,

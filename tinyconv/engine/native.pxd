@@ -44,6 +44,8 @@ cdef extern from "tinyconv.h" nogil:
         int mean, variance
         double momentum, epsilon
         int frozen
+        int inverse
+        int shared_height, shared_width, shared_channels
 
     ctypedef struct tc_weight:
         float *values

@@ -73,9 +73,12 @@ cdef _fill_op(tc_op *to, op):
     for i, value in enumerate(parameters):
         to.parameters[i] = value
     weights = list(op.weights)
-    if op.kind == "batch_normalization":
+    if op.kind == "prelu":
+        to.shared_height, to.shared_width, to.shared_channels = attributes["shared"]
+    elif op.kind == "batch_normalization":
         to.variance, to.mean = weights.pop(), weights.pop()
         to.momentum, to.epsilon, to.frozen = attributes["momentum"], attributes["epsilon"], attributes["frozen"]
+        to.inverse = attributes.get("inverse", False)
         if not attributes["scale"]:
             weights.insert(0, -1)
     to.kernel = weights[0] if len(weights) > 0 else -1

@@ -37,7 +37,8 @@ batch_normalization epsilon, momentum: float; scale, center: whether there are a
                     moving statistics; in training, unless frozen, with those of the
                     batch, over all samples and pixels, and a training step then
                     moves the moving ones: moving * momentum + batch * (1 - momentum),
-                    the variance being the biased one
+                    the variance being the biased one.  inverse, only where frozen and
+                    without gamma and beta: y = x * sqrt(variance + epsilon) + mean
 reshape             none; the values keep their row-major order
 gather              a constant linear map, by rows of sparse sums: starts, int32
                     (rows + 1,); indices, int32; factors, float32 or None for
@@ -49,6 +50,9 @@ random_affine       transform: a name in TRANSFORMS; factors: four floats, its
                     parameters; tied: bool; fill_mode: a name in FILL_MODES;
                     fill_value: float; nearest: bool, else bilinear; stream:
                     int, the key of its random numbers; identity outside training
+prelu               shared: (bool, bool, bool), axes along which there is one slope;
+                    weights: (slopes,) of the input's shape with 1 for those axes;
+                    y = max(0, x) + slopes * min(0, x), the derivative at 0 being 0
 ==================  =========================================================
 """
 
@@ -75,6 +79,7 @@ OP_KINDS = (
     "gather",
     "batch_normalization",
     "random_affine",
+    "prelu",
 )
 
 # Activation functions and the defaults of their parameters; the order is the

@@ -143,7 +143,10 @@ def batch_normalization(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | N
     if live:
         mean = x.mean((0, 1, 2), np.float64).astype(x.dtype)
         variance = np.square(x - mean).mean((0, 1, 2), np.float64).astype(x.dtype)
-    inverse = 1 / np.sqrt(variance + x.dtype.type(op.attributes["epsilon"]))
+    deviation = np.sqrt(variance + x.dtype.type(op.attributes["epsilon"]))
+    if op.attributes.get("inverse"):
+        return x * deviation + mean, (x, deviation, live, mean, variance)
+    inverse = 1 / deviation
     normalized = (x - mean) * inverse
     y = normalized * weights[0] if op.attributes["scale"] else normalized
     if op.attributes["center"]:
@@ -174,6 +177,16 @@ def move_statistics(op: Op, saved: Any, weights: Arrays) -> None:
             moving[...] = moving * np.float64(momentum) + batch * (1 - np.float64(momentum))
 
 
+def prelu(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(x < 0, weights[0] * x, x), x
+
+
+def prelu_backward(op: Op, dy: np.ndarray, x: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
+    shared = tuple(axis for axis, one in enumerate(op.attributes["shared"]) if one)
+    gradient = (np.minimum(x, 0) * dy).sum(0, np.float64).sum(shared, keepdims=True).astype(dy.dtype)
+    return np.where(x > 0, dy, np.where(x < 0, weights[0] * dy, 0)) if want_dx else None, [gradient]
+
+
 def reshape(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
     return x.reshape(len(x), *op.output_shape), None
 
@@ -198,7 +211,7 @@ FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.nda
     "activation": activation, "dropout": noises.dropout, "rescale": rescale, "reshape": reshape,
     "gather": maps.gather,
     "batch_normalization": batch_normalization,
-    "random_affine": affine.random_affine,
+    "random_affine": affine.random_affine, "prelu": prelu,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": convolution.conv2d_backward, "conv2d_transpose": convolution.conv2d_transpose_backward,
@@ -206,5 +219,5 @@ BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "average_pool2d": average_pool2d_backward, "activation": activation_backward, "dropout": noises.dropout_backward,
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
     "batch_normalization": batch_normalization_backward,
-    "random_affine": affine.random_affine_backward,
+    "random_affine": affine.random_affine_backward, "prelu": prelu_backward,
 }

@@ -385,8 +385,18 @@ def _check_batch_normalization(program: Program, i: int, op: Op) -> None:
     if len(op.weights) != count:
         raise _refusal(i, op, f"{count} weights", f"weights={op.weights}")
     _check_weights(program, i, op, *[(op.input_shape[2],)] * count)
+    if op.attributes.get("inverse") and (count > 2 or not op.attributes["frozen"]):
+        raise _refusal(i, op, "to be frozen, without gamma and beta, as an inverse", f"{op.attributes}")
     if any(program.trainable[w] for w in op.weights[-2:]):
         raise _refusal(i, op, "moving statistics that are not trainable", f"trainable={program.trainable}")
+
+
+def _check_prelu(program: Program, i: int, op: Op) -> None:
+    _check_same_shape(program, i, op)
+    shared = op.attributes["shared"]
+    if len(shared) != 3 or len(op.weights) != 1:
+        raise _refusal(i, op, "three axes and one weight", f"shared={shared}, weights={op.weights}")
+    _check_weights(program, i, op, tuple(1 if one else size for one, size in zip(shared, op.input_shape)))
 
 
 def _check_reshape(program: Program, i: int, op: Op) -> None:
@@ -434,5 +444,5 @@ _CHECKS = {
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
     "reshape": _check_reshape, "gather": _check_gather,
     "batch_normalization": _check_batch_normalization,
-    "random_affine": _check_random_affine,
+    "random_affine": _check_random_affine, "prelu": _check_prelu,
 }
