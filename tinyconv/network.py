@@ -18,7 +18,7 @@ import numpy as np
 from tinyconv import engine, shapes, utils
 from tinyconv.data import as_inputs
 from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shape
-from tinyconv.layers import InputLayer, Layer
+from tinyconv.layers import BatchNormalization, InputLayer, Layer
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -342,9 +342,11 @@ class Network:
         if self._program is not None:
             flags = tuple(layer.trainable and weight.trainable
                           for layer in self._layers for weight in layer.weights)
-            trainable = {layer.name: layer.trainable for layer in self._layers}
-            if flags != self._program.trainable or any(
-                    op.attributes["frozen"] == trainable[op.layer] for op in self._program.ops
+            # What other layers lower to a normalization is always frozen.
+            trainable = {layer.name for layer in self._layers if layer.trainable
+                         and isinstance(layer, BatchNormalization)}
+            if flags != self._program.trainable[:len(flags)] or any(
+                    op.attributes["frozen"] == (op.layer in trainable) for op in self._program.ops
                     if op.kind == "batch_normalization"):
                 self._forget_program()
 

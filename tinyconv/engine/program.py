@@ -58,7 +58,7 @@ prelu               shared: (bool, bool, bool), axes along which there is one sl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -319,6 +319,7 @@ class ProgramBuilder:
         self.trainable: list[bool] = []
         self.rules: dict[int, WeightRules] = {}
         self._streams = 0
+        self._constants: list[np.ndarray] = []
 
     def weight(self, array: np.ndarray, trainable: bool = True, rules: WeightRules | None = None) -> int:
         """Registers a weight array and returns its index."""
@@ -331,6 +332,14 @@ class ProgramBuilder:
         if rules is not None:
             self.rules[len(self.weights) - 1] = rules
         return len(self.weights) - 1
+
+    def constant(self, array: np.ndarray) -> int:
+        """Registers an array that is no weight of a layer and returns what stands for its index.
+
+        Constants come behind the weights of all layers, none of which changes its index by them.
+        """
+        self._constants.append(np.ascontiguousarray(array, np.float32))
+        return -len(self._constants)
 
     def add(self, kind: str, output_shape: Shape3, weights: tuple[int, ...] = (), layer: str = "",
             **attributes: Any) -> None:
@@ -346,7 +355,9 @@ class ProgramBuilder:
         return self._streams - 1
 
     def build(self) -> Program:
-        return Program(tuple(self.ops), tuple(self.weights), tuple(self.trainable),
+        count = len(self.weights)
+        ops = tuple(replace(op, weights=tuple(count - 1 - w if w < 0 else w for w in op.weights)) for op in self.ops)
+        return Program(ops, (*self.weights, *self._constants), (*self.trainable, *[False] * len(self._constants)),
                        self.input_shape, self.shape, self.seed, dict(self.rules))
 
 

@@ -12,6 +12,8 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+
 from tinyconv import constraints, initializers, layers, regularizers
 from tinyconv.formats.guard import (
     FormatError,
@@ -42,8 +44,8 @@ _SHARED_INITIALIZERS = {
 }
 # Layers that TensorFlow.js lacks, or computes otherwise.
 _PRIVATE_CLASSES = {
-    "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "RandomFlip", "RandomRotation",
-    "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
+    "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "Normalization", "RandomFlip",
+    "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
     "ZeroPadding1D",
 }
 # Names of weights here -> there.
@@ -253,6 +255,8 @@ def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
     for index, entry in enumerate(entries):
         class_name = entry["class_name"].removeprefix(PRIVATE)
         config = {key: _plain(value) for key, value in entry["config"].items()}
+        if class_name == "ThresholdedReLU":
+            class_name, config = "ReLU", _read_threshold(config)
         what = f"layer {index} ({shorten(config.get('name'), 40)})"
         try:
             cls = layers.get(class_name)
@@ -296,6 +300,15 @@ def _read_settings(config: dict[str, Any], what: str) -> dict[str, Any]:
     if isinstance(config.get("target_shape"), list):
         config["target_shape"] = [-1 if size is None else size for size in config["target_shape"]]
     return config
+
+
+def _read_threshold(config: dict[str, Any]) -> dict[str, Any]:
+    """The ReLU of x where x > theta: x is as least as large as the number that follows theta."""
+    theta = config.get("theta")
+    if not isinstance(theta, (int, float)) or isinstance(theta, bool) or not 0 <= theta < 3e38:
+        fail("ThresholdedReLU theta", "a number of 0 or more", theta)
+    kept = {key: value for key, value in config.items() if key != "theta"}
+    return {**kept, "threshold": float(np.nextafter(np.float32(theta), np.float32(np.inf)))}
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from tinyconv.layers.conv import Conv1D, Conv2D
 from tinyconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose
 from tinyconv.layers.core import Dense, Flatten, Input, InputLayer, Reshape
 from tinyconv.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D, SeparableConv1D, SeparableConv2D
-from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, ReLU, Softmax
+from tinyconv.layers.nonlinear import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from tinyconv.layers.normalization import BatchNormalization
 from tinyconv.layers.pooling import (
     AveragePooling1D,
@@ -26,7 +26,7 @@ from tinyconv.layers.pooling import (
     MaxPooling1D,
     MaxPooling2D,
 )
-from tinyconv.layers.preprocessing import Rescaling
+from tinyconv.layers.preprocessing import Normalization, Rescaling
 from tinyconv.layers.regularization import (
     AlphaDropout,
     Dropout,
@@ -58,21 +58,21 @@ __all__ = [
     "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D",
     "GlobalAvgPool2D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
     "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool1D", "MaxPool2D", "MaxPooling1D", "MaxPooling2D",
-    "Permute", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector",
-    "Rescaling", "Reshape", "Resizing", "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D",
-    "SeparableConvolution2D", "Softmax", "SpatialDropout1D", "SpatialDropout2D", "UpSampling1D",
-    "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D", "activation", "alpha_dropout",
-    "average_pooling1d", "average_pooling2d", "avg_pool1d", "avg_pool2d", "batch_normalization",
-    "center_crop", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose", "cropping1d", "cropping2d",
-    "dense", "depthwise_conv1d", "depthwise_conv2d", "deserialize", "dropout", "elu", "flatten",
-    "gaussian_dropout", "gaussian_noise", "get", "global_average_pooling1d", "global_average_pooling2d",
-    "global_avg_pool1d", "global_avg_pool2d", "global_max_pool1d", "global_max_pool2d",
-    "global_max_pooling1d", "global_max_pooling2d", "input_layer", "leaky_re_lu", "leaky_relu",
-    "max_pool1d", "max_pool2d", "max_pooling1d", "max_pooling2d", "permute", "random_flip",
-    "random_rotation", "random_translation", "random_zoom", "re_lu", "relu", "repeat_vector", "rescaling",
-    "reshape", "resizing", "separable_conv1d", "separable_conv2d", "serialize", "softmax",
-    "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d", "up_sampling2d", "zero_padding1d",
-    "zero_padding2d",
+    "Normalization", "PReLU", "Permute", "RandomFlip", "RandomRotation", "RandomTranslation",
+    "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
+    "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", "Softmax", "SpatialDropout1D",
+    "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
+    "activation", "alpha_dropout", "average_pooling1d", "average_pooling2d", "avg_pool1d", "avg_pool2d",
+    "batch_normalization", "center_crop", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
+    "cropping1d", "cropping2d", "dense", "depthwise_conv1d", "depthwise_conv2d", "deserialize", "dropout",
+    "elu", "flatten", "gaussian_dropout", "gaussian_noise", "get", "global_average_pooling1d",
+    "global_average_pooling2d", "global_avg_pool1d", "global_avg_pool2d", "global_max_pool1d",
+    "global_max_pool2d", "global_max_pooling1d", "global_max_pooling2d", "input_layer", "leaky_re_lu",
+    "leaky_relu", "max_pool1d", "max_pool2d", "max_pooling1d", "max_pooling2d", "normalization",
+    "p_re_lu", "permute", "prelu", "random_flip", "random_rotation", "random_translation", "random_zoom",
+    "re_lu", "relu", "repeat_vector", "rescaling", "reshape", "resizing", "separable_conv1d",
+    "separable_conv2d", "serialize", "softmax", "spatial_dropout1d", "spatial_dropout2d", "up_sampling1d",
+    "up_sampling2d", "zero_padding1d", "zero_padding2d",
 ]
 
 # Keras' aliases.
@@ -116,6 +116,8 @@ global_max_pooling2d = global_max_pool2d = GlobalMaxPooling2D
 input_layer = InputLayer
 leaky_re_lu = leaky_relu = LeakyReLU
 max_pooling2d = max_pool2d = MaxPooling2D
+normalization = Normalization
+p_re_lu = prelu = PReLU
 re_lu = relu = ReLU
 rescaling = Rescaling
 reshape = Reshape
@@ -144,13 +146,14 @@ zero_padding2d = ZeroPadding2D
 _CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (Activation, AlphaDropout, AveragePooling1D, AveragePooling2D, BatchNormalization,
-                CenterCrop, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Cropping1D, Cropping2D, Dense,
-                DepthwiseConv1D, DepthwiseConv2D, Dropout, ELU, Flatten, GaussianDropout, GaussianNoise,
-                GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling1D, GlobalMaxPooling2D,
-                InputLayer, LeakyReLU, MaxPooling1D, MaxPooling2D, Permute, RandomFlip, RandomRotation,
-                RandomTranslation, RandomZoom, ReLU, RepeatVector, Rescaling, Reshape, Resizing,
-                SeparableConv1D, SeparableConv2D, Softmax, SpatialDropout1D, SpatialDropout2D, UpSampling1D,
-                UpSampling2D, ZeroPadding1D, ZeroPadding2D)
+                CenterCrop, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Cropping1D, Cropping2D,
+                Dense, DepthwiseConv1D, DepthwiseConv2D, Dropout, ELU, Flatten, GaussianDropout,
+                GaussianNoise, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling1D,
+                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling1D, MaxPooling2D, Normalization,
+                Permute, PReLU, RandomFlip, RandomRotation, RandomTranslation, RandomZoom, ReLU,
+                RepeatVector, Rescaling, Reshape, Resizing, SeparableConv1D, SeparableConv2D, Softmax,
+                SpatialDropout1D, SpatialDropout2D, UpSampling1D, UpSampling2D, ZeroPadding1D,
+                ZeroPadding2D)
 }
 _NAMES: dict[str, type[Layer]] = {
     **_CLASSES,

@@ -1,18 +1,18 @@
-"""Element-wise functions as layers: Activation, ReLU, LeakyReLU, ELU, Softmax."""
+"""Element-wise functions as layers: Activation, ReLU, LeakyReLU, PReLU, ELU, Softmax."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, ClassVar
 
-from tinyconv import activations
-from tinyconv.engine.program import ProgramBuilder
-from tinyconv.layers.base import Layer, Shape
+from tinyconv import activations, initializers
+from tinyconv.engine.program import ProgramBuilder, as_image_shape
+from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
 from tinyconv.layers.layout import add_permutation
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number, serialize_object
 
-__all__ = ["ELU", "Activation", "ActivationLayer", "LeakyReLU", "ReLU", "Softmax"]
+__all__ = ["ELU", "Activation", "ActivationLayer", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
 
 
 class ActivationLayer(Layer):
@@ -99,6 +99,61 @@ class LeakyReLU(ActivationLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+class PReLU(Layer):
+    """x where x >= 0, alpha * x below, with an alpha that is trained.
+
+    He, Zhang, Ren and Sun: Delving deep into rectifiers: surpassing human-level performance on ImageNet
+    classification (2015).
+
+    Args:
+        alpha_initializer: Initializer of the slopes. Defaults to "Zeros".
+        alpha_regularizer: Penalty in the loss, such as "l2". Defaults to None.
+        alpha_constraint: What an update is put back to, such as "non_neg". Defaults to None.
+        shared_axes: Axes along which there is one slope, the batch counted: [1, 2] for one a channel
+            of an image. Defaults to None: a slope for every value.
+
+    Input shape: any. Output shape: the input's. Weights: alpha, of the input's shape with 1 for the
+    shared axes.
+
+    Raises:
+        ValueError: If an argument is out of range, or a shared axis is not one of the input's.
+    """
+
+    alpha: Weight
+
+    def __init__(self, alpha_initializer: Any = "Zeros", alpha_regularizer: Any = None, alpha_constraint: Any = None,
+                 shared_axes: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.alpha_initializer = get_initializer(alpha_initializer, "alpha")
+        self.set_rules(alpha_regularizer=alpha_regularizer, alpha_constraint=alpha_constraint)
+        axes = shared_axes
+        if axes is not None:
+            axes = list(axes) if isinstance(axes, (list, tuple)) else [axes]
+            if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 1 for axis in axes):
+                raise ValueError("Expected `shared_axes` to be None, or axes from 1 on. "
+                                 f"Received: shared_axes={describe(shared_axes)}")
+        self.shared_axes: list[int] | None = axes
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if max(self.shared_axes or [1]) > len(input_shape):
+            raise ValueError(f"Expected `shared_axes` in [1, {len(input_shape)}]. "
+                             f"Received: shared_axes={self.shared_axes}")
+        return input_shape
+
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+        shared = self.shared_axes or []
+        return {"alpha": tuple(1 if axis in shared else size for axis, size in enumerate(input_shape, 1))}
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        shape = as_image_shape(self.alpha.shape)
+        weight = self.lower_weight(builder, self.alpha, self.alpha.value.reshape(shape))
+        builder.add("prelu", builder.shape, (weight,), self.name, shared=tuple(size == 1 for size in shape))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "alpha_initializer": initializers.serialize(self.alpha_initializer),
+                "shared_axes": self.shared_axes}
 
 
 class ELU(ActivationLayer):
