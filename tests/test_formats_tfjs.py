@@ -55,6 +55,8 @@ LAYER_STACKS = {
         "linear")],
     "relu": [layers.ReLU(), layers.ReLU(max_value=2.0)],
     "leaky_relu_elu": [layers.LeakyReLU(0.1), layers.ELU()],
+    "prelu": [layers.PReLU(shared_axes=[1, 2]), layers.PReLU("random_normal", alpha_regularizer="l2", shared_axes=1),
+              layers.Flatten(), layers.PReLU(alpha_constraint="non_neg", trainable=False)],
     "softmax": [layers.Softmax(), layers.Softmax(axis=3)],
     "rescaling": [layers.Rescaling(1 / 3, offset=-0.7)],
 }
@@ -107,6 +109,7 @@ def test_save_writes_initializers_that_others_have(name: object, written: dict, 
     layers.Activation("hard_sigmoid"), layers.Conv2D(2, 1, activation="leaky_relu"),
     layers.Dense(2, activation=layers.ReLU(max_value=1)), layers.ReLU(negative_slope=0.5), layers.ELU(0.5),
     layers.ReLU(threshold=1.0), layers.GlobalMaxPooling2D(keepdims=True),
+    layers.Normalization(), layers.Normalization(axis=None, mean=0.5, variance=2.0, invert=True),
     layers.Conv2DTranspose(2, 3, strides=2, output_padding=1), layers.Conv2DTranspose(2, 3, dilation_rate=2),
 ], ids=lambda layer: layer.name)
 def test_save_warns_of_what_only_tinyconv_reads(layer: layers.Layer, tmp_path: Path) -> None:
@@ -401,6 +404,22 @@ def test_load_reads_the_axis_of_keras_2(tmp_path: Path) -> None:
     write_description(tmp_path, document)
     loaded = load_model(tmp_path)
     assert same_bits(model, loaded) and loaded.layers[1].axis == 3
+
+
+def test_load_reads_the_thresholded_relu_of_tensorflow_js(tmp_path: Path) -> None:
+    Sequential([layers.Input((5,)), layers.ReLU(name="mine")]).save(tmp_path)
+    document = read_description(tmp_path)
+    [layer] = document["modelTopology"]["config"]["layers"]
+    layer["class_name"], config = "ThresholdedReLU", layer["config"]
+    layer["config"] = {**{key: config[key] for key in ("name", "batch_input_shape", "trainable")}, "theta": 1.5}
+    write_description(tmp_path, document)
+    x = np.float32([[-2.0, 0.0, 1.5, np.nextafter(np.float32(1.5), np.float32(2)), 7.0]])
+    np.testing.assert_array_equal(load_model(tmp_path).predict(x, verbose=0), x * (x > 1.5))
+    for theta in (-1.0, "a", None):
+        layer["config"]["theta"] = theta
+        write_description(tmp_path, document)
+        with pytest.raises(FormatError, match="ThresholdedReLU theta: expected a number of 0 or more. Received: "):
+            load_model(tmp_path)
 
 
 @pytest.mark.parametrize(("stored", "dtype"), [

@@ -38,6 +38,8 @@ class Pair:
                   for seed, weight in enumerate(self.theirs.weights)]
         self.ours.set_weights(values)
         self.theirs.set_weights(values)
+        if hasattr(self.theirs, "finalize_state"):  # preprocessing computes with a copy
+            self.theirs.finalize_state()
 
     def length(self, x: np.ndarray) -> int:
         """No sum in the layer or in its gradients is longer."""

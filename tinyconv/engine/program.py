@@ -323,10 +323,7 @@ class ProgramBuilder:
 
     def weight(self, array: np.ndarray, trainable: bool = True, rules: WeightRules | None = None) -> int:
         """Registers a weight array and returns its index."""
-        if array.dtype != np.float32 or not array.flags.c_contiguous:
-            raise TypeError(
-                f"A weight must be a C-contiguous float32 array. Received: dtype={array.dtype}"
-            )
+        _check_weight(array)
         self.weights.append(array)
         self.trainable.append(trainable)
         if rules is not None:
@@ -338,7 +335,8 @@ class ProgramBuilder:
 
         Constants come behind the weights of all layers, none of which changes its index by them.
         """
-        self._constants.append(np.ascontiguousarray(array, np.float32))
+        _check_weight(array)
+        self._constants.append(array)
         return -len(self._constants)
 
     def add(self, kind: str, output_shape: Shape3, weights: tuple[int, ...] = (), layer: str = "",
@@ -359,6 +357,11 @@ class ProgramBuilder:
         ops = tuple(replace(op, weights=tuple(count - 1 - w if w < 0 else w for w in op.weights)) for op in self.ops)
         return Program(ops, (*self.weights, *self._constants), (*self.trainable, *[False] * len(self._constants)),
                        self.input_shape, self.shape, self.seed, dict(self.rules))
+
+
+def _check_weight(array: np.ndarray) -> None:
+    if array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise TypeError(f"A weight must be a C-contiguous float32 array. Received: dtype={array.dtype}")
 
 
 def as_image_shape(shape: tuple[int, ...]) -> Shape3:

@@ -93,6 +93,8 @@ class Normalization(Layer):
                                  f"Received: mean of shape {shape}, variance of shape {other}")
             if self.input_variance.min() < 0:
                 raise ValueError(f"Expected `variance` to be 0 or more. Received: variance={describe(variance)}")
+        # What a program takes of them: the same arrays whenever it is made anew.
+        self._moments: tuple[np.ndarray, ...] | None = None
         self.invert = check_flag(invert, "invert")
         self.mean_initializer, self.variance_initializer = initializers.Zeros(), initializers.Ones()
         self.count_initializer = initializers.Zeros()
@@ -168,8 +170,10 @@ class Normalization(Layer):
                 self._lower_scalars(builder, float(self.input_mean), float(self.input_variance))
                 return
             sizes = tuple(shape[axis] for axis in kept)
-            weights = tuple(builder.constant(np.broadcast_to(array, sizes).reshape(size))
-                            for array in (self.input_mean, self.input_variance))
+            if self._moments is None or self._moments[0].shape != sizes:
+                self._moments = tuple(np.ascontiguousarray(np.broadcast_to(array, sizes), np.float32)
+                                      for array in (self.input_mean, self.input_variance))
+            weights = tuple(builder.constant(array.reshape(size)) for array in self._moments)
         else:
             weights = tuple(self.lower_weight(builder, weight, weight.value.reshape(size))
                             for weight in (self.mean, self.variance))
