@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
     ("shapes", "maps"),
-    ("utils", "progress", "sources", "interrupts", "image"),
+    ("utils", "progress", "sources", "interrupts", "image", "image_input"),
     ("engine.program", "engine.update_rules"),
     ("engine",),
     ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),
@@ -31,7 +31,7 @@ FLOORS = (
     ("ops", "config", "datasets", "formats", "sklearn"),
     ("__init__",),
     ("bench",),
-    ("cli", "__main__"),
+    ("cli", "cli_data", "cli_dataset", "cli_predict", "__main__"),
 )
 # Imports inside a function that go up: the method of a model that calls on a format.
 DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__"),

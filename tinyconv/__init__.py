@@ -42,12 +42,13 @@ from tinyconv.models import Sequential, load_model
 if TYPE_CHECKING:
     from tinyconv import datasets, formats, image, ops
     from tinyconv.config import show_config
+    from tinyconv.image_input import ImageInput
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets", "engine", "formats",
-    "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
+    "ImageInput", "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets",
+    "engine", "formats", "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
     "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
 ]
 
@@ -62,6 +63,10 @@ def __getattr__(name: str) -> Any:
         from tinyconv.config import show_config
 
         return show_config
+    if name == "ImageInput":
+        from tinyconv.image_input import ImageInput
+
+        return ImageInput
     raise AttributeError(f"module 'tinyconv' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The command line: tinyconv train, evaluate, predict, bench, info."""
+"""The command line: tinyconv train, evaluate, predict, dataset, bench, info."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinyconv
-from tinyconv import layers, optimizers
+from tinyconv import cli_dataset, layers, optimizers
 
 __all__ = ["main"]
 
@@ -283,6 +283,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--top", type=_positive, default=3, help="how many classes")
     sub.add_argument("--invert", action="store_true", help="the images are dark on light, unlike the model's")
     sub.add_argument("--raw", action="store_true", help=RAW_HELP)
+
+    text = "Say what a data set holds, or write it in another format."
+    group = commands.add_parser("dataset", help=text, description=text)
+    cli_dataset.add_commands(group.add_subparsers(title="commands", metavar="COMMAND", required=True), _positive)
 
     sub = command(bench, "Measure this machine's speed: every instruction set, one thread and all, and NumPy.")
     sub.add_argument("--seconds", type=float, default=30, help="how long, about")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv import layers as layers_module
 from tinyconv.layers import Layer
 from tinyconv.summary import summary
 from tinyconv.training import Trainer
+
+if TYPE_CHECKING:
+    from tinyconv.image_input import ImageInput
 
 __all__ = ["Sequential", "load_model"]
 
@@ -35,7 +38,12 @@ class Sequential(Trainer):
         optimizer: What `compile` made of its argument; its `learning_rate` may be set at any time.
         stop_training: Callbacks set it to end `fit` after the batch.
         history: What the last `fit` returned.
+        class_names: Names of the classes, a list of strings, or None; saved with the model.
+        image_input: An `ImageInput`, how pictures become inputs, or None; saved with the model.
     """
+
+    class_names: list[str] | None = None
+    image_input: ImageInput | None = None
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
                  seed: int | None = None, trainable: bool = True) -> None:

@@ -56,7 +56,8 @@ def download(url: str, path: str | os.PathLike[str], sha256: str | None = None, 
         url: Address, http or https. Redirections must stay with these, and with https once there.
         path: Where to put the file; folders are created. A file that is there is replaced, unless it
             has the checksum: then nothing is downloaded.
-        sha256: SHA-256 of the file, 64 hexadecimal digits. Defaults to None: not checked.
+        sha256: SHA-256 of the file, 64 hexadecimal digits. Defaults to None: what arrives is compared
+            with the MD5 that the server states, if it does (Google's storage: `x-goog-hash`).
         max_bytes: Most bytes to accept. Defaults to 1 GiB.
         timeout: Seconds to wait for the server each time. Defaults to 30.
         progress: Whether to show progress on stderr. Defaults to True.
@@ -176,6 +177,8 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
             file.seek(start)
             file.truncate()
             received = start
+            stated = _stated_md5(response) if start == 0 else None
+            md5 = hashlib.md5(usedforsecurity=False)  # against damage, not against malice
             with _Meter(url, total, received, progress) as meter:
                 while piece := response.read(_PIECE):
                     received += len(piece)
@@ -183,6 +186,7 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
                         raise _too_long(url, max_bytes, received)
                     file.write(piece)
                     digest.update(piece)
+                    md5.update(piece)
                     meter.update(len(piece))
     except DownloadError:
         raise
@@ -194,6 +198,8 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
     if total is not None and received != total:
         raise DownloadError(f"Expected {url} to send {total} bytes. Received: {received} bytes before the "
                             "connection ended")
+    if stated is not None and md5.digest() != stated:
+        raise DownloadError(f"Expected {url} to have the MD5 {stated.hex()}. Received: {md5.hexdigest()}")
     return digest.hexdigest()
 
 
@@ -248,6 +254,22 @@ def _total(response: Any, url: str, start: int) -> int | None:
             return int(match[2])
     length = response.headers.get("Content-Length")
     return start + int(length) if length and length.isdecimal() else None
+
+
+def _stated_md5(response: Any) -> bytes | None:
+    """The MD5 of the whole file, where the server states it."""
+    import base64
+    import binascii
+
+    for header in response.headers.get_all("x-goog-hash", []):
+        for part in header.split(","):
+            name, _, value = part.strip().partition("=")
+            if name == "md5":
+                try:
+                    return base64.b64decode(value, validate=True)
+                except binascii.Error:
+                    return None
+    return None
 
 
 class _Meter:

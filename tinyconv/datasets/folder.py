@@ -15,20 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.datasets.image_files import SUFFIXES, opened_image
+from tinyconv.datasets.png import eight_bits
 from tinyconv.shapes import check_integer, standardize_pair
 from tinyconv.utils import check_flag, check_number, default_seed, to_categorical
 
 __all__ = ["ImageFolder", "image_dataset_from_directory"]
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
-# Pillow reads many more by their first bytes, some of them with other programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 _MODES = {"grayscale": ("L", 1), "rgb": ("RGB", 3), "rgba": ("RGBA", 4)}
 _INTERPOLATIONS = {"nearest": "NEAREST", "bilinear": "BILINEAR", "bicubic": "BICUBIC", "area": "BOX",
                    "lanczos3": "LANCZOS"}
 _LABEL_MODES = ("int", "categorical", "binary", None)
-# An image of more pixels is refused: a small file can ask for any amount of memory.
-_MAX_PIXELS = 1 << 26
 
 
 class ImageFolder:
@@ -87,36 +84,18 @@ class ImageFolder:
         """One image, float32 (height, width, channels) of values from 0 to 255."""
         from PIL import Image
 
-        if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
-            raise ValueError(f"Expected an image. Received: {path} (not a file)")
         mode, channels = _MODES[self._color_mode]
-        try:
-            with Image.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > _MAX_PIXELS:
-                    raise OSError(f"{image.width} x {image.height}: more than {_MAX_PIXELS} pixels")
-                height, width = self._image_size
-                picture = _eight_bits(image).convert(mode)
-                box = _middle(picture.width, picture.height, width / height) if self._crop else None
-                if picture.size != (width, height) or box is not None:
-                    filter_ = Image.Resampling[_INTERPOLATIONS[self._interpolation]]
-                    picture = picture.resize((width, height), filter_, box=box)
-                return np.asarray(picture, np.float32).reshape(height, width, channels)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a damaged file makes Pillow raise almost anything
-            raise ValueError(f"Expected an image. Received: {path} ({error})") from None
+        with opened_image(path) as image:
+            height, width = self._image_size
+            picture = eight_bits(image).convert(mode)
+            box = _middle(picture.width, picture.height, width / height) if self._crop else None
+            if picture.size != (width, height) or box is not None:
+                filter_ = Image.Resampling[_INTERPOLATIONS[self._interpolation]]
+                picture = picture.resize((width, height), filter_, box=box)
+            return np.asarray(picture, np.float32).reshape(height, width, channels)
 
     def __repr__(self) -> str:
         return f"<ImageFolder of {len(self.file_paths)} images, {len(self.class_names)} classes>"
-
-
-def _eight_bits(image: Any) -> Any:
-    """An image of 16 bits with the upper 8 of them: where Pillow converts one, all above 255 is white."""
-    from PIL import Image
-
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _middle(width: int, height: int, ratio: float) -> tuple[float, float, float, float]:
@@ -182,7 +161,7 @@ def image_dataset_from_directory(directory: str | os.PathLike[str], labels: Any 
     names = _classes(root, class_names) if inferred else []
     paths, ids = _files(root, names if inferred else None, check_flag(follow_links, "follow_links"))
     if not paths:
-        raise ValueError(f"Expected images ({', '.join(_SUFFIXES)}) in directory. "
+        raise ValueError(f"Expected images ({', '.join(SUFFIXES)}) in directory. "
                          f"Received: directory={str(directory)!r} without any")
     if not inferred and labels is not None:
         ids, names = _given_labels(labels, len(paths), class_names)
@@ -244,7 +223,7 @@ def _files(root: Path, names: list[str] | None, follow_links: bool) -> tuple[lis
     ids: list[int] = []
     for number, top in enumerate([root] if names is None else [root / name for name in names]):
         below = sorted(os.path.join(folder, file) for folder, _, files in os.walk(top, followlinks=follow_links)
-                       for file in files if file.lower().endswith(_SUFFIXES))
+                       for file in files if file.lower().endswith(SUFFIXES))
         paths += below
         ids += [number] * len(below)
     return paths, np.array(ids, np.int32)

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MAX_BYTES", "read_png", "write_png"]
+__all__ = ["MAX_BYTES", "eight_bits", "read_png", "write_png"]
 
 # Room for 345 classes of 3,000 sketches, and far below what a hostile file could ask for.
 MAX_BYTES = 1 << 30
@@ -170,12 +170,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
 
 
 def _as_mode(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: the high byte, as Pillow takes it of 16 bit RGB
-        from PIL import Image
-
-        dtype = np.dtype({"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}.get(image.mode, np.int32))
-        high = (np.frombuffer(image.tobytes(), dtype) >> 8).astype(np.uint8)
-        image = Image.frombytes("L", image.size, high.tobytes())
+    image = eight_bits(image)  # the high byte, as Pillow takes it of 16 bit RGB
     if image.mode == _MODES[channels]:
         return image
     if channels > 1:
@@ -183,6 +178,15 @@ def _as_mode(image: Image.Image, channels: int) -> Image.Image:
     if image.mode == "P":
         image = image.convert("RGBA")  # not RGB: it would warn of a palette with transparency
     return image.convert("L") if image.mode == "1" else image.getchannel(0)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16 bits with the upper 8 of them: where Pillow converts one, all above 255 is white."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def write_png(file: BinaryIO, rows: np.ndarray, channels: int = 1) -> None:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from tinyconv.datasets.image_set import NAMES_FILE, encode_names
 from tinyconv.datasets.png import write_png
+from tinyconv.image_input import check_class_names
 from tinyconv.shapes import check_integer, describe
 
-__all__ = ["write_sprite"]
+__all__ = ["replace_all", "write_sprite"]
 
 
 def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = None, one_hot: bool = True,
-                 prefix: str = "") -> tuple[Path, Path]:
+                 prefix: str = "", class_names: Sequence[str] | None = None) -> tuple[Path, Path]:
     """Writes labelled images as a sprite: a PNG with one image a row, and a file of labels.
 
-    Both files are written under temporary names and renamed when they are complete; where one
+    The files are written under temporary names and renamed when they are complete; where one
     cannot be, the files that were there before stay.
 
     Args:
@@ -35,6 +37,8 @@ def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = 
             expect, or has one byte an image, for at most 256 classes. Defaults to True.
         prefix: Start of the file names in a folder: "mnist" gives `mnist_images.png` and
             `mnist_labels_uint8`. Defaults to "": `images.png` and `labels_uint8`.
+        class_names: A name for each class, written to `class_names.txt` beside the images.
+            Defaults to None: no such file.
 
     Returns:
         The paths of the PNG and of the label file.
@@ -51,7 +55,14 @@ def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = 
             block = np.equal.outer(part, np.arange(classes)) if one_hot else part
             file.write(block.astype(np.uint8).tobytes())
 
-    _replace_all([(image_path, lambda file: write_png(file, rows, channels)), (label_path, write_labels)])
+    files: list[tuple[Path, Callable[[BinaryIO], Any]]] = [
+        (image_path, lambda file: write_png(file, rows, channels)), (label_path, write_labels)]
+    if class_names is not None:
+        names = encode_names(check_class_names(class_names))
+        if len(class_names) != classes:
+            raise ValueError(f"Expected {classes} class_names, one for each class. Received: {len(class_names)}")
+        files.append((image_path.parent / NAMES_FILE, lambda file: file.write(names)))
+    replace_all(files)
     return image_path, label_path
 
 
@@ -107,7 +118,7 @@ def _paths(path: Any, prefix: str) -> tuple[Path, Path]:
     return Path(path) / f"{start}images.png", Path(path) / f"{start}labels_uint8"
 
 
-def _replace_all(files: list[tuple[Path, Callable[[BinaryIO], None]]]) -> None:
+def replace_all(files: list[tuple[Path, Callable[[BinaryIO], Any]]]) -> None:
     """Writes every file beside its place, then renames all; after an error all are as they were."""
     token = secrets.token_hex(8)
     new = [path.with_name(f".{path.name}-{token}.new") for path, _ in files]

@@ -209,13 +209,14 @@ def _constant(text: str) -> NoReturn:
 # --- files ---
 
 
-def open_inside(folder: Path, name: Any, what: str) -> tuple[FileIO, int]:
+def open_inside(folder: Path, name: Any, what: str, where: str = "the model's folder") -> tuple[FileIO, int]:
     """Opens a file that a file names, for reading, if it is a regular file inside `folder`.
 
     Args:
         folder: The only folder to read from.
         name: A relative path with "/" between its parts, as the file states it.
         what: Subject of the error message.
+        where: What the message calls the folder.
 
     Returns:
         The open file and its size in bytes.
@@ -227,12 +228,12 @@ def open_inside(folder: Path, name: Any, what: str) -> tuple[FileIO, int]:
     name = checked_string(name, what)
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]+:", name):
-        fail(what, "a relative path inside the model's folder", name)
+        fail(what, f"a relative path inside {where}", name)
     try:
         root = os.path.realpath(folder, strict=True)
         path = os.path.realpath(os.path.join(root, *parts), strict=True)
         if os.path.commonpath([root, path]) != root:
-            fail(what, "a path inside the model's folder", name)
+            fail(what, f"a path inside {where}", name)
         # Without O_NONBLOCK, opening a named pipe would wait for a writer for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:

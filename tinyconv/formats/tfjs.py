@@ -11,7 +11,8 @@ weightsManifest      names and shapes of the weights; the optimizer's state too,
                      that look at it
 trainingConfig       loss, metrics and optimizer, as far as TensorFlow.js has them
 userDefinedMetadata  under "tinyconv": the compile settings in full, and what
-                     else training goes on from
+                     else training goes on from; names of classes, and how
+                     pictures become inputs (`formats.metadata`)
 ==================== ==========================================================
 """
 
@@ -37,6 +38,7 @@ from tinyconv.formats.guard import (
     shorten,
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
+from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.training import read_training_config, write_training_config
 from tinyconv.models import Sequential
 
@@ -63,7 +65,7 @@ def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
     document: dict[str, Any] = {
         "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
     }
-    own: dict[str, Any] = {"version": 1}
+    own: dict[str, Any] = {"version": 1, **write_metadata(model)}
     settings = model.get_compile_config() if include_optimizer else None
     if include_optimizer:
         own["training"] = model.get_training_state()
@@ -164,6 +166,8 @@ def _load(folder: Path, document: Any) -> Any:
         layer._changed()
     state.finish()
     own = _own_part(document)
+    if own is not None:
+        read_metadata(model, own)
     if own is not None and own.get("training") is not None:
         _guarded("training state", model.set_training_state, own["training"])
     return model

@@ -1,0 +1,70 @@
+"""Single image files, of any kind that Pillow knows: opened within limits, read into uint8 arrays."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyconv.datasets.png import eight_bits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["FORMATS", "SUFFIXES", "as_array", "opened_image"]
+
+# Pillow reads many more by their first bytes, some of them with other programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG")
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+# An image of more pixels is refused: a small file can ask for any amount of memory.
+MAX_PIXELS = 1 << 26
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@contextmanager
+def opened_image(path: Any, file: Any = None, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """An image file, open in Pillow; what goes wrong inside of the `with` is the file's fault.
+
+    Args:
+        path: The file.
+        file: The open file where `path` is only its name. Defaults to None.
+        formats: Pillow's names of the formats that it may have. Defaults to BMP, GIF, JPEG and PNG.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If the file is no image, is damaged, or has more than 2**26 pixels.
+    """
+    from PIL import Image
+
+    if file is None and os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise ValueError(f"Expected an image. Received: {path} (not a file)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's of large images, refused here, and of odd ones
+            with Image.open(path if file is None else file, formats=formats) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise OSError(f"{image.width} x {image.height}: more than {MAX_PIXELS} pixels")
+                yield image
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged file makes Pillow raise almost anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"Expected an image. Received: {path} ({reason})") from None
+
+
+def as_array(image: Image.Image, channels: int | None = None) -> np.ndarray:
+    """The pixels of an image, uint8 (height, width, channels).
+
+    Args:
+        image: The image.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA. Defaults to None: 1 where the image is grey, else 3.
+    """
+    image = eight_bits(image)
+    if channels is None:
+        channels = 1 if image.mode in ("1", "L", "LA", "La", "F") else 3
+    picture = image.convert(_MODES[channels])
+    return np.asarray(picture, np.uint8).reshape(image.height, image.width, channels)
