@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import tinyconv
-from tinyconv import bench, cli, datasets, layers
+from tinyconv import ImageInput, bench, cli, cli_predict, datasets, layers
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,8 @@ def test_evaluate_feeds_models_without_rescaling_values_from_0_to_1(sprite, tmp_
     x = cli.load_images(str(sprite)).x_test
     for raw, scale in (([], 255), (["--raw"], 1)):
         arguments = cli._parser().parse_args(["evaluate", "MODEL", "DATA", *raw])
-        np.testing.assert_allclose(cli._as_input(network, x, arguments) * scale, x, rtol=1e-6)
+        settings = cli_predict.input_settings(network, arguments)
+        np.testing.assert_allclose(settings.rescale(x) * scale, x, rtol=1e-6)
 
 
 def write_image(path: Path, bright: int, size: int = 18, mode: str = "L", invert: bool = False) -> Path:
@@ -188,9 +189,11 @@ def test_predict_names_the_class_of_image_files(model, tmp_path, capsys, size, m
 def test_predict_takes_transparent_pixels_as_white(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(path)
-    assert (cli._read_image(str(path), (4, 4, 1), invert=False) == 255).all()
-    assert (cli._read_image(str(path), (4, 4, 1), invert=True) == 0).all()
-    assert (cli._read_image(str(path), (4, 4, 4), invert=False) == 0).all()
+    picture = cli_predict.read_picture(str(path))
+    for invert, channels, value in ((False, 1, 255), (True, 3, 0), ("auto", 1, 0), ("auto", 3, 255), (False, 4, 0)):
+        found = ImageInput(invert=invert)(picture, (4, 4, channels))
+        assert found.shape == (4, 4, channels)
+        assert (found == value).all()
 
 
 def test_predict_completes_the_probability_of_two_classes(tmp_path, capsys):

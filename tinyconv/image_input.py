@@ -87,7 +87,8 @@ class ImageInput:
             return values.astype(np.float32)
         if values.shape[2] == 4:
             values = images_module.flatten_alpha(values)
-        values = images_module.to_grayscale(values) if channels == 1 else values
+        if channels == 1:  # as whole levels: the weights of the colours do not quite add up to 1
+            values = np.rint(images_module.to_grayscale(values))
         if values.shape[2] < channels:
             values = np.repeat(values, channels, axis=2)
         automatic = self.invert == "auto" and channels == 1

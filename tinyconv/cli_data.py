@@ -1,0 +1,116 @@
+"""The command line's DATA: what it means, how it is split, and what pictures like it become."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyconv.image import is_dark_on_light
+from tinyconv.image_input import ImageInput
+
+__all__ = ["Images", "describe", "load_images"]
+
+# Every run, and so `evaluate` after `train`, holds the same images of a data set out.
+_SPLIT_SEED = 0
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+class Images(NamedTuple):
+    """Labelled uint8 images (N, H, W, C) and class ids, split.
+
+    `description` says where they come from, `names` what their classes are called, `fit` how a picture
+    of another size is placed as they are (see `ImageInput`).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    names: list[str]
+    description: str
+    fit: str
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    def image_input(self) -> ImageInput:
+        """How a picture becomes an input, for a model that rescales these images itself."""
+        height, width, channels = self.x.shape[1:]
+        # A drawing on paper is inverted for a model of bright drawings on black, and only for such a model.
+        ground = self.x[:1000].mean(axis=0).reshape(height, width, channels)
+        drawings = channels == 1 and not is_dark_on_light(ground)
+        return ImageInput(self.fit if drawings else "stretch", "auto" if drawings else False)
+
+
+def load_images(data: str, limit: int | None = None, classes: Sequence[str] | None = None,
+                max_per_class: int = 5000) -> Images:
+    """The images that DATA on the command line means.
+
+    Args:
+        data: "digits", "mnist", or the path of a data set of any kind.
+        limit: At most so many for training, and for testing. Defaults to None: all.
+        classes: Of sketches, the classes to take. Defaults to None: all.
+        max_per_class: Of sketches, how many of a class. Defaults to 5,000.
+    """
+    from tinyconv import datasets
+
+    digits = [str(digit) for digit in range(10)]
+    names, fit = digits, "mnist"
+    if data == "digits":
+        train, test = datasets.digits.load_data()
+        description = "digits: synthetic, drawn on the spot"
+    elif data == "mnist":
+        train, test = datasets.mnist.load_data()
+        description = "MNIST: handwritten digits"
+    else:
+        train, test, names, title, fit = _load_path(Path(data), classes, max_per_class)
+        description = f"{title} in {data}"
+    if classes is not None and names != list(classes):
+        raise ValueError(f"Expected --classes with sketches, a file NAME.npy or NAME.ndjson a class. Received: {data}")
+    x, y, x_test, y_test = (array[:limit] for array in (*train, *test))
+    if not len(x) or not len(x_test):
+        raise ValueError(f"Expected DATA to have images for training and for testing. Received: {data}")
+    if x.ndim == 3:
+        x, x_test = x[..., np.newaxis], x_test[..., np.newaxis]
+    return Images(x, y, x_test, y_test, names, description, fit)
+
+
+def _load_path(path: Path, classes: Sequence[str] | None,
+               max_per_class: int) -> tuple[Pair, Pair, list[str], str, str]:
+    """The images for training, those held out, class names, what it is, and how pictures are fitted.
+
+    MNIST, and what has a part for testing, is split as always; of other data sets five sixths, in a
+    fixed random order, are for training.
+    """
+    from tinyconv.datasets import mnist, quickdraw, registry
+
+    if not path.exists():
+        raise ValueError(f"Expected DATA to be digits, mnist or the path of a data set. Received: {path}")
+    kind = registry.recognise(path)
+    if kind.name == "quickdraw" and path.is_dir():
+        train, test, names = quickdraw.load(path, classes, max_per_class, 1 / 6, _SPLIT_SEED)
+        return train, test, names, kind.title, "content"
+    images = registry.read(path, kind.name, max_per_class=max_per_class)
+    is_mnist = images.images.shape == (mnist.NUM_IMAGES, 28, 28, 1) and len(images.class_names) == 10
+    cut = mnist.NUM_TRAIN if is_mnist else images.num_train
+    rows: Sequence[slice | np.ndarray]
+    if cut is not None:
+        rows = [slice(cut), slice(cut, None)]
+    else:
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(images))
+        rows = np.split(order, [len(order) * 5 // 6])
+    train, test = ((images.images[part], images.labels[part]) for part in rows)
+    return train, test, images.class_names, kind.title, "mnist" if is_mnist else "stretch"
+
+
+def describe(images: Images, training: bool) -> str:
+    """The line that says what is used."""
+    shape = "x".join(map(str, images.x.shape[1:]))
+    used = f"{len(images.x):,} for training, {len(images.x_test):,} held out" if training else (
+        f"{len(images.x_test):,} held out")
+    return f"Data: {images.description}; images {shape} of {images.classes} classes, {used}"
