@@ -37,7 +37,10 @@ def test_activation_has_the_values_of_keras_where_they_are_special(name):
             continue
         if name in CANCELS and value < 0:
             continue
-        assert_agrees(ours, getattr(keras.activations, name)(jax.numpy.asarray(x)), 1, f"{name} of {value}")
+        # What is the difference of two large numbers rounds as they do.
+        scale = float(abs(value)) if abs(value) < 100 else None
+        assert_agrees(ours, getattr(keras.activations, name)(jax.numpy.asarray(x)), 1, f"{name} of {value}",
+                      scale=scale)
 
 
 @pytest.mark.parametrize("name", PLAIN)

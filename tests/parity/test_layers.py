@@ -22,6 +22,7 @@ from tinyconv.engine.program import Loss
 
 BATCH = 5
 INNER_PRODUCT = Loss("inner_product")
+pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning")
 
 
 class Pair:
