@@ -260,7 +260,7 @@ def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):
 
 
 @pytest.mark.parametrize("template", [
-    "{epoch.__class__}", "{epoch[0]}", "{0}", "{}", "{epoch:{val_loss}}", "{epoch"])
+    "{epoch.__class__}", "{epoch[0]}", "{0}", "{}", "{epoch:{val_loss}}", "{epoch", "{val_loss:d}", "{epoch:z}"])
 def test_checkpoint_refuses_fields_that_are_no_names(template):
     with pytest.raises(ValueError, match="filepath"):
         ModelCheckpoint(template)

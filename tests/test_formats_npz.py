@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -148,6 +149,16 @@ def test_a_name_twice_and_other_compressions_are_refused(tmp_path):
         file.writestr("a/bias.npy", npy(np.ones(2, np.float32)))
     with pytest.raises(FormatError, match="stored or deflated"):
         model_of().load_weights(tmp_path / "w.npz")
+
+
+def test_what_killed_saves_left_behind_goes_in_time(tmp_path):
+    old, new = (tmp_path / f".tinyconv-{digit * 16}.tmp" for digit in "ab")
+    for path in (old, new):
+        path.write_bytes(b"half a file")
+    os.utime(old, (0, 0))
+    model_of().save_weights(tmp_path / "w.npz")
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_the_file_follows_from_the_weights_alone(tmp_path):

@@ -131,6 +131,8 @@ def test_optimizer_refuses_bad_arguments(cls, arguments):
 def test_optimizer_refuses_unknown_arguments():
     with pytest.raises(TypeError, match="Received: rho=0.9"):
         Adam(rho=0.9)
+    with pytest.raises(TypeError, match="`name` to be a string. Received: name="):
+        Adam(name=["adam"])
 
 
 @pytest.mark.parametrize("optimizer", ALL, ids=NAMES)

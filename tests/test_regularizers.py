@@ -17,6 +17,7 @@ REGULARIZERS = [(L1(), {"l1": 0.01}), (L2(), {"l2": 0.01}), (L1L2(), {"l1": 0.0,
                 (L1L2(0.5, 0.25), {"l1": 0.5, "l2": 0.25}), (L2(0.125), {"l2": 0.125})]
 CONSTRAINTS = [(MaxNorm(), {"max_value": 2, "axis": 0}), (UnitNorm(), {"axis": 0}), (NonNeg(), {}),
                (MinMaxNorm(), {"min_value": 0.0, "max_value": 1.0, "rate": 1.0, "axis": 0}),
+               (MaxNorm(np.float32(1.5)), {"max_value": 1.5, "axis": 0}),
                (MaxNorm(3.0, axis=(0, 1, 2)), {"max_value": 3.0, "axis": [0, 1, 2]}), (UnitNorm(-1), {"axis": -1})]
 RULES = [(regularizers, *case) for case in REGULARIZERS] + [(constraints, *case) for case in CONSTRAINTS]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from tinyconv.optimizers import schedules
@@ -104,6 +105,19 @@ def test_deserialize_refuses_what_is_no_schedule(config):
 def test_schedule_refuses_bad_arguments(cls, arguments, name):
     with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}="):
         cls(*arguments)
+
+
+@pytest.mark.parametrize("number", [np.int64(7), np.int32(7), np.float32(7), np.float64(7)], ids=repr)
+@pytest.mark.parametrize("create", [
+    lambda number: ExponentialDecay(number, number, number),
+    lambda number: PiecewiseConstantDecay([number], [number, number]),
+    lambda number: CosineDecay(number, number, warmup_target=number, warmup_steps=number),
+    lambda number: CosineDecayRestarts(number, number, number, number),
+    lambda number: PolynomialDecay(number, number, number, number),
+])
+def test_numbers_of_numpy_become_what_json_holds(create, number):
+    config = schedules.serialize(create(number))
+    assert json.loads(json.dumps(config)) == config == schedules.serialize(create(int(number)))
 
 
 def test_piecewise_constant_refuses_lists_that_do_not_fit():

@@ -90,8 +90,8 @@ class MaxNorm(Constraint):
     """
 
     def __init__(self, max_value: float = 2, axis: Any = 0) -> None:
-        check_number(max_value, "max_value", 0.0)
-        self.max_value = max_value
+        number = check_number(max_value, "max_value", 0.0)
+        self.max_value = max_value if isinstance(max_value, int) else number
         self.axis = _check_axis(axis)
 
     def rules(self, shape: Shape) -> WeightRules:

@@ -113,6 +113,9 @@ def _check_template(template: str) -> None:
 
     try:
         fields = [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
+        for _, name, spec, conversion in string.Formatter().parse(template):
+            if name is not None and not conversion and "{" not in (spec or ""):
+                format(1 if name == "epoch" else 1.0, spec or "")
     except ValueError as error:
         raise ValueError(f"ModelCheckpoint expected a filepath with fields such as {{epoch:02d}} ({error}). "
                          f"Received: filepath={template!r}") from None
@@ -199,7 +202,8 @@ class BackupAndRestore(Callback):
         if self.delete_checkpoint and not self.model.interrupted:
             import shutil
 
-            (self.backup_dir / self._INDEX).unlink(missing_ok=True)
+            for name in (self._INDEX, f"{self._INDEX}.new"):
+                (self.backup_dir / name).unlink(missing_ok=True)
             for name in ("a", "b"):
                 shutil.rmtree(self.backup_dir / name, ignore_errors=True)
             with contextlib.suppress(OSError):  # not empty: it holds more than the backup

@@ -85,6 +85,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         file.close()  # Windows renames closed files only
         temporary.replace(path)
     _sync_folder(path.parent)
+    _remove_abandoned(path.parent)
 
 
 @contextlib.contextmanager

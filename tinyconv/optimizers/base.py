@@ -58,7 +58,7 @@ class Optimizer:
 
     Raises:
         ValueError: If an argument is out of range.
-        TypeError: If there is no such argument.
+        TypeError: If there is no such argument, or the name is no string.
 
     Attributes:
         iterations: Number of updates made.
@@ -82,6 +82,8 @@ class Optimizer:
             if value not in _NEUTRAL[key]:
                 raise ValueError(f"Expected `{key}` to be {_NEUTRAL[key][0]}: it is not supported. "
                                  f"Received: {key}={describe(value)}")
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"Expected `name` to be a string. Received: name={describe(name)}")
         self.name = name or type(self).__name__.lower()
         self.weight_decay = _optional(weight_decay, "weight_decay")
         self.clipnorm = _optional(clipnorm, "clipnorm")

@@ -123,7 +123,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                 check_number(number, key, 0.0)
         if list(boundaries) != sorted(boundaries):
             raise ValueError(f"Expected `boundaries` in increasing order. Received: boundaries={describe(boundaries)}")
-        self.boundaries = list(boundaries)
+        self.boundaries = [_plain(boundary) for boundary in boundaries]
         self.values = [float(value) for value in values]
         self.name = name
 
@@ -193,7 +193,7 @@ class CosineDecay(_Decay):
         self.alpha = check_number(alpha, "alpha", 0.0)
         self.warmup_target = None if warmup_target is None else check_number(warmup_target, "warmup_target", 0.0)
         check_number(warmup_steps, "warmup_steps", 0.0)
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = _plain(warmup_steps)
 
     def __call__(self, step: float) -> float:
         top = self.initial_learning_rate
@@ -299,10 +299,15 @@ def _cosine(fraction: float, height: float, alpha: float) -> float:
 
 
 def _positive(value: Any, name: str) -> Any:
-    """The number as it was given: Keras writes steps as integers."""
+    """The number, an integer where one was given."""
     if check_number(value, name, 0.0) == 0:
         raise ValueError(f"Expected `{name}` to be > 0. Received: {name}={describe(value)}")
-    return value
+    return _plain(value)
+
+
+def _plain(value: Any) -> int | float:
+    """A checked number as JSON can hold it; steps stay integers, as Keras writes them."""
+    return value.__index__() if hasattr(value, "__index__") and not hasattr(value, "__len__") else float(value)
 
 
 _CLASSES: dict[str, type[LearningRateSchedule]] = {
