@@ -40,7 +40,7 @@ static void draw_map(const tc_step *step, uint64_t key, double *m) {
 static void draw_maps(const block *b, const tc_step *step, float *maps) {
     for (int l = 0; l < b->k->lanes; l++) {
         double m[6];
-        draw_map(step, tc_random_key(b->program->seed, b->job->step, step->stream, (uint64_t)(b->first + l)), m);
+        draw_map(step, tc_random_key(b->program->seed, b->job->step, step->stream, (uint64_t)lane_image(b, l)), m);
         for (int i = 0; i < 6; i++) maps[i * b->k->lanes + l] = (float)m[i];
     }
 }

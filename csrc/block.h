@@ -35,12 +35,16 @@ typedef struct block {
     float *memory;            /* the thread's workspace */
     float *kept;              /* its first part: the thread's, or the block's own where segments need it */
     ptrdiff_t first;          /* position of its first image in the batch */
-    int count;                /* images; the other lanes idle */
+    int count;                /* images; the other lanes idle, see lane_image */
     float *slot;              /* gradients are added here */
     double *statistics;       /* of the slot, for the segment's norm: see norms.h */
 } block;
 
 static inline ptrdiff_t tensor_values(const tc_tensor *t) { return t->height * t->width * t->channels; }
+
+/* Where in the batch lane l's image lies.  Idle lanes repeat the block's first, so that they hold
+ * no infinity that the images do not: 0, their gradient, times that would be NaN. */
+static inline ptrdiff_t lane_image(const block *b, int l) { return b->first + (l < b->count ? l : 0); }
 
 static inline float *at(const block *b, ptrdiff_t vectors) {
     return (vectors < b->program->kept_size ? b->kept : b->memory) + vectors * b->k->lanes;
@@ -79,7 +83,7 @@ void tc_window_rows(const tc_pool *pool, ptrdiff_t a, float *first, ptrdiff_t st
 /* Noise on n vectors of a dropout step, or its gradient; y is overwritten, key0 goes on to the values that follow. */
 void tc_make_noise(const block *b, const tc_step *step, int backward, const float *x, float *y, ptrdiff_t n,
                    uint32_t *key0, const uint32_t *key1);
-/* The two keys of every image's random numbers at this step; idle lanes have keys, too. */
+/* The two keys of every image's random numbers at this step. */
 void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1);
 
 /* prelu.c.  Step i, from its tensor to the next; dy becomes the gradient before it, and the slot's

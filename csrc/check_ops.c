@@ -22,15 +22,31 @@ static int check_prelu(const tc_op *op, const tc_weight *weights, ptrdiff_t weig
            op->kernel < weight_count && op->bias < 0 && weights[op->kernel].count == slopes;
 }
 
+/* Whether the five axes of a constrained norm are those of an array of all values. */
+static int check_constraint(const tc_weight *weight) {
+    if (weight->constraint < 0 || weight->constraint >= TC_CONSTRAINT_COUNT) return 0;
+    if (weight->constraint != TC_CONSTRAINT_NORM) return 1;
+    ptrdiff_t left = weight->count;
+    for (int k = 0; k < 5; k++) {
+        if (weight->constraint_shape[k] < 1 || left % weight->constraint_shape[k]) return 0;
+        left /= weight->constraint_shape[k];
+    }
+    return left == 1;
+}
+
+/* Whether a random affine map has kinds that there are and factors that lead to finite places. */
+static int check_affine(const tc_op *op) {
+    for (int k = 0; k < TC_MAX_PARAMETERS; k++)
+        if (!(op->parameters[k] >= -1 && op->parameters[k] <= 1)) return 0;
+    return op->function >= 0 && op->function < TC_TRANSFORM_COUNT && op->fill_mode >= 0 &&
+           op->fill_mode < TC_FILL_COUNT && op->in_height == op->out_height && op->in_width == op->out_width &&
+           op->in_height * op->in_width * op->in_channels <= TC_MAX_AFFINE_VALUES;
+}
+
 int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count) {
     if (count < 1) return TC_ERROR_ARGUMENT;
-    for (ptrdiff_t i = 0; i < weight_count; i++) {
-        const ptrdiff_t *shape = weights[i].constraint_shape;
-        if (weights[i].constraint < 0 || weights[i].constraint >= TC_CONSTRAINT_COUNT ||
-            (weights[i].constraint == TC_CONSTRAINT_NORM &&
-             shape[0] * shape[1] * shape[2] * shape[3] * shape[4] != weights[i].count))
-            return TC_ERROR_ARGUMENT;
-    }
+    for (ptrdiff_t i = 0; i < weight_count; i++)
+        if (!check_constraint(&weights[i])) return TC_ERROR_ARGUMENT;
     for (ptrdiff_t i = 0; i < count; i++) {
         const tc_op *op = &ops[i];
         if (op->kind < 0 || op->kind >= TC_OP_COUNT || op->in_height < 1 || op->in_width < 1 ||
@@ -81,11 +97,7 @@ int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, pt
         } else if (op->kernel >= 0 || op->bias >= 0) {
             return TC_ERROR_ARGUMENT;
         }
-        if (op->kind == TC_OP_RANDOM_AFFINE &&
-            (op->function < 0 || op->function >= TC_TRANSFORM_COUNT || op->fill_mode < 0 ||
-             op->fill_mode >= TC_FILL_COUNT || in > TC_MAX_AFFINE_VALUES || op->in_height != op->out_height ||
-             op->in_width != op->out_width))
-            return TC_ERROR_ARGUMENT;
+        if (op->kind == TC_OP_RANDOM_AFFINE && !check_affine(op)) return TC_ERROR_ARGUMENT;
         if (op->kind == TC_OP_DROPOUT && (op->function < 0 || op->function >= TC_NOISE_COUNT)) return TC_ERROR_ARGUMENT;
         if (op->kind == TC_OP_ACTIVATION && (op->function < 0 || op->function >= TC_ACTIVATION_COUNT))
             return TC_ERROR_ARGUMENT;

@@ -106,7 +106,7 @@ static void pool_forward(const block *b, const tc_step *step, const tc_tensor *x
 
 void tc_random_keys(const block *b, const tc_step *step, uint32_t *key0, uint32_t *key1) {
     for (int l = 0; l < b->k->lanes; l++) {
-        uint64_t key = tc_random_key(b->program->seed, b->job->step, step->stream, (uint64_t)(b->first + l));
+        uint64_t key = tc_random_key(b->program->seed, b->job->step, step->stream, (uint64_t)lane_image(b, l));
         key0[l] = (uint32_t)key, key1[l] = (uint32_t)(key >> 32);
     }
 }
@@ -185,13 +185,13 @@ void tc_load_block(const block *b) {
     const tc_tensor *t = &b->program->tensors[0];
     const void *source[MAX_LANES];
     size_t bytes = (size_t)tensor_values(t) * (batch->x_is_uint8 ? 1 : sizeof(float));
-    for (int l = 0; l < b->count; l++) {
-        ptrdiff_t sample = b->first + l;
+    for (int l = 0; l < b->k->lanes; l++) {
+        ptrdiff_t sample = lane_image(b, l);
         if (batch->indices) sample = (ptrdiff_t)batch->indices[sample];
         source[l] = (const char *)batch->x + (size_t)sample * bytes;
     }
     ptrdiff_t rows = t->height, row = t->width * t->channels;
     if (t->row_stride == row) row *= rows, rows = 1;
-    b->k->gather(source, b->count, batch->x_is_uint8, rows, row, b->program->load_scale, b->program->load_offset,
+    b->k->gather(source, b->k->lanes, batch->x_is_uint8, rows, row, b->program->load_scale, b->program->load_offset,
                  tensor_row(b, t, 0), t->row_stride);
 }

@@ -168,20 +168,21 @@ void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) {
 }
 
 /* Backward-data is a correlation of dz with the transposed kernel, one for each phase
- * of the stride: the pixels of a phase all meet the same taps. */
+ * of the stride that has pixels: those of a phase all meet the same taps. */
 static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step, ptrdiff_t y_row_stride) {
     ptrdiff_t sh = op->stride_height, sw = op->stride_width, kh = op->window_height, kw = op->window_width;
-    step->phases = sh * sw;
+    ptrdiff_t phase_columns = sw < op->in_width ? sw : op->in_width;
+    step->phases = (sh < op->in_height ? sh : op->in_height) * phase_columns;
     step->backward = calloc((size_t)step->phases, sizeof *step->backward);
     if (!step->backward) return TC_ERROR_MEMORY;
     ptrdiff_t filters = op->out_channels / op->groups, taps_row = kw * filters;
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
-        ptrdiff_t top = phase / sw, start = phase % sw;
+        ptrdiff_t top = phase / phase_columns, start = phase % phase_columns;
         tc_correlation *g = &step->backward[phase];
         *g = (tc_correlation){
             .groups = op->groups, .depthwise = is_depthwise(op),
-            .y_rows = tc_max(0, (op->in_height - top + sh - 1) / sh),
-            .y_columns = tc_max(0, (op->in_width - start + sw - 1) / sw),
+            .y_rows = (op->in_height - top + sh - 1) / sh,
+            .y_columns = (op->in_width - start + sw - 1) / sw,
             .y_channels = op->in_channels / op->groups,
             .y_start = top * y_row_stride + start * op->in_channels, .y_row_stride = sh * y_row_stride,
             .y_column_stride = sw * op->in_channels,

@@ -20,7 +20,28 @@ static void draw(float *x, int32_t *y) {
     }
 }
 
+/* Whether operations with numbers that lead out of arrays are refused. */
+static int refuses(void) {
+    const float factors[] = {NAN, INFINITY, 1.5f, -1.5f};
+    const ptrdiff_t shapes[][5] = {{-1, -1, 1, 1, 6}, {1, 0, 1, 1, 6}, {1, 4, 1, 1, 1}, {(ptrdiff_t)1 << 62, 4, 1, 1, 6}};
+    float values[6] = {0};
+    int refused = 1;
+    for (int i = 0; i < 4; i++) {
+        tc_op op = {.kind = TC_OP_RANDOM_AFFINE, .in_height = 1, .in_width = 1, .in_channels = 6, .out_height = 1,
+                    .out_width = 1, .out_channels = 6, .function = TC_TRANSFORM_ZOOM, .kernel = -1, .bias = -1};
+        tc_weight weight = {.values = values, .count = 6, .trainable = 1, .constraint = TC_CONSTRAINT_NORM};
+        tc_program *program;
+        op.parameters[i] = factors[i];
+        refused &= tc_program_create(&op, 1, NULL, 0, 1, &program) == TC_ERROR_ARGUMENT;
+        op.parameters[i] = 0;
+        for (int k = 0; k < 5; k++) weight.constraint_shape[k] = shapes[i][k];
+        refused &= tc_program_create(&op, 1, &weight, 1, 1, &program) == TC_ERROR_ARGUMENT;
+    }
+    return refused;
+}
+
 int main(void) {
+    if (!refuses()) return TC_ERROR_ARGUMENT;
     const tc_op ops[] = {
         {.kind = TC_OP_CONV2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 1, .out_height = SIDE,
          .out_width = SIDE, .out_channels = 4, .window_height = 3, .window_width = 3, .stride_height = 1,

@@ -120,6 +120,18 @@ def test_kernel_has_the_shape_that_its_layer_keeps(executor_class, window, chann
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("strides", [(1 << 40, 1 << 40), (1, 1 << 40), (7, 6)])
+def test_strides_past_the_image_cost_nothing(executor_class, strides):
+    program = Network((7, 6, 2)).conv2d(3, (3, 2), strides).build()
+    x, kernel = images(program, 3), program.weights[0]
+    geometry = {"strides": [min(stride, 7) for stride in strides]}
+    y = executor_class(program).predict(x)
+    assert_close(y, oracles.conv2d(x, kernel, program.weights[1], **geometry), 1e-5)
+    dy = np.ones_like(y)
+    _, _, dx = executor_class(program).gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    assert_close(dx, oracles.conv2d_backward_input(dy, kernel, x.shape, **geometry), 1e-5)
+
+
 def test_groups_that_do_not_divide_are_refused(executor_class):
     program = Network((4, 4, 6)).conv2d(6, (3, 3), groups=2).build()
     for groups in (0, -1, 4):

@@ -299,6 +299,21 @@ def test_what_is_not_finite_in_a_weight_is_passed_on(executor_class):
     assert np.isnan(executor.predict(images(program, 17))).all()
 
 
+@pytest.mark.parametrize("function", ["exponential", "squareplus"])
+def test_what_images_keep_finite_is_finite_in_every_batch(executor_class, function):
+    # Of an image of zeros, as lanes without an image might hold, the activation is infinite.
+    program = Network((1, 1, 1)).dense(1).activation(function).dense(1).build()
+    large = 100 if function == "exponential" else 3e38
+    program.weights[0][...], program.weights[1][...] = -1, large
+    executor = executor_class(program)
+    for n in BATCHES:
+        x, y = np.full((n, 1), large, np.float32), np.ones((n, 1), np.float32)
+        _, gradients, _ = executor.gradients(x, y, Loss("mean_squared_error"))
+        _, expected, _ = exact(program).gradients(x, y, Loss("mean_squared_error"))
+        for gradient, wanted in zip(gradients, expected, strict=True):
+            np.testing.assert_allclose(gradient, wanted, rtol=1e-5)
+
+
 def test_subnormal_numbers_do_no_harm(executor_class):
     program = Network((1, 1, 8)).dense(4).build()
     x = np.full((3, 8), 1e-41, np.float32)
