@@ -14,6 +14,7 @@ static double draw(uint64_t key, uint32_t element, const float *range) {
  * reads; transform as in tinyconv/engine/program.py. */
 static void draw_map(const tc_step *step, uint64_t key, double *m) {
     const float *range = step->parameters;
+    const uint32_t second = step->tied ? 0 : 1;
     double cx = 0.5 * (double)(step->affine.columns - 1), cy = 0.5 * (double)(step->affine.rows - 1);
     double a0 = 1, a1 = 0, b0 = 0, b1 = 1, dx = 0, dy = 0;
     switch (step->function) {
@@ -23,14 +24,14 @@ static void draw_map(const tc_step *step, uint64_t key, double *m) {
         break;
     case TC_TRANSFORM_TRANSLATION:
         dy = draw(key, 0, range) * (double)step->affine.rows;
-        dx = draw(key, 1, range + 2) * (double)step->affine.columns;
+        dx = draw(key, second, range + 2) * (double)step->affine.columns;
         break;
     case TC_TRANSFORM_ROTATION: {
         double angle = 6.283185307179586 * draw(key, 0, range);
         a0 = b1 = cos(angle), b0 = sin(angle), a1 = -b0;
         break;
     }
-    default: b1 = 1 + draw(key, 0, range), a0 = 1 + draw(key, step->tied ? 0 : 1, range + 2);
+    default: b1 = 1 + draw(key, 0, range), a0 = 1 + draw(key, second, range + 2);
     }
     /* About the middle of the image. */
     m[0] = a0, m[1] = a1, m[2] = cx - a0 * cx - a1 * cy - dx;

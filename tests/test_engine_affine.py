@@ -116,10 +116,11 @@ def test_images_are_sampled_at_the_places_of_the_map(executor_class, transform, 
         np.testing.assert_allclose(dx, np.array(gradient).reshape(x.shape), atol=2e-4)
 
 
-def test_tied_zoom_keeps_the_aspect_ratio(executor_class):
-    program = augmented("zoom", tied=True)
+@pytest.mark.parametrize("transform", ["translation", "zoom"])
+def test_tied_height_and_width_take_one_number(executor_class, transform):
+    program = augmented(transform, tied=True)
     x = images(program, 17)
-    np.testing.assert_allclose(trained(executor_class(program), x), expected(("zoom", "reflect", False), x, True)[0],
+    np.testing.assert_allclose(trained(executor_class(program), x), expected((transform, "reflect", False), x, True)[0],
                                atol=1e-4)
 
 

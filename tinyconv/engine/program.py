@@ -126,12 +126,12 @@ NOISES = (
 )
 
 # Maps of the pixels of an image about its middle, drawn from its random numbers: u and v are the
-# random bits of 0 and 1, >> 8, by 2**24.  The order is the numbering in csrc/tinyconv.h.
+# random bits of 0 and 1 (tied: both of 0), >> 8, by 2**24.  The order is the numbering in csrc/tinyconv.h.
 TRANSFORMS = (
     "flip",  # where u <= 1/2: horizontally and vertically, as factors 0 and 1 say (1 or 0)
     "translation",  # by factors[0] + (factors[1] - factors[0]) u heights down, and as much of 2, 3 and v to the right
     "rotation",  # by factors[0] + (factors[1] - factors[0]) u turns
-    "zoom",  # pixels 1 + factors[0] + (factors[1] - factors[0]) u apart, and 2, 3 and v (tied: u) across
+    "zoom",  # pixels 1 + factors[0] + (factors[1] - factors[0]) u apart, and 2, 3 and v across
 )
 # What lies beyond an image abcd: fill_value, aaaa|abcd|dddd, dcba|abcd|dcba or abcd|abcd|abcd.
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
