@@ -59,6 +59,13 @@ def test_noise_and_its_gradient_hold_the_formula(executor_class, noise, n):
     np.testing.assert_allclose(dx, dy * factor, rtol=1e-5, atol=4e-6)
 
 
+def test_gaussian_noise_takes_large_deviations(executor_class):
+    program = Network(SHAPE, SEED).dropout(1e6, "gaussian_noise").build()
+    x = images(program, 3)
+    normal = oracles.normals(SEED, STEP, 0, 3, int(np.prod(SHAPE))).reshape(x.shape)
+    np.testing.assert_allclose(trained(executor_class(program), x), x + 1e6 * normal, rtol=1e-5, atol=4)
+
+
 @each_noise
 def test_noise_is_the_identity_outside_of_training(executor_class, noise):
     program = Network(SHAPE, SEED).dropout(RATES[noise], noise).build()

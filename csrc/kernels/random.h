@@ -19,6 +19,13 @@ ALWAYS_INLINE vuint random_bits(vuint key0, vuint key1, uint32_t element) {
     return x ^ x >> 16;
 }
 
+/* rate in units of those 24 bits, rounded up; of a rate in [0, 1]. */
+ALWAYS_INLINE int32_t drop_threshold(float rate) {
+    const float scaled = rate * 0x1p24f;
+    const int32_t whole = (int32_t)scaled;
+    return whole + ((float)whole < scaled);
+}
+
 /* Which elements a dropout keeps: those whose number is at least rate. */
 ALWAYS_INLINE vmask is_kept(vuint key0, vuint key1, uint32_t element, int32_t threshold) {
     return vi_gt((vint)(random_bits(key0, key1, element) >> 8), vi_set1(threshold - 1));
@@ -36,9 +43,6 @@ ALWAYS_INLINE vfloat random_normal(vuint key0, vuint key1, uint32_t element) {
  * functions of x, of the same random numbers.  See tinyconv/engine/program.py. */
 static void noise(int kind, int backward, float amount, const vfloat *x, vfloat *y, ptrdiff_t n, vuint key0,
                   vuint key1) {
-    const float scaled = amount * 0x1p24f;
-    int32_t threshold = (int32_t)scaled;
-    threshold += (float)threshold < scaled; /* rounded up */
     switch (kind) {
     case TC_NOISE_GAUSSIAN_NOISE:
         for (ptrdiff_t i = 0; i < n; i++)
@@ -55,12 +59,14 @@ static void noise(int kind, int backward, float amount, const vfloat *x, vfloat 
         const float scale = 1.0f / __builtin_sqrtf((1.0f - amount) * (1.0f + amount * limit * limit));
         const float offset = backward ? 0.0f : -scale * limit * amount;
         const vfloat dropped = v_set1(backward ? 0.0f : scale * limit + offset);
+        const int32_t threshold = drop_threshold(amount);
         for (ptrdiff_t i = 0; i < n; i++)
             y[i] = v_select(is_kept(key0, key1, (uint32_t)i, threshold), x[i] * scale + offset, dropped);
         break;
     }
     default: {
         const float scale = 1.0f / (1.0f - amount);
+        const int32_t threshold = drop_threshold(amount);
         for (ptrdiff_t i = 0; i < n; i++)
             y[i] = v_select(is_kept(key0, key1, (uint32_t)i, threshold), x[i] * scale, (vfloat){0});
     }
