@@ -28,6 +28,7 @@ POOLS = {
     "same": ((2, 5, 7, 1), (2, 3), (2, 2), "same"),
     "gaps": ((1, 9, 8, 2), 2, 3, "valid"),
     "wide-same": ((1, 3, 3, 1), 5, 1, "same"),
+    "past-the-image": ((2, 5, 5, 3), 2, (1 << 30, 1 << 30), "same"),
     # Windows of 2x2 by 2 columns: whole vectors of them, and what is left.
     "pairs-1": ((1, 4, 71, 1), 2, None, "valid"),
     "pairs-2": ((1, 4, 34, 2), 2, None, "same"),

@@ -139,10 +139,10 @@ ALWAYS_INLINE ptrdiff_t max_pool_pairs(const float *x, ptrdiff_t x_row, ptrdiff_
 
 /* Asks for `count` floats, `ahead` floats behind p: a window's rows are too short for
  * the processor to foresee the next ones.  They may lie outside of the array. */
-ALWAYS_INLINE void prefetch_floats(const float *p, ptrdiff_t ahead, ptrdiff_t count, const int to_write) {
+ALWAYS_INLINE void prefetch_floats(const float *p, ptrdiff_t ahead, ptrdiff_t count) {
     const uintptr_t from = (uintptr_t)p + sizeof(float) * (uintptr_t)ahead;
     for (ptrdiff_t k = 0; k < count; k += 64 / (ptrdiff_t)sizeof(float))
-        __builtin_prefetch((const void *)(from + sizeof(float) * (uintptr_t)k), to_write);
+        __builtin_prefetch((const void *)(from + sizeof(float) * (uintptr_t)k));
 }
 
 ALWAYS_INLINE void max_pool2d_array_of(const float *x, ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t kh,
@@ -153,7 +153,7 @@ ALWAYS_INLINE void max_pool2d_array_of(const float *x, ptrdiff_t h, ptrdiff_t w,
         array_window v;
         window_clip(a * sh - pad_top, kh, h, &v.i0, &v.i1);
         const ptrdiff_t rows = v.i1 - v.i0;
-        prefetch_floats(x, ((a + 1) * sh - pad_top + kh) * w * c, sh * w * c, 0);
+        if (a + 1 < oh) prefetch_floats(x, ((a + 1) * sh - pad_top + kh) * w * c, sh * w * c);
         for (ptrdiff_t b = 0, run; b < ow; b += run) {
             const ptrdiff_t left = b * sw - pad_left;
             window_clip(left, kw, w, &v.j0, &v.j1);
