@@ -100,6 +100,12 @@ def test_settings_of_keras_2_are_read() -> None:
     assert found["metrics"][0]["config"]["class_id"] == 1
 
 
+@pytest.mark.parametrize("nothing", [None, [], {}], ids=str)
+def test_no_weight_of_the_loss_may_be_an_empty_one(nothing: Any) -> None:
+    config = {"loss": "mse", "loss_weights": nothing, "weighted_metrics": nothing, "optimizer_config": ADAM}
+    assert read_training_config(config).keys() == {"optimizer", "loss", "metrics"}
+
+
 def test_all_settings_come_back_and_training_goes_on(tmp_path: Path) -> None:
     x, y = data()
     model = small_model()

@@ -119,7 +119,7 @@ def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
     if config.get("weighted_metrics"):
         settings["weighted_metrics"] = [_read_metric(metric) for metric in _flat(config["weighted_metrics"])]
     weight = _single(config.get("loss_weights"))
-    return settings if weight in (None, {}) else {**settings, "loss_weights": weight}
+    return settings if weight in (None, {}, []) else {**settings, "loss_weights": weight}
 
 
 def _single(value: Any) -> Any:
