@@ -17,8 +17,6 @@
 #define STACKED_TAPS 6
 /* Independent pieces that a call is cut into, for threads to share, whatever their number. */
 #define PIECES 16
-/* Of a block of images that stays in L2. */
-#define BLOCK_BYTES (1 << 20)
 #define SLOT_BYTES ((ptrdiff_t)64 << 20)
 
 /* A correlation, forward or of backward-data. */
@@ -43,8 +41,9 @@ struct tc_single {
     /* The gradient of the kernel.  joined: a kernel row's taps are one stretch of x; stacked:
      * all kernel rows at once, of images with rows of zeros above and below. */
     int joined, stacked;
+    int depthwise; /* channels in the lanes, in and out */
     ptrdiff_t above, below;
-    ptrdiff_t padded, group, strip;
+    ptrdiff_t padded, group, strip, width; /* width: filters that pass over the rows at a time */
     _Atomic(single_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
 
@@ -65,7 +64,22 @@ static int plan_phase(const tc_correlation *from, ptrdiff_t filters, tc_correlat
     return tc_plan_tiles(g, 0, 0);
 }
 
+/* The same where nothing is stored beside the rows of x. */
+static int plan_channels(const tc_kernels *k, const tc_correlation *phases, ptrdiff_t count, direction *d) {
+    d->filters = d->padded = phases[0].groups;
+    d->phases = calloc((size_t)count, sizeof *d->phases);
+    for (; d->phases && d->phase_count < count; d->phase_count++) {
+        tc_correlation *g = &d->phases[d->phase_count];
+        if (!plan_phase(&phases[d->phase_count], 1, g)) return 0;
+        g->x_start = 0, g->x_row_stride = g->x_columns * g->groups;
+    }
+    d->packed = malloc(sizeof(float) * (size_t)(phases[0].taps * d->filters + 1));
+    d->bias = malloc(sizeof(float) * (size_t)(d->padded + k->lanes));
+    return d->phases && d->packed && d->bias;
+}
+
 static int plan_direction(const tc_kernels *k, const tc_correlation *phases, ptrdiff_t count, direction *d) {
+    if (phases[0].depthwise) return plan_channels(k, phases, count, d);
     d->filters = phases[0].y_channels;
     d->padded = round_up(d->filters, k->narrow);
     d->grouped = d->filters <= k->grouped_filters;
@@ -105,14 +119,16 @@ int tc_single_create(const tc_program *p, tc_single **single) {
     const tc_step *step = p->steps;
     const tc_tensor *x = p->tensors;
     *single = NULL;
-    if (p->step_count != 1 || step->kind != TC_STEP_CONV2D || step->groups != 1 || step->pooled || step->norm ||
+    if (p->step_count != 1 || step->kind != TC_STEP_CONV2D || step->pooled || step->norm ||
         p->load_scale != 1.0f || p->load_offset != 0.0f)
         return TC_OK;
+    int depthwise = step->forward.depthwise && step->outputs == step->groups && step->outputs >= p->kernels->lanes;
+    if (step->groups != 1 && !depthwise) return TC_OK;
     int relu = tc_is_plain_relu(step->function, step->parameters);
     if (!relu && step->function != TC_LINEAR) return TC_OK;
     tc_single *s = calloc(1, sizeof *s);
     if (!s) return TC_ERROR_MEMORY;
-    s->relu = relu;
+    s->relu = relu, s->depthwise = depthwise;
     ptrdiff_t narrow = p->kernels->narrow;
     direction *f = &s->forward, *b = &s->backward;
     s->turned = malloc(sizeof(float) * (size_t)(step->forward.taps * step->outputs));
@@ -121,25 +137,26 @@ int tc_single_create(const tc_program *p, tc_single **single) {
         tc_single_destroy(s);
         return TC_ERROR_MEMORY;
     }
-    f->left = x->left, f->right = x->right;
+    if (!depthwise) f->left = x->left, f->right = x->right;
     f->phases[0].y_row_stride = step->z_columns * step->outputs;
-    b->left = step->dz_left, b->right = step->dz_row_stride / step->outputs - step->dz_left - step->z_columns;
+    if (!depthwise) b->left = step->dz_left, b->right = step->dz_row_stride / step->outputs - b->left - step->z_columns;
     f->x_image = b->y_image = x->height * x->width * x->channels;
     f->y_image = b->x_image = step->z_rows * step->z_columns * step->outputs;
-    if (is_pointwise(step, x)) {
+    if (!depthwise && is_pointwise(step, x)) {
         flatten(f->phases);
         flatten(b->phases);
     }
     const tc_weight_gradient *g = &step->gradient;
     int margins = x->left || x->right;
-    s->joined = g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 32));
-    s->stacked = s->joined && g->kernel_rows > 1 && g->kernel_columns * g->x_channels <= STACKED_TAPS;
+    s->joined = depthwise || g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 32));
+    s->stacked = depthwise || (s->joined && g->kernel_rows > 1 && g->kernel_columns * g->x_channels <= STACKED_TAPS);
     if (s->stacked) {
         s->above = g->pad_top;
         s->below = tc_max(0, (step->z_rows - 1) * g->row_step + (g->kernel_rows - 1) * g->row_dilation - g->pad_top -
                                  (g->x_rows - 1));
     }
-    s->padded = round_up(step->outputs, narrow);
+    s->padded = depthwise ? step->outputs : round_up(step->outputs, narrow);
+    s->width = depthwise ? s->padded : FILTERS;
     ptrdiff_t pixels = step->z_rows * step->z_columns, most = STRIP_FLOATS / smaller(FILTERS, s->padded);
     ptrdiff_t strips = smaller((pixels + most - 1) / most, step->z_rows);
     s->group = tc_max(1, most / pixels);
@@ -168,49 +185,19 @@ void tc_single_pack(const tc_program *p, tc_single *s, int which) {
     const tc_step *step = p->steps;
     const tc_kernels *k = p->kernels;
     const float *kernel = p->weights[step->kernel].values;
-    if (which & TC_STALE_SINGLE_FORWARD)
-        pack_direction(k, &s->forward, kernel, step->bias < 0 ? NULL : p->weights[step->bias].values);
+    const float *bias = step->bias < 0 ? NULL : p->weights[step->bias].values;
+    for (int turn = 0; s->depthwise && turn < 2; turn++) {
+        direction *d = turn ? &s->backward : &s->forward;
+        if (!(which & (turn ? TC_STALE_SINGLE_BACKWARD : TC_STALE_SINGLE_FORWARD))) continue;
+        k->pack(kernel, step->kernel_rows, step->kernel_columns, 1, 1, step->groups, turn, 0, d->packed);
+        for (ptrdiff_t f = 0; f < d->filters; f++) d->bias[f] = bias && !turn ? bias[f] : 0.0f;
+    }
+    if (s->depthwise) return;
+    if (which & TC_STALE_SINGLE_FORWARD) pack_direction(k, &s->forward, kernel, bias);
     if (which & TC_STALE_SINGLE_BACKWARD) {
         k->turn_kernel(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, s->turned);
         pack_direction(k, &s->backward, s->turned, NULL);
     }
-}
-
-/* ---- which way is faster --------------------------------------------------------------- */
-
-/* Cycles of an image here, from the multiply-adds of its vectors of filters, two a cycle,
- * and the floats that it brings in and out. */
-static double image_cost(const tc_program *p, int direction, double floats) {
-    const tc_kernels *k = p->kernels;
-    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? p->steps->inputs : p->steps->outputs;
-    double vectors = (double)((filters + k->lanes - 1) / k->lanes);
-    if (filters <= k->grouped_filters)
-        vectors = filters <= 4 && direction != TC_SINGLE_BACKWARD_KERNEL ? 0.35 : 0.6;
-    return p->flops / (double)filters * vectors * 0.6 + floats * 0.2;
-}
-
-/* Cycles of a block of images in image lanes.  A block that leaves L2 waits for its vectors;
- * the gradient of the kernel has the points of both sides, and reads x once a tile of filters. */
-static double block_cost(const tc_program *p, int direction) {
-    const tc_step *step = p->steps;
-    double x = (double)p->tensors[0].size, floats = x + (double)(step->z_rows * step->z_columns * step->outputs);
-    int points = step->forward_points.n, kernel = direction == TC_SINGLE_BACKWARD_KERNEL;
-    int outside = floats * (kernel && points ? 2.5 : 1) * 4 * p->kernels->lanes > BLOCK_BYTES;
-    double cost = p->flops * (kernel ? 0.75 : 0.6) + floats * (outside ? 24 : 5);
-    if (!points) return cost;
-    cost = p->flops * (kernel ? 0.75 : 0.6) * points / (4.0 * (double)step->kernel_columns) + floats * (outside ? 44 : 11);
-    return kernel && outside ? cost + x * 1.5 * (double)step->outputs : cost;
-}
-
-ptrdiff_t tc_single_share(const tc_program *p, int direction, ptrdiff_t n) {
-    const tc_step *step = p->steps;
-    if (!p->single) return 0;
-    ptrdiff_t lanes = p->kernels->lanes, rest = n % lanes;
-    double floats = (double)(p->tensors[0].size + step->z_rows * step->z_columns * step->outputs);
-    double image = image_cost(p, direction, floats);
-    double block = block_cost(p, direction);
-    if (image * (double)lanes <= block) return n;
-    return image * (double)rest <= block ? rest : 0;
 }
 
 /* ---- memory -------------------------------------------------------------------------- */
@@ -279,6 +266,9 @@ static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t p
     const float *packed = d->packed;
     for (const tc_correlation *g = first; g < first + d->phase_count; g++) {
         ptrdiff_t a0 = part * g->y_rows / parts, a1 = (part + 1) * g->y_rows / parts;
+        for (ptrdiff_t a = a0; g->depthwise && a < a1; a++)
+            k->correlate_channels(g, a, x, d->packed, d->bias, relu, y + g->y_start + a * g->y_row_stride);
+        if (g->depthwise) continue;
         if (!d->grouped) {
             correlate_rows(k, d, g, a0, a1, relu, x, row, y);
             continue;
@@ -358,6 +348,19 @@ static void gradient_strip(const tc_kernels *k, const tc_step *step, const tc_si
     }
 }
 
+/* The whole stretch, all channels. */
+static void channels_gradient(const tc_kernels *k, const tc_step *step, const tc_single *s, const stretch *t,
+                              float *dw) {
+    const tc_weight_gradient *g = &step->gradient;
+    tc_outer_sum sum = {.x = t->x - g->pad_top * t->x_row + g->x_start, .dz = t->dz, .images = t->images,
+                        .rows = step->z_rows, .columns = g->dz_columns, .kernel_rows = g->kernel_rows,
+                        .taps = g->kernel_columns, .filters = s->padded, .x_image = t->x_image,
+                        .x_row = g->row_step * t->x_row, .x_pixel = g->column_step * s->padded,
+                        .x_kernel_row = g->row_dilation * t->x_row, .dz_image = t->dz_image, .dz_row = t->dz_row,
+                        .dz_pixel = s->padded, .dw = dw, .dw_row = s->padded};
+    k->channels_sum(&sum, g->column_dilation * s->padded);
+}
+
 /* Floats of an image with zeros around it. */
 static ptrdiff_t copied_image(const tc_program *p) {
     const tc_tensor *x = p->tensors;
@@ -394,7 +397,8 @@ static void gradient_piece(const tc_program *p, const float *x, const float *dy,
             copy_rows(t.dz, t.images * step->z_rows * columns, filters, 0, s->padded - filters, dz);
             t.dz = dz;
         }
-        for (ptrdiff_t first = 0; first < step->z_rows; first += s->strip)
+        if (s->depthwise) channels_gradient(p->kernels, step, s, &t, dw);
+        for (ptrdiff_t first = 0; !s->depthwise && first < step->z_rows; first += s->strip)
             gradient_strip(p->kernels, step, s, &t, first, smaller(first + s->strip, step->z_rows), f, width, dw);
     }
 }
@@ -404,7 +408,7 @@ int tc_single_backward_kernel(const tc_program *p, const float *x, const float *
     tc_single *s = p->single;
     const tc_step *step = p->steps;
     ptrdiff_t taps = step->forward.taps, filters = step->outputs, count = taps * s->padded;
-    ptrdiff_t blocks = (s->padded + FILTERS - 1) / FILTERS, groups = (n + s->group - 1) / s->group;
+    ptrdiff_t blocks = (s->padded + s->width - 1) / s->width, groups = (n + s->group - 1) / s->group;
     /* Slots of images, where the filters' blocks are too few pieces. */
     ptrdiff_t slots = smaller(smaller((PIECES + blocks - 1) / blocks, groups),
                               tc_max(1, SLOT_BYTES / (count * (ptrdiff_t)sizeof(float))));
@@ -420,7 +424,7 @@ int tc_single_backward_kernel(const tc_program *p, const float *x, const float *
         unsigned mode = tc_denormals_off();
         TC_PRAGMA(omp for schedule(dynamic, 1))
         for (ptrdiff_t i = 0; i < slots * blocks; i++) {
-            ptrdiff_t slot = i / blocks, f = i % blocks * FILTERS, width = smaller(FILTERS, s->padded - f);
+            ptrdiff_t slot = i / blocks, f = i % blocks * s->width, width = smaller(s->width, s->padded - f);
             float *to = sums + slot * count;
             for (ptrdiff_t t = 0; t < taps; t++) memset(to + t * s->padded + f, 0, sizeof *to * (size_t)width);
             gradient_piece(p, x, dy, smaller(n, slot * groups / slots * s->group),

@@ -133,82 +133,143 @@ static void depthwise_row_tiles(const tc_correlation *g, ptrdiff_t a, ptrdiff_t 
 
 /* ---- backward-weights ------------------------------------------------------------ */
 
+/* Kernel rows that share a pass over dz: a multiply-add waits for the last one on its
+ * accumulator, so few taps alone would wait most of the time.  Then the pixels that share
+ * their loads. */
+#if LANES == 16 || defined(__aarch64__)
+#define DEPTHWISE_ROWS(taps) 3
+#define DEPTHWISE_PIXELS 4
+#else
+#define DEPTHWISE_ROWS(taps) ((taps) <= 3 ? 3 : 1)
+#define DEPTHWISE_PIXELS 2
+#endif
+
 typedef struct depthwise_gradient_args {
-    const vfloat *x, *dz;         /* of the first pixel */
-    ptrdiff_t x_row, x_pixel;     /* vectors from row to row, pixel to pixel of dz */
-    ptrdiff_t x_tap;              /* from tap to tap of a kernel row */
+    const float *x, *dz;            /* of the first pixel; all strides in floats */
+    ptrdiff_t x_row, x_pixel;       /* from row to row, pixel to pixel of dz */
+    ptrdiff_t x_kernel_row, x_tap;  /* from kernel row to kernel row, tap to tap */
     ptrdiff_t dz_row, dz_pixel;
     ptrdiff_t rows, columns;
-    float *dw;                    /* [T], filters apart; accumulated */
-    ptrdiff_t filters;
+    vfloat sums[15];                /* [kernel row][tap], overwritten */
 } depthwise_gradient_args;
 
-/* T taps of a kernel row; joined: tap t of one pixel is tap t - 1 of the next. */
-ALWAYS_INLINE void depthwise_gradient_tile(const depthwise_gradient_args *args, const int T, const int joined) {
-    vfloat a[5];
-    UNROLL for (int t = 0; t < T; t++) a[t] = (vfloat){0};
+/* T taps of R kernel rows; joined: tap t of one pixel is tap t - 1 of the next. */
+ALWAYS_INLINE void depthwise_gradient_tile(depthwise_gradient_args *args, const int R, const int T, const int joined) {
+    vfloat a[15];
+    UNROLL for (int t = 0; t < R * T; t++) a[t] = (vfloat){0};
     const ptrdiff_t x_pixel = args->x_pixel, dz_pixel = args->dz_pixel, x_tap = args->x_tap;
+    const ptrdiff_t kernel_row = args->x_kernel_row;
     for (ptrdiff_t i = 0; i < args->rows; i++) {
-        const vfloat *x = args->x + i * args->x_row, *dz = args->dz + i * args->dz_row;
+        const float *x = args->x + i * args->x_row, *dz = args->dz + i * args->dz_row;
         ptrdiff_t j = args->columns;
         if (joined)
-            for (; j >= 4; j -= 4, x += 4 * x_pixel, dz += 4 * dz_pixel) {
-                vfloat in[8];
-                UNROLL for (int p = 0; p < T + 3; p++) in[p] = x[p * x_pixel];
-                UNROLL for (int p = 0; p < 4; p++) {
-                    vfloat d = dz[p * dz_pixel];
-                    UNROLL for (int t = 0; t < T; t++) a[t] += in[p + t] * d;
+            for (; j >= DEPTHWISE_PIXELS; j -= DEPTHWISE_PIXELS) {
+                vfloat d[DEPTHWISE_PIXELS];
+                UNROLL for (int p = 0; p < DEPTHWISE_PIXELS; p++) d[p] = v_load(dz + p * dz_pixel);
+                UNROLL for (int r = 0; r < R; r++) {
+                    vfloat in[DEPTHWISE_PIXELS + 4];
+                    UNROLL for (int p = 0; p < T + DEPTHWISE_PIXELS - 1; p++)
+                        in[p] = v_load(x + r * kernel_row + p * x_pixel);
+                    UNROLL for (int p = 0; p < DEPTHWISE_PIXELS; p++)
+                        UNROLL for (int t = 0; t < T; t++) a[r * T + t] += in[p + t] * d[p];
                 }
+                x += DEPTHWISE_PIXELS * x_pixel;
+                dz += DEPTHWISE_PIXELS * dz_pixel;
             }
         for (; j > 0; j--, x += x_pixel, dz += dz_pixel) {
-            vfloat d = *dz;
-            UNROLL for (int t = 0; t < T; t++) a[t] += x[t * x_tap] * d;
+            vfloat d = v_load(dz);
+            UNROLL for (int r = 0; r < R; r++)
+                UNROLL for (int t = 0; t < T; t++) a[r * T + t] += v_load(x + r * kernel_row + t * x_tap) * d;
         }
     }
-    UNROLL for (int t = 0; t < T; t++) args->dw[t * args->filters] += v_sum(a[t]);
+    UNROLL for (int t = 0; t < R * T; t++) args->sums[t] = a[t];
 }
 
-#define DEPTHWISE_TAPS(X) X(1) X(2) X(3) X(4) X(5)
-#define X(T) \
-    static void depthwise_gradient_##T(const depthwise_gradient_args *args) { depthwise_gradient_tile(args, T, 0); } \
-    static void depthwise_gradient_##T##_joined(const depthwise_gradient_args *args) { \
-        depthwise_gradient_tile(args, T, 1); \
+#define DEPTHWISE_TAPS(X) \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) \
+    X(3, 1) X(3, 2) X(3, 3) X(3, 4) X(3, 5)
+#define X(R, T) \
+    static void depthwise_gradient_##R##_##T(depthwise_gradient_args *args) { \
+        depthwise_gradient_tile(args, R, T, 0); \
+    } \
+    static void depthwise_gradient_##R##_##T##_joined(depthwise_gradient_args *args) { \
+        depthwise_gradient_tile(args, R, T, 1); \
     }
 DEPTHWISE_TAPS(X)
 #undef X
 
-typedef void depthwise_gradient_function(const depthwise_gradient_args *);
-#define X(T) [T] = {depthwise_gradient_##T, depthwise_gradient_##T##_joined},
-static depthwise_gradient_function *const depthwise_gradients[6][2] = {DEPTHWISE_TAPS(X)};
+typedef void depthwise_gradient_function(depthwise_gradient_args *);
+#define X(R, T) [R][T] = {depthwise_gradient_##R##_##T, depthwise_gradient_##R##_##T##_joined},
+static depthwise_gradient_function *const depthwise_gradients[4][6][2] = {DEPTHWISE_TAPS(X)};
 #undef X
+
+/* dw[t * stride] += the sum of the lanes of sums[t], t < count. */
+static void depthwise_add_sums(const vfloat *sums, int count, float *dw, ptrdiff_t stride) {
+    for (int t = 0; t < count; t += 4) {
+        float sum[4];
+        const vfloat *s = sums + t;
+        int last = count - 1 - t;
+        v_sum4(s[0], s[last < 1 ? last : 1], s[last < 2 ? last : 2], s[last < 3 ? last : 3], sum);
+        for (int i = 0; i < 4 && t + i < count; i++) dw[(t + i) * stride] += sum[i];
+    }
+}
+
+typedef struct depthwise_range {
+    ptrdiff_t first, last;
+} depthwise_range;
+
+/* Rows of dz among [first, last) for which kernel row i lies in the image. */
+ALWAYS_INLINE depthwise_range depthwise_gradient_rows(const tc_weight_gradient *g, ptrdiff_t i, ptrdiff_t first,
+                                                      ptrdiff_t last) {
+    ptrdiff_t shift = i * g->row_dilation - g->pad_top;
+    while (first < last && first * g->row_step + shift < 0) first++;
+    while (last > first && (last - 1) * g->row_step + shift >= g->x_rows) last--;
+    return (depthwise_range){first, last};
+}
+
+/* Kernel rows [i, i + count) of filter f, from rows [a0, a1) of dz, whose first is `first`. */
+static void depthwise_gradient_part(const tc_weight_gradient *g, depthwise_gradient_args *args, ptrdiff_t f,
+                                    ptrdiff_t i, int count, ptrdiff_t first, ptrdiff_t a0, ptrdiff_t a1, const float *x,
+                                    const float *dz, float *dw) {
+    if (a0 >= a1) return;
+    args->rows = a1 - a0;
+    args->dz = dz + (a0 - first) * args->dz_row + f * LANES;
+    const float *x_row = x + g->x_start * LANES + a0 * args->x_row + f / g->dz_channels * LANES +
+                         (i * g->row_dilation - g->pad_top) * g->x_row_stride * LANES;
+    for (ptrdiff_t j = 0; j < g->kernel_columns;) {
+        int taps = g->kernel_columns - j < 5 ? (int)(g->kernel_columns - j) : 5;
+        args->x = x_row + j * args->x_tap;
+        depthwise_gradients[count][taps][args->x_tap == args->x_pixel](args);
+        for (int r = 0; r < count; r++)
+            depthwise_add_sums(args->sums + r * taps, taps, dw + ((i + r) * g->kernel_columns + j) * g->filters + f,
+                               g->filters);
+        j += taps;
+    }
+}
 
 static void depthwise_weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const float *x,
                                       const float *dz, float *dw) {
-    depthwise_gradient_args args = {.x_row = g->row_step * g->x_row_stride,
-                                    .x_pixel = g->column_step * g->x_column_stride,
-                                    .x_tap = g->column_dilation * g->x_column_stride,
-                                    .dz_row = g->dz_row_stride,
-                                    .dz_pixel = g->dz_column_stride,
-                                    .columns = g->dz_columns,
-                                    .filters = g->filters};
-    int joined = args.x_tap == args.x_pixel;
+    depthwise_gradient_args args = {.x_row = g->row_step * g->x_row_stride * LANES,
+                                    .x_pixel = g->column_step * g->x_column_stride * LANES,
+                                    .x_kernel_row = g->row_dilation * g->x_row_stride * LANES,
+                                    .x_tap = g->column_dilation * g->x_column_stride * LANES,
+                                    .dz_row = g->dz_row_stride * LANES,
+                                    .dz_pixel = g->dz_column_stride * LANES,
+                                    .columns = g->dz_columns};
+    int most = DEPTHWISE_ROWS(g->kernel_columns);
     for (ptrdiff_t f = 0; f < g->filters; f++)
-        for (ptrdiff_t i = 0; i < g->kernel_rows; i++) {
-            /* Rows of dz for which this kernel row lies in the image. */
-            ptrdiff_t shift = i * g->row_dilation - g->pad_top, a0 = first, a1 = last;
-            while (a0 < a1 && a0 * g->row_step + shift < 0) a0++;
-            while (a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
-            if (a0 == a1) continue;
-            args.rows = a1 - a0;
-            args.dz = (const vfloat *)dz + (a0 - first) * g->dz_row_stride + f;
-            const vfloat *x_row = (const vfloat *)x + g->x_start + (a0 * g->row_step + shift) * g->x_row_stride +
-                                  f / g->dz_channels;
-            for (ptrdiff_t j = 0; j < g->kernel_columns;) {
-                int taps = g->kernel_columns - j < 5 ? (int)(g->kernel_columns - j) : 5;
-                args.x = x_row + j * args.x_tap;
-                args.dw = dw + (i * g->kernel_columns + j) * g->filters + f;
-                depthwise_gradients[taps][joined](&args);
-                j += taps;
+        for (ptrdiff_t i = 0; i < g->kernel_rows; i += most) {
+            int count = g->kernel_rows - i < most ? (int)(g->kernel_rows - i) : most;
+            /* Rows that all of these kernel rows have; the others come kernel row by kernel row. */
+            ptrdiff_t low = depthwise_gradient_rows(g, i, first, last).first;
+            ptrdiff_t high = depthwise_gradient_rows(g, i + count - 1, first, last).last;
+            if (high < low) high = low;
+            depthwise_gradient_part(g, &args, f, i, count, first, low, high, x, dz, dw);
+            for (ptrdiff_t r = i; r < i + count; r++) {
+                depthwise_range own = depthwise_gradient_rows(g, r, first, last);
+                ptrdiff_t before = own.last < low ? own.last : low, after = own.first > high ? own.first : high;
+                depthwise_gradient_part(g, &args, f, r, 1, first, own.first, before, x, dz, dw);
+                depthwise_gradient_part(g, &args, f, r, 1, first, after, own.last, x, dz, dw);
             }
         }
 }

@@ -10,6 +10,7 @@
 #include "batchnorm.h"
 #include "conv2d.h"
 #include "dense.h"
+#include "depthwise_channels.h"
 #include "filters.h"
 #include "filters_gradient.h"
 #include "filters_group.h"
@@ -135,6 +136,8 @@ const tc_kernels NAME(TC_ISA) = {
     .correlate_groups = correlate_groups,
 #endif
     .outer_sum = outer_sum,
+    .correlate_channels = correlate_channels,
+    .channels_sum = channels_sum,
     .turn_kernel = turn_kernel,
     .max_pool_filters = max_pool_filters,
     .average_pool_filters = average_pool_filters,
