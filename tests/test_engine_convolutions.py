@@ -88,6 +88,43 @@ def test_groups_and_their_gradients_hold_the_oracle(executor_class, case):
     assert_rounded(dbias, np.float64(dy).sum((0, 1, 2)), np.float64(np.abs(dy)).sum((0, 1, 2)), pixels)
 
 
+@pytest.mark.parametrize("channels", [16, 37])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=label)
+def test_depthwise_from_array_to_array_holds_the_oracle(executor_class, geometry, channels):
+    """Without a bias and a value, neither the convolution nor its gradients need another layout than the arrays'."""
+    size, window, strides, padding, dilation = geometry
+    network = Network((*size, channels))
+    program = network.conv2d(channels, window, strides, padding, dilation, bias=False, groups=channels).build()
+    attributes = {"strides": strides, "dilation": dilation, "padding": program.ops[0].attributes["padding"]}
+    (kernel,), x, executor = program.weights, images(program, 18), executor_class(program)
+    y, zeros = executor.predict(x), np.zeros(channels)
+    dy = np.random.default_rng(3).standard_normal(y.shape).astype(np.float32)
+    _, (dkernel,), dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True, value=False)
+    expected = parts_of(x, kernel, zeros, dy, channels, attributes)
+    magnitude = parts_of(np.abs(x), np.abs(kernel), zeros, np.abs(dy), channels, attributes)
+    taps = int(np.prod(window))
+    lengths = taps, taps, int(np.prod(y.shape[:3]))
+    for one, other, sizes, length in zip((y, dx, dkernel), expected, magnitude, lengths, strict=True):
+        assert_rounded(one, other, sizes, length)
+
+
+@pytest.mark.parametrize("images_at_once", [2, 40])
+def test_depthwise_from_array_to_array_does_not_depend_on_threads(images_at_once):
+    program = Network((30, 31, 32)).conv2d(32, (3, 3), padding="same", bias=False, groups=32).build()
+    x, before, results = images(program, images_at_once), engine.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            engine.set_num_threads(number)
+            executor = engine.Executor(program)
+            _, (dkernel,), dx = executor.gradients(x, x, INNER_PRODUCT, input_gradient=True, value=False)
+            results.append([executor.predict(x), dkernel, dx])
+    finally:
+        engine.set_num_threads(before)
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
 @pytest.mark.parametrize("groups", [2, 6])
 def test_groups_fuse_with_activation_and_pool(executor_class, groups):
     network = Network((9, 10, 6)).conv2d(12, (3, 3), padding="same", groups=groups).activation("relu")
