@@ -492,3 +492,13 @@ def test_real_sprite_takes_little_memory(data_folder, run_python):
     assert count == 65_000
     assert peak < 125
     assert kept < 60
+
+
+def test_write_sprite_keeps_class_names(tmp_path):
+    write_sprite(*make(), tmp_path, class_names=["a", "b", "c"])
+    assert (tmp_path / "class_names.txt").read_text(encoding="utf-8") == "a\nb\nc\n"
+    for names in (["a", "b"], ["a", "a", "b"], "abc"):
+        with pytest.raises(ValueError, match="class_names") as error:
+            write_sprite(*make(), tmp_path / "new", class_names=names)
+        one_line(error)
+    assert not (tmp_path / "new").exists()

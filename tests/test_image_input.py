@@ -170,6 +170,17 @@ def test_predict_names_dark_drawings_of_any_size(trained, tmp_path, capsys):
     assert re.match(r"          flat  0\.", lines[2])
 
 
+def test_predict_turns_photographs_upright(tmp_path):
+    picture = Image.new("L", (6, 4))
+    picture.putpixel((0, 0), 255)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned a quarter to the right to be looked at
+    picture.save(tmp_path / "x.png", exif=exif)
+    found = cli_predict.read_picture(str(tmp_path / "x.png"))
+    assert found.shape == (6, 4, 1)
+    assert found[0, 3, 0] == 255
+
+
 def test_evaluate_matches_classes_by_name(trained, sketches, tmp_path, capsys):
     images = datasets.read(sketches)
     swapped = datasets.ImageSet(images.images, 1 - images.labels, images.class_names[::-1])
@@ -190,6 +201,18 @@ def test_sketches_may_be_chosen(sketches, capsys):
     assert (len(images.x), len(images.x_test)) == (100, 20)
     assert cli.main(["train", "digits", "--classes", "cat"]) == 2
     assert "--classes" in capsys.readouterr().err
+
+
+def test_quickdraw_means_the_sketches_of_the_cache(sketches, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TINYCONV_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "quickdraw"]) == 2
+    assert "classes" in capsys.readouterr().err
+    (tmp_path / "cache" / "quickdraw").mkdir(parents=True)
+    monkeypatch.setenv("TINYCONV_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "quickdraw" / "flat.npy").write_bytes((sketches / "flat.npy").read_bytes())
+    images = cli_data.load_images("quickdraw", classes=["flat"])
+    assert (images.names, len(images.x), images.fit) == (["flat"], 100, "content")
 
 
 def test_settings_come_from_options_then_the_model_then_its_layers():

@@ -52,7 +52,7 @@ def load_images(data: str, limit: int | None = None, classes: Sequence[str] | No
     """The images that DATA on the command line means.
 
     Args:
-        data: "digits", "mnist", or the path of a data set of any kind.
+        data: "digits", "mnist", "quickdraw" (downloaded, `classes` only), or the path of a data set.
         limit: At most so many for training, and for testing. Defaults to None: all.
         classes: Of sketches, the classes to take. Defaults to None: all.
         max_per_class: Of sketches, how many of a class. Defaults to 5,000.
@@ -67,6 +67,9 @@ def load_images(data: str, limit: int | None = None, classes: Sequence[str] | No
     elif data == "mnist":
         train, test = datasets.mnist.load_data()
         description = "MNIST: handwritten digits"
+    elif data == "quickdraw" and not Path(data).exists():
+        train, test, names = datasets.quickdraw.load(None, classes, max_per_class, 1 / 6, _SPLIT_SEED)
+        description, fit = "Quick, Draw!: sketches", "content"
     else:
         train, test, names, title, fit = _load_path(Path(data), classes, max_per_class)
         description = f"{title} in {data}"

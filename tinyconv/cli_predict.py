@@ -9,6 +9,7 @@ import numpy as np
 
 from tinyconv import layers
 from tinyconv.cli_data import describe, load_images
+from tinyconv.image import batch
 from tinyconv.image_input import ImageInput
 from tinyconv.models import Sequential, load_model
 
@@ -64,7 +65,7 @@ def predict(arguments: argparse.Namespace) -> None:
     names = class_names(model, arguments.model, classes)
     shape = _image_shape(model)
     settings = input_settings(model, arguments)
-    x = np.stack([settings(read_picture(path), shape) for path in arguments.images])
+    x = batch(settings(read_picture(path), shape) for path in arguments.images)
     width = max(4, *map(len, names))
     for path, row in zip(arguments.images, _probabilities(model, x), strict=True):
         print(path)
@@ -73,12 +74,17 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 def read_picture(path: str) -> np.ndarray:
-    """An image file, uint8 (height, width, channels): grey, RGB, or RGBA where some of it may be transparent."""
+    """An image file, uint8 (height, width, channels): grey, RGB, or RGBA where some of it may be transparent.
+
+    A photograph that its camera was turned for is turned upright.
+    """
+    from PIL import ImageOps
+
     from tinyconv.datasets.image_files import as_array, opened_image
 
     with opened_image(path, formats=_FORMATS) as image:
         transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-        return as_array(image, 4 if transparent else None)
+        return as_array(ImageOps.exif_transpose(image), 4 if transparent else None)
 
 
 def input_settings(model: Sequential, arguments: argparse.Namespace) -> ImageInput:

@@ -159,10 +159,10 @@ def _open(path: Path, limit: int) -> np.ndarray:
     """The first sketches of a file: uint8 (at most limit, 28, 28)."""
     if path.suffix.lower() == ".npy":
         return open_bitmaps(path)[:limit]
-    drawings = [drawing for _, drawing in strokes.read_ndjson(path, limit)]
-    if not drawings:
+    images = strokes.rasterize((drawing for _, drawing in strokes.read_ndjson(path, limit)), SIDE)
+    if not len(images):
         raise ValueError(f"Expected {path} to hold drawings. Received: an empty file")
-    return strokes.rasterize(drawings, SIDE)
+    return images
 
 
 def open_bitmaps(path: Any) -> np.ndarray:

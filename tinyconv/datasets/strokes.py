@@ -5,8 +5,9 @@ https://github.com/googlecreativelab/quickdraw-dataset/issues/19: the simplified
 go from 0 to 255 and touch 0 at the top and at the left, is shifted so that its lower right corner's distance
 to 256 is halved; around the 256 x 256 units lies a margin of `padding` and half a line's width; lines are 16
 units wide with round ends and joints; all of it, 304 units, becomes 28 pixels.  They used cairo; here Pillow
-draws 64 times larger, black and white, and the means of 64 x 64 pixels are the grey levels: a few levels of 255
-away from exact coverage, at the borders of lines.
+draws 64 times larger, black and white, and the means of 64 x 64 pixels are the grey levels.  Strokes are laid
+over each other one by one.  Nine of the data set's drawings come out as its own bitmaps but for 1 to 1.7 of
+255 levels (root of the mean square; 19 in the worst pixel).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["rasterize", "read_ndjson"]
 
 # The longest lines of the simplified drawings have some 20 KB.
 MAX_LINE = 1 << 20
-MAX_POINTS = 20_000
+MAX_POINTS = 5_000
 _UNITS = 256
 _LARGEST = 255.0
 _ZOOM = 64
@@ -91,7 +92,7 @@ def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = 16, p
     Args:
         drawings: Lists of strokes, each `[xs, ys]` with coordinates from 0 to 255.
         side: Height and width of the images. Defaults to 28.
-        line_width: In units of the coordinates. Defaults to 16.
+        line_width: In units of the coordinates, 1 to 256. Defaults to 16.
         padding: Margin on every side, in the same units, beyond half a line's width. Defaults to 16.
 
     Returns:
@@ -103,7 +104,7 @@ def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = 16, p
     side = check_integer(side, "side")
     if side > 1024:
         raise ValueError(f"Expected side to be at most 1024. Received: side={side}")
-    width = check_number(line_width, "line_width", 0, _UNITS)
+    width = check_number(line_width, "line_width", 1, _UNITS)
     margin = check_number(padding, "padding", 0, _UNITS)
     images = [_draw(_checked_drawing(drawing), side, width, margin) for drawing in drawings]
     return np.stack(images) if images else np.zeros((0, side, side), np.uint8)
@@ -122,23 +123,35 @@ def _checked_drawing(drawing: Any) -> list[Stroke]:
 
 def _draw(strokes: Sequence[Stroke], side: int, line_width: float, padding: float) -> np.ndarray:
     """uint8 (side, side)."""
-    from PIL import Image, ImageDraw
-
     border = padding + line_width / 2
-    scale = side * _ZOOM / (_UNITS + 2 * border)
-    picture = Image.new("L", (side * _ZOOM, side * _ZOOM))
-    pen = ImageDraw.Draw(picture)
+    scale = side / (_UNITS + 2 * border)
     # Half of what is left on the right and below goes to the left and above.
     shift_x = border + (_UNITS - max(max(xs) for xs, _ in strokes)) / 2
     shift_y = border + (_UNITS - max(max(ys) for _, ys in strokes)) / 2
-    radius = line_width / 2 * scale
+    black = np.ones((side, side))
     for xs, ys in strokes:
         points = [((x + shift_x) * scale, (y + shift_y) * scale) for x, y in zip(xs, ys, strict=True)]
-        for x, y in points:
-            pen.ellipse((x - radius, y - radius, x + radius - 1, y + radius - 1), fill=255)
-        for start, end in pairwise(points):
-            _draw_segment(pen, start, end, radius)
-    return np.asarray(picture.reduce(_ZOOM), np.uint8)
+        box, coverage = _stroke(points, line_width / 2 * scale, side)
+        black[box] *= 1 - coverage / 255  # where strokes meet, each covers its share of what was left
+    return np.rint(255 * (1 - black)).astype(np.uint8)
+
+
+def _stroke(points: list[tuple[float, float]], radius: float, side: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The pixels around a stroke, and how much of each it covers, 0 to 255; `points` in pixels."""
+    from PIL import Image, ImageDraw
+
+    left, top = (max(0, math.floor(min(places) - radius)) for places in zip(*points, strict=True))
+    right, bottom = (min(side, math.ceil(max(places) + radius)) for places in zip(*points, strict=True))
+    picture = Image.new("L", ((right - left) * _ZOOM, (bottom - top) * _ZOOM))
+    pen = ImageDraw.Draw(picture)
+    points = [((x - left) * _ZOOM, (y - top) * _ZOOM) for x, y in points]
+    radius *= _ZOOM
+    reach = max(radius - 1, -radius)  # the last pixel that an ellipse covers counts
+    for x, y in points:
+        pen.ellipse((x - radius, y - radius, x + reach, y + reach), fill=255)
+    for start, end in pairwise(points):
+        _draw_segment(pen, start, end, radius)
+    return (slice(top, bottom), slice(left, right)), np.asarray(picture.reduce(_ZOOM), np.float64)
 
 
 def _draw_segment(pen: Any, start: tuple[float, float], end: tuple[float, float], radius: float) -> None:
