@@ -105,55 +105,60 @@ class Sequential(Trainer):
             model.build(shape)
         return model
 
-    def save(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
-        """Saves layers, weights, training configuration and optimizer as a TensorFlow.js LayersModel.
+    def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None) -> None:
+        """Saves layers, weights, training configuration and optimizer.
 
         Args:
-            filepath: A folder; created where it is missing.
+            filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`); or a
+                folder, for TensorFlow.js, created where it is missing.
             overwrite: Whether a model that is there may be replaced. Defaults to `True`.
+            dialect: Who is to read a `.h5` file: `"keras3"` or `"keras2"`. Defaults to `None`: `"keras3"`.
 
         Raises:
             FileExistsError: If a model is there and may not be replaced.
+            ImportError: If h5py is not installed, for Keras' files.
         """
         from tinyconv import formats
 
         if not overwrite and _holds_model(filepath):
             raise FileExistsError("A model is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
-        formats.save_model(self, filepath)
+        formats.save_model(self, filepath, dialect=dialect)
 
     def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
-        """Saves the weights alone, as a NumPy archive with an array "layer/weight" for each.
+        """Saves the weights alone.
 
         Args:
-            filepath: A file that ends in `.npz`.
+            filepath: A file that ends in `.npz`, for a NumPy archive with an array "layer/weight" for
+                each; or in `.weights.h5`, for Keras 3 (needs the extra `[keras]`).
             overwrite: Whether a file that is there may be replaced. Defaults to `True`.
 
         Raises:
             ValueError: If the model is not built, or the path ends otherwise.
             FileExistsError: If a file is there and may not be replaced.
         """
-        from tinyconv.formats import npz
+        from tinyconv import formats
 
         self._check_has_weights()
-        if not overwrite and npz.check_weights_path(filepath).exists():
+        if not overwrite and formats.check_weights_path(filepath).exists():
             raise FileExistsError("A file is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
-        npz.save_weights(self, filepath)
+        formats.save_weights(self, filepath)
 
     def load_weights(self, filepath: str | PathLike[str]) -> None:
         """Overwrites the weights with those that `save_weights` saved from a model of the same layers.
 
         Args:
-            filepath: A file that ends in `.npz`.
+            filepath: A file that ends in `.npz`; or `.weights.h5`, `.h5` or `.keras` of any Keras, whose
+                layers with weights are those of this model, in this order.
 
         Raises:
             ValueError: If the model is not built, or the file does not fit it; nothing is changed then.
         """
-        from tinyconv.formats import npz
+        from tinyconv import formats
 
         self._check_has_weights()
-        npz.load_weights(self, filepath)
+        formats.load_weights(self, filepath)
 
     def _check_has_weights(self) -> None:
         if not self.built:
@@ -162,9 +167,8 @@ class Sequential(Trainer):
     def _check_save_path(self, filepath: str | PathLike[str], weights_only: bool = False) -> None:
         """For callbacks that will save: better refused before the training than after an epoch."""
         from tinyconv import formats
-        from tinyconv.formats import npz
 
-        (npz.check_weights_path if weights_only else formats.check_save_path)(filepath)
+        (formats.check_weights_path if weights_only else formats.check_save_path)(filepath)
 
     def _restore(self, filepath: str | PathLike[str]) -> None:
         """Takes over weights, optimizer and state of training from a saved model of the same layers."""
@@ -192,14 +196,17 @@ class Sequential(Trainer):
 def _holds_model(filepath: str | PathLike[str]) -> bool:
     from pathlib import Path
 
-    return (Path(filepath) / "model.json").exists()
+    from tinyconv import formats
+
+    path = Path(filepath)
+    return path.exists() if formats.is_keras_file(path) else (path / "model.json").exists()
 
 
 def load_model(filepath: str | PathLike[str]) -> Sequential:
-    """Reads a model that was saved as a TensorFlow.js LayersModel.
+    """Reads a model of Keras or TensorFlow.js.
 
     Args:
-        filepath: The folder with `model.json`, or the path of that file.
+        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file.
 
     Returns:
         The model; compiled, and ready to go on training, where the files say how.

@@ -2,12 +2,14 @@
 
 Writes `Sequential` models in it, and reads what Keras 2.0 to 2.15, TensorFlow.js and
 their converters wrote: wrapped under `model_config`, as a bare list of layers, or
-as a functional model that is a plain chain.  Classes are looked up in the closed
+as a functional model that is a plain chain; Keras 3's objects with their modules, and
+Keras 1's names (`formats.keras1`), are read as well.  Classes are looked up in the closed
 table of `tinyconv.layers`.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import constraints, initializers, layers, regularizers
+from tinyconv.formats import keras1
 from tinyconv.formats.guard import (
     FormatError,
     checked_dict,
@@ -26,7 +29,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
 
-__all__ = ["PRIVATE", "create_layers", "read_topology", "weight_name", "write_topology"]
+__all__ = ["PRIVATE", "class_name_of", "create_layers", "read_topology", "weight_name", "write_topology"]
 
 # Marks what other readers would take for something else: they refuse the name, and say so.
 PRIVATE = "tinyconv>"
@@ -50,6 +53,10 @@ _PRIVATE_CLASSES = {
 }
 # Names of weights here -> there.
 _WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}
+# Models, which may not stand among the layers of another.
+_NESTED = {"Functional", "Model", "Sequential"}
+# The packages that Keras' own classes come from.
+_MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 # What a reader may meet when it hands a file's settings to a class.
 BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -57,17 +64,21 @@ BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueEr
 # --- writing ---
 
 
-def write_topology(model: Any) -> tuple[dict[str, Any], list[str]]:
+def write_topology(model: Any, for_tfjs: bool = True) -> tuple[dict[str, Any], list[str]]:
     """The topology of a built Sequential.
+
+    Args:
+        model: The model.
+        for_tfjs: Whether TensorFlow.js is to read it, which has fewer layers and settings than Keras 2.
 
     Returns:
         The JSON object, and what in it only this package reads.
 
     Raises:
-        ValueError: If a layer is not one of `tinyconv.layers`, or has groups.
+        ValueError: If a layer is not one of `tinyconv.layers`, or has groups that TensorFlow.js lacks.
     """
     private: list[str] = []
-    entries = [_write_layer(layer, private) for layer in model.layers]
+    entries = [_write_layer(layer, private, for_tfjs) for layer in model.layers]
     for entry in entries:
         entry["config"].pop("batch_input_shape", None)
     first = entries[0]["config"]
@@ -77,7 +88,8 @@ def write_topology(model: Any) -> tuple[dict[str, Any], list[str]]:
             "backend": "tinyconv"}, private
 
 
-def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
+def class_name_of(layer: Any) -> str:
+    """The name of a layer's class; raises ValueError where it is not one of this package."""
     class_name = type(layer).__name__
     try:
         known = layers.get(class_name) is type(layer)
@@ -87,8 +99,13 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
         raise ValueError(
             f"save expected layers of tinyconv.layers. Received: '{layer.name}' of class {class_name}"
         )
+    return class_name
+
+
+def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, Any]:
+    class_name = class_name_of(layer)
     config = {**layer.get_config(), "dtype": "float32"}
-    if config.pop("groups", 1) != 1:
+    if for_tfjs and config.pop("groups", 1) != 1:
         raise ValueError(f"save expected groups=1: TensorFlow.js has no more. Received: '{layer.name}' of "
                          f"groups={layer.groups}")
     if "activation" in config:
@@ -110,7 +127,7 @@ def _write_layer(layer: Any, private: list[str]) -> dict[str, Any]:
     if not config.get("keepdims", True):
         del config["keepdims"]
     # TensorFlow.js ignores most of these settings instead of refusing them.
-    if (class_name in _PRIVATE_CLASSES or "keepdims" in config
+    if for_tfjs and (class_name in _PRIVATE_CLASSES or "keepdims" in config
             or config.get("interpolation", "nearest") != "nearest"  # its pixels lie at corners, not at centres
             or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
             or (class_name == "ELU" and config["alpha"] != 1) or _is_own_convolution(class_name, config)):
@@ -199,7 +216,22 @@ def _entry(value: Any, index: int) -> dict[str, Any]:
     value = checked_dict(value, f"layer {index}")
     class_name = checked_string(value.get("class_name"), f"layer {index} class_name")
     config = checked_dict(value.get("config"), f"layer {index} ({class_name}) config")
+    if class_name in _NESTED:
+        fail(f"layer {index}", "a layer (models within models are not read)", f"the model {config.get('name')}")
+    if class_name == "Lambda":
+        fail(f"layer {index}", "a layer of Keras (a Lambda holds Python code, which is never run from a file)",
+             f"Lambda {config.get('name')}")
+    _check_origin(value, f"layer {index}")
+    class_name, config = keras1.modernize(class_name, config)
     return {"class_name": class_name, "config": dict(config)}
+
+
+def _check_origin(value: dict[str, Any], what: str) -> None:
+    """Refuses a user's class, even where it has the name of one of Keras' own."""
+    module, registered = value.get("module"), value.get("registered_name")
+    is_own = registered in (None, value["class_name"]) or str(registered).startswith("keras>")
+    if not is_own or not (module is None or str(module).split(".")[0] in _MODULES):
+        fail(what, "a layer of Keras", f"the custom object {registered or module}")
 
 
 def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -214,8 +246,11 @@ def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
             first = index
             continue
         match nodes:
-            case [[[str() as source, 0, 0, *_]]] if source not in following:
+            case [[[str() as source, 0, 0, *_]]] | [[str() as source, 0, 0, *_]] if source not in following:
                 following[source] = index
+            case [{"args": [{"config": {"keras_history": [str() as source, 0, 0]}}], **others}] if (
+                    source not in following and _is_plain_call(others.get("kwargs"))):
+                following[source] = index  # Keras 3
             case _:
                 raise FormatError("layers: expected a plain chain. Received: a layer without exactly one "
                                   f"input of its own, {shorten(value.get('name'))}")
@@ -226,6 +261,11 @@ def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
     if not values or len(order) != len(values):
         fail("layers", f"one chain of {len(values)} layers", f"a chain of {len(order)}")
     return [_entry(values[index], index) for index in order]
+
+
+def _is_plain_call(kwargs: Any) -> bool:
+    """Whether a layer is called with nothing but its input; that it is not in training goes without saying."""
+    return not kwargs or (isinstance(kwargs, dict) and not any(kwargs.values()))
 
 
 def _with_input_shape(entries: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -244,8 +284,12 @@ def _with_input_shape(entries: list[dict[str, Any]], config: dict[str, Any]) -> 
     return entries
 
 
-def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
+def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> list[Any]:
     """Creates the layers of `read_topology`.
+
+    Args:
+        entries: The layers.
+        is_keras3: Whether Keras 3 wrote them, where the name hard_sigmoid is another function's.
 
     Raises:
         FormatError: If a class is not one of this package, or a setting not one of its own.
@@ -266,7 +310,8 @@ def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
             if not _is_known(key, config[key]) and _has_effect(config.pop(key)):
                 left_out.append(f"{key} of {shorten(config.get('name'), 40)}")
         try:
-            created.append(cls.from_config(_read_settings(config, what)))
+            config = _read_settings(config, what, is_keras3)
+            created.append(cls.from_config(_without_inherited(cls, config)))
         except FormatError:
             raise
         except BAD_SETTINGS as error:
@@ -278,11 +323,11 @@ def create_layers(entries: list[dict[str, Any]]) -> list[Any]:
     return created
 
 
-def _read_settings(config: dict[str, Any], what: str) -> dict[str, Any]:
+def _read_settings(config: dict[str, Any], what: str, is_keras3: bool) -> dict[str, Any]:
     config["name"] = checked_string(config.get("name"), f"{what} name")
     activation = config.get("activation")
     if isinstance(activation, str):
-        if activation == "hard_sigmoid":
+        if activation == "hard_sigmoid" and not is_keras3:
             fail(what, "an activation that tinyconv has", "Keras 2's hard_sigmoid, clip(0.2 x + 0.5, 0, 1)")
         config["activation"] = activation.removeprefix(PRIVATE)
     elif isinstance(activation, dict):
@@ -309,6 +354,13 @@ def _read_threshold(config: dict[str, Any]) -> dict[str, Any]:
         fail("ThresholdedReLU theta", "a number of 0 or more", theta)
     kept = {key: value for key, value in config.items() if key != "theta"}
     return {**kept, "threshold": float(np.nextafter(np.float32(theta), np.float32(np.inf)))}
+
+
+def _without_inherited(cls: type, config: dict[str, Any]) -> dict[str, Any]:
+    """Without what Keras 2 writes for a layer because the class that it derives from has it."""
+    own = inspect.signature(cls).parameters
+    return {key: value for key, value in config.items()
+            if key in own or not (key.endswith("_initializer") or (key == "groups" and value == 1))}
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ and `numpy.savez` writes one that is read here.
 from __future__ import annotations
 
 import math
-import os
 import tokenize
 import zipfile
 import zlib
@@ -19,7 +18,7 @@ import numpy as np
 from tinyconv.formats.guard import FormatError, fail, shorten
 from tinyconv.formats.store import write_file
 
-__all__ = ["check_weights_path", "load_weights", "save_weights"]
+__all__ = ["load_weights", "save_weights"]
 
 # The header of an array of eight dimensions is below 200 bytes.
 _HEADER_BYTES = 4096
@@ -28,17 +27,8 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, Uni
 _NO_HEADER = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError)
 
 
-def check_weights_path(path: Any) -> Path:
-    """The path, where it is one of an `.npz` file; raises ValueError otherwise."""
-    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(".npz"):
-        raise ValueError("Expected the name of a file that ends in '.npz' for weights alone. "
-                         f"Received: {shorten(str(path))}")
-    return Path(path)
-
-
-def save_weights(model: Any, path: Any) -> None:
+def save_weights(model: Any, target: Path) -> None:
     """Writes all weights of a built model; whenever the process ends, the old file or the new one is there."""
-    target = check_weights_path(path)
     arrays = {name: weight.value for name, weight in _names(model).items()}
 
     def write(file: Any) -> None:
@@ -51,9 +41,8 @@ def save_weights(model: Any, path: Any) -> None:
     write_file(target, write)
 
 
-def load_weights(model: Any, path: Any) -> None:
+def load_weights(model: Any, target: Path) -> None:
     """Overwrites all weights of a built model; nothing is changed where something does not fit."""
-    target = check_weights_path(path)
     names = _names(model)
     with open(target, "rb") as file:
         try:

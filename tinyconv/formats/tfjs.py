@@ -24,29 +24,22 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv import initializers
 from tinyconv.formats import keras2, optimizer, store
+from tinyconv.formats.assemble import build_model, expected_weights, guarded
 from tinyconv.formats.guard import (
     FormatError,
     MissingFileError,
     checked_dict,
-    checked_integer,
-    checked_product,
     fail,
     parse_json,
     read_json,
-    shorten,
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
 from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.training import read_training_config, write_training_config
-from tinyconv.models import Sequential
 
 __all__ = ["load", "save"]
 
-# Windows and steps of more pixels than this many times the input's size (and a few) are no network's:
-# running such a layer could take for ever.
-_WINDOW_FACTOR, _WINDOW_EXTRA = 4, 64
 # How often a folder is read again that another process saves to meanwhile.
 _ATTEMPTS = 5
 
@@ -140,7 +133,7 @@ def _load(folder: Path, document: Any) -> Any:
              document["format"])
     name, entries, training = keras2.read_topology(document.get("modelTopology"))
     created = keras2.create_layers(entries)
-    expected = _expected_weights(created)
+    expected = expected_weights(created)
     if document.get("weightsManifest") is None:
         fail("weightsManifest", "the model's weights", None)
     groups = parse_manifest(document["weightsManifest"])
@@ -152,7 +145,7 @@ def _load(folder: Path, document: Any) -> Any:
         for group in groups:
             shards.append(Shards(folder, group, opened))
         # Only now, when the files are as long as the shapes say, is memory taken for the weights.
-        model = _build(created, name)
+        model = build_model(created, name)
         restore = _compile(model, document, training)
         moments = [spec for group in groups for spec in group.specs if spec.is_optimizer]
         state = optimizer.StateReader(model, moments, restore)
@@ -169,52 +162,8 @@ def _load(folder: Path, document: Any) -> Any:
     if own is not None:
         read_metadata(model, own)
     if own is not None and own.get("training") is not None:
-        _guarded("training state", model.set_training_state, own["training"])
+        guarded("training state", model.set_training_state, own["training"])
     return model
-
-
-def _expected_weights(created: list[Any]) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every weight, from the layers' settings alone."""
-    expected: list[tuple[str, tuple[int, ...]]] = []
-    shape = created[0].batch_input_shape[1:]
-    for layer in created:
-        what = f"layer {shorten(layer.name, 40)}"
-        for name, size in layer.weight_shapes(shape).items():
-            checked_product(size, f"{what} {name}")
-            expected.append((keras2.weight_name(layer, name), size))
-        _check_windows(layer, shape, what)
-        shape = _guarded(what, layer.compute_output_shape, shape)
-        checked_product(shape, what)
-    return expected
-
-
-def _check_windows(layer: Any, shape: tuple[int, ...], what: str) -> None:
-    limit = _WINDOW_FACTOR * max(shape) + _WINDOW_EXTRA
-    for name in ("pool_size", "kernel_size", "dilation_rate", "strides"):
-        for size in getattr(layer, name, ()):
-            checked_integer(size, f"{what} {name}", 1, limit)
-
-
-class _Unset(initializers.Initializer):
-    """Takes the memory that the weights will need, and no more."""
-
-    def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
-        return np.zeros(shape, np.float32)
-
-
-def _build(created: list[Any], name: str | None) -> Any:
-    """The model, its weights zeros: random ones would be overwritten."""
-    shape = created[0].batch_input_shape[1:]
-    for layer in created:
-        kept = {key: value for key, value in vars(layer).items() if key.endswith("_initializer")}
-        vars(layer).update({key: _Unset() for key in kept})
-        layer._seed = 0
-        _guarded(f"layer {shorten(layer.name, 40)}", layer.build, shape)
-        vars(layer).update(kept)
-        for weight in layer.weights:
-            weight.initializer = kept[layer.argument_of(weight.name, "initializer")]
-        shape = layer.output_shape
-    return _guarded("layers", Sequential, created, name)
 
 
 def _read_group(group: Group, files: Shards, targets: dict[str, int], arrays: list[np.ndarray],
@@ -231,10 +180,10 @@ def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | No
     config = document.get("trainingConfig", training)
     if settings is not None:
         checked_dict(settings, "compile settings")
-        written = _guarded("compile settings", write_training_config, settings)
+        written = guarded("compile settings", write_training_config, settings)
         # TensorFlow.js keeps our part when it saves: after other settings there, its own count.
         if _same(config, written):
-            _guarded("compile settings", model.compile_from_config, settings)
+            guarded("compile settings", model.compile_from_config, settings)
             return True
     if config is None:
         return False
@@ -260,13 +209,3 @@ def _own_part(document: dict[str, Any]) -> dict[str, Any] | None:
     metadata = document.get("userDefinedMetadata")
     own = metadata.get("tinyconv") if isinstance(metadata, dict) else None
     return own if isinstance(own, dict) else None
-
-
-def _guarded(what: str, function: Any, *arguments: Any) -> Any:
-    """Calls a function with what a file says; its complaints become a FormatError of one line."""
-    try:
-        return function(*arguments)
-    except FormatError:
-        raise
-    except keras2.BAD_SETTINGS as error:
-        raise FormatError(f"{what}: {keras2.shorten_message(error)}") from None

@@ -112,7 +112,7 @@ def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
     if config.get("sample_weight_mode"):
         raise ValueError(f"Expected no sample_weight_mode. Received: {str(config['sample_weight_mode'])[:80]}")
     settings = {
-        "optimizer": optimizers.serialize(_read_optimizer(config.get("optimizer_config"))),
+        "optimizer": optimizers.serialize(_read_optimizer(config.get("optimizer_config", config.get("optimizer")))),
         "loss": _read_loss(_single(config.get("loss"))),
         "metrics": [_read_metric(metric) for metric in _flat(config.get("metrics"))],
     }
@@ -127,7 +127,15 @@ def _single(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def _function_name(value: Any) -> Any:
+    """The name of a function that Keras 3 wrote as an object; anything else as it is."""
+    if isinstance(value, dict) and value.get("class_name") == "function" and isinstance(value.get("config"), str):
+        return value["config"]
+    return value
+
+
 def _read_loss(loss: Any) -> Any:
+    loss = _function_name(loss)
     if not isinstance(loss, str):
         return losses.serialize(losses.get(loss))
     name = to_snake_case(loss) if not loss.isupper() else loss
@@ -135,16 +143,26 @@ def _read_loss(loss: Any) -> Any:
 
 
 def _read_optimizer(value: Any) -> optimizers.Optimizer:
+    if isinstance(value, str):
+        return optimizers.get(value)
     value = checked_dict(value, "optimizer_config")
     config = checked_dict(value.get("config"), "optimizer_config config")
     config = {to_snake_case(key): setting for key, setting in config.items()}
-    class_name = "SGD" if value.get("class_name") == "Momentum" else value.get("class_name")
+    # Keras 2.11 and later write their own as "Custom>Adam".
+    class_name = str(value.get("class_name")).removeprefix("Custom>")
+    if class_name == "Momentum":
+        class_name = "SGD"
     if class_name == "RMSProp" and "decay" in config:  # TensorFlow.js' name of rho
         config["rho"] = config.pop("decay")
     return optimizers.deserialize({"class_name": class_name, "config": config})
 
 
 def _read_metric(metric: Any) -> Any:
+    metric = _function_name(metric)
+    if isinstance(metric, dict) and metric.get("class_name") == "MeanMetricWrapper":  # Keras 2's of a function
+        settings = checked_dict(metric.get("config"), "metrics config")
+        # It was asked for by its name where that is not the function's: "accuracy".
+        metric = settings["name"] if settings.get("name") in ("acc", "accuracy") else settings.get("fn")
     if isinstance(metric, str):
         name = to_snake_case(metric) if not metric.isupper() else metric
         name = _OLD_METRICS.get(name, name)

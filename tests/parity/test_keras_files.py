@@ -1,0 +1,219 @@
+"""Files of either library, read by the other: the same outputs, the same bits of weights, training goes on."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity.cases_layers import CASES
+from parity.cases_optimizers import OPTIMIZERS
+from parity.harness import assert_agrees, is_present, keras, make, random_array, tinyconv
+
+pytest.importorskip("h5py", reason="the extra [keras] is not installed")
+
+BATCH = 5
+CLASSES = 3
+PRESENT = [(shape, call) for shape, call in CASES if is_present(call)]
+FILES = [("model.keras", None), ("model.h5", None), ("model.h5", "keras2")]
+files = pytest.mark.parametrize(("name", "dialect"), FILES, ids=["keras", "h5", "h5-keras2"])
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # h5py and Keras' own.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield
+
+
+def same_bits(ours: Any, theirs: Any) -> bool:
+    pairs = zip(ours.get_weights(), theirs.get_weights(), strict=True)
+    # Keras counts in integers.
+    return all(a.shape == b.shape and a.tobytes() == np.asarray(b, np.float32).tobytes() for a, b in pairs)
+
+
+def set_random_weights(model: Any) -> None:
+    model.set_weights([
+        np.full(w.shape, 7) if w.name == "count" else np.abs(random_array(w.shape, i, 0.5)) + np.float32(0.1)
+        for i, w in enumerate(model.weights)])
+
+
+@files
+@pytest.mark.parametrize(("shape", "call"), PRESENT, ids=[f"{'x'.join(map(str, s))}-{c}" for s, c in PRESENT])
+def test_layer_goes_to_keras_and_back(shape, call, name, dialect, tmp_path):
+    model = tinyconv.Sequential([tinyconv.Input(shape), make(tinyconv, call)], seed=1)
+    set_random_weights(model)
+    if dialect == "keras2" and not isinstance(call.kwargs.get("axis", -1), int):
+        pytest.skip("Keras 3 drops other axes when it reads Keras 2's files")
+    try:
+        model.save(tmp_path / name, dialect=dialect)
+    except UserWarning as warning:
+        assert dialect == "keras2", warning  # it says what Keras 2 does not have
+        pytest.skip(str(warning))
+    with warnings.catch_warnings():
+        if dialect == "keras2":  # Keras 3 warns of arguments that it has renamed
+            warnings.simplefilter("ignore")
+        theirs = keras.models.load_model(tmp_path / name)
+    assert same_bits(model, theirs)
+    x = random_array((BATCH, *shape), 1)
+    if name == "model.keras":  # what is computed follows from the configuration, which is the same in the others
+        length = max(x.size, *(int(np.prod(w.shape)) for w in model.weights), 1) if model.weights else x.size
+        assert_agrees(model.predict(x), theirs(x, training=False), length)
+    theirs.save(tmp_path / f"again-{name}")
+    again = tinyconv.load_model(tmp_path / f"again-{name}")
+    assert same_bits(again, model)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert dialect == "keras2" or [layer.get_config() for layer in again.layers] == [
+        {**layer.get_config(), "batch_input_shape": [None, *shape]} for layer in model.layers]
+
+
+def network(library: Any) -> Any:
+    layers = library.layers
+    return library.Sequential([
+        library.Input((8, 8, 2)), layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(),
+        layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(CLASSES, activation="softmax"),
+    ])
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    return random_array((8, 8, 8, 2), 3), np.arange(8) % CLASSES
+
+
+def trained(library: Any, optimizer: Any, epochs: int = 3) -> Any:
+    model = network(library)
+    set_random_weights(model)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train(model, epochs)
+    return model
+
+
+def train(model: Any, epochs: int) -> None:
+    x, y = batch()
+    for _ in range(epochs):
+        model.train_on_batch(x, y)
+
+
+def _optimizers() -> list[Any]:
+    seen: dict[str, Any] = {repr(call): call for call in OPTIMIZERS if is_present(call)}
+    return list(seen.values())
+
+
+def assert_continues(one: Any, other: Any) -> None:
+    """Both make the same steps from here: rounding grows with each, not the difference of states."""
+    for _ in range(3):
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(a, np.asarray(b), rtol=2e-4, atol=2e-5)
+        for model in (one, other):
+            train(model, 1)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("call", _optimizers(), ids=repr)
+def test_training_goes_on_in_keras(call, name, tmp_path):
+    if "loss_scale_factor" in call.kwargs:
+        pytest.skip("not supported")
+    model = trained(tinyconv, make(tinyconv, call))
+    model.save(tmp_path / name)
+    theirs = keras.models.load_model(tmp_path / name)
+    assert same_bits(model, theirs)
+    assert int(theirs.optimizer.iterations) == model.optimizer.iterations
+    assert theirs.optimizer.get_config().keys() >= {"learning_rate"}
+    assert_continues(model, theirs)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("call", _optimizers(), ids=repr)
+def test_training_goes_on_from_keras(call, name, tmp_path):
+    if "loss_scale_factor" in call.kwargs:
+        pytest.skip("not supported")
+    theirs = trained(keras, make(keras, call))
+    theirs.save(tmp_path / name)
+    model = tinyconv.load_model(tmp_path / name)
+    assert same_bits(model, theirs)
+    assert int(theirs.optimizer.iterations) == model.optimizer.iterations
+    assert_continues(model, theirs)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_functional_chain_of_keras_is_read(name, tmp_path):
+    layers = keras.layers
+    given = keras.Input((8, 8, 2))
+    y = given
+    for layer in (layers.Conv2D(3, 3, name="second"), layers.BatchNormalization(), layers.Dropout(0.5),
+                  layers.Conv2D(2, 3, activation=layers.LeakyReLU(0.1), name="first"), layers.Flatten(),
+                  layers.Dense(4, activation="hard_sigmoid")):
+        y = layer(y)
+    theirs = keras.Model(given, y)
+    set_random_weights(theirs)
+    theirs.save(tmp_path / name)
+    model = tinyconv.load_model(tmp_path / name)
+    x, _ = batch()
+    assert same_bits(model, theirs)
+    assert_agrees(model.predict(x), theirs(x), x.size)
+
+
+def test_functional_graph_of_keras_is_refused(tmp_path):
+    given = keras.Input((4,))
+    y = keras.layers.Dense(4)(given)
+    keras.Model(given, keras.layers.Add()([given, y])).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="plain chain"):
+        tinyconv.load_model(tmp_path / "model.keras")
+
+
+def test_weights_go_both_ways(tmp_path):
+    model, theirs = network(tinyconv), network(keras)
+    set_random_weights(model)
+    model.save_weights(tmp_path / "ours.weights.h5")
+    theirs.load_weights(tmp_path / "ours.weights.h5")
+    assert same_bits(model, theirs)
+    for weight in theirs.weights:
+        weight.assign(weight.value + 1)
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    theirs.save(tmp_path / "theirs.keras")
+    theirs.save(tmp_path / "theirs.h5")
+    for name in ("theirs.weights.h5", "theirs.keras", "theirs.h5"):
+        other = network(tinyconv)
+        other.load_weights(tmp_path / name)
+        assert same_bits(other, theirs)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_compile_settings_go_both_ways(name, tmp_path):
+    def settings(library: Any) -> dict[str, Any]:
+        return {
+            "optimizer": library.optimizers.SGD(
+                library.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True), momentum=0.9),
+            "loss": library.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+            "metrics": ["accuracy", library.metrics.TopKCategoricalAccuracy(2, name="top")],
+        }
+
+    model = network(tinyconv)
+    model.compile(**settings(tinyconv))
+    model.save(tmp_path / name)
+    theirs = keras.models.load_model(tmp_path / name)
+    assert theirs.loss.label_smoothing == 0.1
+    assert theirs.loss.from_logits
+    assert theirs.optimizer.get_config()["learning_rate"]["config"]["staircase"] is True
+    theirs.save(tmp_path / f"again-{name}")
+    again = tinyconv.load_model(tmp_path / f"again-{name}").get_compile_config()
+    expected = model.get_compile_config()
+    assert again["optimizer"] == expected["optimizer"]
+    for key, value in expected["loss"]["config"].items():
+        assert again["loss"]["config"][key] == value
+    assert again["metrics"][0] == "accuracy"
+    assert again["metrics"][1]["config"]["k"] == 2
+
+
+def test_keras_passes_over_what_is_ours(tmp_path):
+    model = trained(tinyconv, tinyconv.optimizers.Adam())
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert "tinyconv" in json.loads(archive.read("metadata.json"))
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+    assert keras.models.load_model(Path(tmp_path) / "model.keras").compiled

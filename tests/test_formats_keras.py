@@ -1,0 +1,320 @@
+"""Keras' files: written and read back, the front door, real files; with Keras itself: tests/parity."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from formats_cases import OPTIMIZERS, data, same_bits, small_model
+
+from tinyconv import Sequential, layers, load_model, optimizers
+from tinyconv.callbacks import BackupAndRestore, ModelCheckpoint
+from tinyconv.formats import FormatError, save_model
+from tinyconv.formats.keras1 import Origin
+
+h5py = pytest.importorskip("h5py", reason="the extra [keras] is not installed")
+
+FILES = [("model.keras", None), ("model.h5", None), ("model.hdf5", "keras2")]
+files = pytest.mark.parametrize(("name", "dialect"), FILES, ids=["keras", "h5", "h5-keras2"])
+
+
+def trained(optimizer: object = "adam", epochs: int = 2) -> Sequential:
+    model = small_model()
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
+    model.fit(*data(), batch_size=8, epochs=epochs, verbose=0)
+    return model
+
+
+@files
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_training_goes_on_bit_for_bit(make, name, dialect, tmp_path):
+    model = trained(make())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras 2 does not have all settings
+        model.save(tmp_path / name, dialect=dialect)
+    again = load_model(tmp_path / name)
+    assert same_bits(model, again)
+    assert again.get_compile_config() == model.get_compile_config()
+    for each in (model, again):
+        each.fit(*data(), batch_size=8, epochs=2, verbose=0)
+    assert same_bits(model, again)
+
+
+@files
+def test_configuration_survives(name, dialect, tmp_path):
+    model = Sequential([
+        layers.Input((8, 8, 2), name="given"), layers.Rescaling(0.5), layers.RandomFlip("horizontal", seed=3),
+        layers.Conv2D(4, 3, groups=2, kernel_regularizer="l1_l2", kernel_constraint="max_norm", trainable=False),
+        layers.BatchNormalization(), layers.LeakyReLU(0.1), layers.SeparableConv2D(3, 3, activation=layers.ELU(0.5)),
+        layers.DepthwiseConv2D(2), layers.GlobalAveragePooling2D(keepdims=True), layers.Reshape((-1,)),
+        layers.Dense(3, activation="gelu", kernel_initializer="he_uniform"),
+    ], name="mine", seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras 2 does not have layers as activations
+        model.save(tmp_path / name, dialect=dialect)
+    again = load_model(tmp_path / name)
+    assert again.name == "mine"
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    assert same_bits(model, again)
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 2)).astype(np.float32)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    np.testing.assert_array_equal([w.trainable for layer in again.layers for w in layer.weights],
+                                  [w.trainable for layer in model.layers for w in layer.weights])
+    assert not again.layers[2].trainable
+
+
+def test_a_model_that_is_not_compiled_stays_so(tmp_path):
+    for name, _ in FILES:
+        small_model().save(tmp_path / name)
+        assert load_model(tmp_path / name).optimizer is None
+
+
+def test_frozen_layers_have_no_state(tmp_path):
+    model = trained()
+    model.layers[0].trainable = False
+    model.compile("adam", "categorical_crossentropy")
+    model.fit(*data(), verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = load_model(tmp_path / "model.keras")
+    for each in (model, again):
+        each.fit(*data(), verbose=0)
+    assert same_bits(model, again)
+
+
+def test_settings_that_keras_lacks_are_kept_with_a_warning(tmp_path):
+    model = trained(optimizers.Adam(optimizers.schedules.OneCycle(0.01, 10)))
+    for name in ("model.keras", "model.h5"):
+        with pytest.warns(UserWarning, match="Keras will load this model uncompiled"):
+            model.save(tmp_path / name)
+        assert load_model(tmp_path / name).get_compile_config() == model.get_compile_config()
+    with pytest.warns(UserWarning, match="Keras 2 will refuse this model, it has no activation 'hard_silu'"):
+        Sequential([layers.Activation("hard_silu", input_shape=(3,))]).save(tmp_path / "model.h5", dialect="keras2")
+
+
+def test_only_the_new_file_or_the_old_one_is_there(tmp_path, monkeypatch):
+    first, second = small_model(1), small_model(2)
+    first.save(tmp_path / "model.keras")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("tinyconv.formats.store.os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        second.save(tmp_path / "model.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    assert same_bits(load_model(tmp_path / "model.keras"), first)
+
+
+# --- the front door ---
+
+
+def test_content_tells_the_format(tmp_path):
+    model = small_model()
+    model.save(tmp_path / "model.keras")
+    model.save(tmp_path / "model.h5")
+    for name in ("model.keras", "model.h5"):
+        (tmp_path / name).rename(tmp_path / f"{name}.bak")
+        assert same_bits(load_model(tmp_path / f"{name}.bak"), model)
+    model.save(tmp_path / "folder")
+    assert same_bits(load_model(tmp_path / "folder" / "model.json"), model)
+
+
+def test_weights_alone_are_refused_with_a_hint(tmp_path):
+    model = small_model()
+    for name in ("w.npz", "w.weights.h5"):
+        model.save_weights(tmp_path / name)
+        with pytest.raises(FormatError, match="load_weights"):
+            load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.weights.h5", "m.zip"])
+def test_other_names_are_refused_for_models(name, tmp_path):
+    with pytest.raises(ValueError, match=r"save_model expected"):
+        small_model().save(tmp_path / name)
+
+
+def test_dialects_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="'keras3' for a .keras file"):
+        small_model().save(tmp_path / "m.keras", dialect="keras2")
+    with pytest.raises(ValueError, match="one of"):
+        small_model().save(tmp_path / "m.h5", dialect="keras9")
+    with pytest.raises(ValueError, match="for .keras and .h5 files only"):
+        save_model(small_model(), tmp_path / "m", dialect="keras2")
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    small_model().save(tmp_path / "m.keras")
+    with pytest.raises(FileExistsError):
+        small_model().save(tmp_path / "m.keras", overwrite=False)
+    small_model().save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(FileExistsError):
+        small_model().save_weights(tmp_path / "m.weights.h5", overwrite=False)
+
+
+def test_missing_extra_says_what_to_install(tmp_path, monkeypatch):
+    small_model().save(tmp_path / "m.keras")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    for call in (lambda: small_model().save(tmp_path / "n.h5"), lambda: load_model(tmp_path / "m.keras"),
+                 lambda: small_model().save_weights(tmp_path / "n.weights.h5")):
+        with pytest.raises(ImportError, match=r"pip install 'tinyconv\[keras\]'"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras", "a.h5"])
+def test_weights_of_any_file_load(name, tmp_path):
+    model, other = small_model(1), small_model(2)
+    (model.save_weights if ".weights." in name else model.save)(tmp_path / name)
+    other.load_weights(tmp_path / name)
+    assert same_bits(model, other)
+    wrong = Sequential([layers.Dense(3, input_shape=(4,)), layers.Dense(2)], seed=1)
+    before = wrong.get_weights()
+    with pytest.raises(FormatError, match="expected"):
+        wrong.load_weights(tmp_path / name)
+    assert all(np.array_equal(a, b) for a, b in zip(before, wrong.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5", "weights.h5"])
+def test_checkpoints_write_keras_files(suffix, tmp_path):
+    model = small_model()
+    model.compile("sgd", "categorical_crossentropy")
+    path = tmp_path / f"at-{{epoch}}.{suffix}"
+    model.fit(*data(), epochs=2, verbose=0,
+              callbacks=[ModelCheckpoint(path, save_weights_only=suffix == "weights.h5"),
+                         BackupAndRestore(tmp_path / "backup.keras")])
+    assert {file.name for file in tmp_path.iterdir()} == {f"at-1.{suffix}", f"at-2.{suffix}"}
+    if suffix != "weights.h5":
+        assert same_bits(load_model(tmp_path / f"at-2.{suffix}"), model)
+
+
+# --- older dialects ---
+
+
+def write_old(path: Path, config: object, weights: dict[str, dict[str, np.ndarray]], **attributes: str) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        group = file.create_group("model_weights")
+        for name, value in attributes.items():
+            group.attrs[name] = value
+        group.attrs["layer_names"] = [name.encode() for name in weights]
+        for name, arrays in weights.items():
+            own = group.create_group(name)
+            own.attrs["weight_names"] = [key.encode() for key in arrays]
+            for key, array in arrays.items():
+                own.create_dataset(key, data=array)
+    return path
+
+
+def keras1_layers(ordering: str) -> list[dict[str, object]]:
+    shape = [None, 8, 8, 2] if ordering == "tf" else [None, 2, 8, 8]
+    return [
+        {"class_name": "Convolution2D", "config": {
+            "name": "convolution2d_1", "batch_input_shape": shape, "nb_filter": 3, "nb_row": 3, "nb_col": 2,
+            "border_mode": "same", "subsample": [1, 2], "dim_ordering": ordering, "init": "glorot_uniform",
+            "activation": "relu", "bias": True, "W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.01},
+            "b_regularizer": None, "activity_regularizer": None, "W_constraint": None, "b_constraint": None,
+            "trainable": True, "input_dtype": "float32"}},
+        {"class_name": "MaxPooling2D", "config": {
+            "name": "maxpooling2d_1", "pool_size": [2, 2], "strides": [2, 2], "border_mode": "valid",
+            "dim_ordering": ordering, "trainable": True}},
+        {"class_name": "Dropout", "config": {"name": "dropout_1", "p": 0.25, "trainable": True}},
+        {"class_name": "Flatten", "config": {"name": "flatten_1", "trainable": True}},
+        {"class_name": "Dense", "config": {
+            "name": "dense_1", "output_dim": 4, "init": "uniform", "activation": "softmax", "bias": True,
+            "W_regularizer": None, "b_regularizer": None, "activity_regularizer": None, "W_constraint": None,
+            "b_constraint": None, "input_dim": None, "trainable": True}},
+    ]
+
+
+@pytest.mark.parametrize(("ordering", "backend"), [("tf", "tensorflow"), ("th", "tensorflow"), ("th", "theano")])
+def test_files_of_keras_1_load(ordering, backend, tmp_path):
+    random = np.random.default_rng(1)
+    kernel, dense = random.normal(size=(3, 2, 2, 3)), random.normal(size=(24, 4))
+    stored = kernel[::-1, ::-1] if backend == "theano" else kernel
+    arrays = {
+        "convolution2d_1": {"convolution2d_1_W": (stored if ordering == "tf" else stored.transpose(3, 2, 0, 1)),
+                            "convolution2d_1_b": np.arange(3.0)},
+        "dense_1": {"dense_1_W": dense, "dense_1_b": np.arange(4.0)},
+    }
+    arrays = {name: {key: value.astype(np.float32) for key, value in held.items()} for name, held in arrays.items()}
+    path = write_old(tmp_path / "old.h5", {"class_name": "Sequential", "config": keras1_layers(ordering)}, arrays,
+                     keras_version="1.2.2", backend=backend)
+    model = load_model(path)
+    assert [type(layer).__name__ for layer in model.layers] == ["Conv2D", "MaxPooling2D", "Dropout", "Flatten", "Dense"]
+    assert model.layers[0].strides == (1, 2)
+    assert model.layers[0].kernel_regularizer.l2 == 0.01
+    assert model.layers[2].rate == 0.25
+    np.testing.assert_array_equal(model.layers[0].kernel.value, kernel.astype(np.float32))
+    np.testing.assert_array_equal(model.layers[4].kernel.value, arrays["dense_1"]["dense_1_W"])
+
+
+def test_sequences_of_keras_1_have_a_dimension_less_here():
+    layer, shape = layers.Conv1D(4, 3), (3, 2, 4)
+    value = np.arange(24, dtype=np.float32).reshape(3, 1, 2, 4)
+    assert Origin("1.0", None).stored_shape(layer, "kernel", shape) == value.shape
+    np.testing.assert_array_equal(Origin("1.0", None).convert(layer, "kernel", shape, value), value[:, 0])
+    assert Origin("2.1", None).stored_shape(layer, "kernel", shape) == shape
+
+
+def test_long_lists_of_names_come_in_parts(tmp_path):
+    names = [f"{'x' * 900}{index}" for index in range(100)]
+    model = Sequential([layers.Input((2,)), *(layers.Dense(2, name=name) for name in names)], seed=1)
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert "layer_names1" in file["model_weights"].attrs
+    assert same_bits(load_model(tmp_path / "m.h5"), model)
+
+
+def test_hard_sigmoid_is_another_function_in_keras_2(tmp_path):
+    config = {"class_name": "Sequential", "config": {"layers": [
+        {"class_name": "Activation", "config": {"name": "a", "activation": "hard_sigmoid",
+                                                "batch_input_shape": [None, 3]}}]}}
+    assert load_model(write_old(tmp_path / "3.h5", config, {}, keras_version="3.3.0")).output_shape == (None, 3)
+    with pytest.raises(FormatError, match="Keras 2's hard_sigmoid"):
+        load_model(write_old(tmp_path / "2.h5", config, {}, keras_version="2.9.0"))
+
+
+# --- real files ---
+
+
+@pytest.mark.parametrize(("name", "accuracy"), [
+    ("Jhas876622-mnist_cnn.h5", 0.994), ("Jhas876622-mnist_cnn.keras", 0.994), ("sipeed-mnist_same.h5", 0.944),
+    ("sipeed-mnist_dw.h5", 0.91), ("07subhadip-Subhadip_Hensh_MNIST_CNN.keras", 0.988),
+])
+def test_real_digit_models_have_their_accuracy(name, accuracy, data_folder):
+    from PIL import Image
+
+    path = data_folder / "models" / "keras" / name
+    if not path.is_file():
+        pytest.skip(f"no data: {path} is not there")
+    model = load_model(path)
+    with Image.open(data_folder / "mnist" / "mnist_images.png") as sprite:
+        x = np.asarray(sprite.crop((0, 55000, 784, 55500))).reshape(500, 28, 28, 1).astype(np.float32) / 255
+    labels = np.fromfile(data_folder / "mnist" / "mnist_labels_uint8", np.uint8).reshape(-1, 10)[55000:55500]
+    assert abs((model.predict(x).argmax(1) == labels.argmax(1)).mean() - accuracy) <= 0.005
+    if model.optimizer is not None:
+        assert model.optimizer.iterations > 0
+        y = labels[:32] if "sparse" not in str(model.get_compile_config()["loss"]) else labels[:32].argmax(1)
+        assert np.isfinite(model.fit(x[:32], y, verbose=0).history["loss"][0])
+
+
+def test_real_model_is_the_same_in_keras_and_tensorflow_js(data_folder):
+    path = data_folder / "models" / "keras" / "raymond-van-qd_classifier.h5"
+    if not path.is_file():
+        pytest.skip(f"no data: {path} is not there")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one, other = load_model(path), load_model(data_folder / "models" / "tfjs" / "raymondvan-50")
+    assert same_bits(one, other)
+
+
+def test_keras_file_is_a_plain_zip(tmp_path):
+    small_model().save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]

@@ -1,0 +1,378 @@
+"""Keras' files: `.keras`, `.h5` and `.weights.h5`.  Needs h5py, the extra `[keras]`.
+
+========================= ==========================================================
+`.keras`                  a zip archive: config.json (layers and compile settings),
+                          metadata.json, model.weights.h5 (weights, optimizer)
+`.h5`, `.hdf5`            one HDF5 file; the JSON is in its attributes
+`.weights.h5`             model.weights.h5 alone
+========================= ==========================================================
+
+Read: what Keras 1 to 3 wrote, `Sequential` or a functional model that is a plain chain.
+Written: what Keras 3 loads, or for `.h5` on request what Keras 2 does (and TensorFlow.js'
+converter, which is built on it).  What these files have no place for goes into a
+"tinyconv" part, which Keras passes over: the compile settings in full, what the order of
+the samples follows from, and a checksum, since HDF5 has none (a zip archive does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.formats import keras2, keras3
+from tinyconv.formats.assemble import build_model, guarded, weight_shapes
+from tinyconv.formats.guard import (
+    MAX_JSON_BYTES,
+    checked_dict,
+    fail,
+    parse_json,
+    unique,
+)
+from tinyconv.formats.hdf5 import Dataset, Group, import_h5py, reading, write_names
+from tinyconv.formats.keras_optimizer import read_state, write_state
+from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
+from tinyconv.formats.store import write_file
+from tinyconv.formats.training import read_training_config
+from tinyconv.formats.zipped import Archive
+
+__all__ = ["DIALECTS", "load", "load_weights", "save", "save_weights"]
+
+DIALECTS = ("keras3", "keras2")
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_OWN = "tinyconv"
+# Beside weights, an archive's HDF5 file holds the optimizer's state and the groups' headers.
+_STATE_FACTOR, _GROUP_BYTES, _FREE_BYTES = 8, 1 << 16, 16 << 20
+# Settings of optimizers that Keras 2 does not have.
+_KERAS3_SETTINGS = {"loss_scale_factor", "gradient_accumulation_steps"}
+
+
+# --- saving ---
+
+
+def save(model: Any, path: Path, include_optimizer: bool = True, dialect: str = "keras3") -> None:
+    """Writes `model` to a file; until it is whole, the one that is there stays.
+
+    Args:
+        model: A built `Sequential`.
+        path: A file that ends in `.keras`, `.h5` or `.hdf5`.
+        include_optimizer: Whether to save compile settings, the optimizer's state and the state of
+            training. Defaults to True.
+        dialect: "keras3", or for `.h5` "keras2". Defaults to "keras3".
+
+    Raises:
+        ValueError: If the model is not built, or cannot be written in this dialect.
+        ImportError: If h5py is not installed.
+        OSError: If the file cannot be written.
+    """
+    if not getattr(model, "built", False):
+        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
+                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    is_zip = path.suffix.lower() == ".keras"
+    if dialect not in (DIALECTS[:1] if is_zip else DIALECTS):
+        allowed = "'keras3' for a .keras file" if is_zip else f"one of {list(DIALECTS)}"
+        raise ValueError(f"save expected dialect to be {allowed}. Received: dialect={dialect!r}")
+    settings = model.get_compile_config() if include_optimizer else None
+    own: dict[str, Any] = {"version": 1}
+    if include_optimizer:
+        own["training"] = model.get_training_state()
+    if settings is not None:
+        own["compile"] = settings
+    data = (_archive(model, settings, own) if is_zip else _hdf5(model, settings, own, dialect == "keras3"))
+    write_file(path, lambda file: _put(file, data))
+
+
+def _put(file: Any, data: bytes) -> None:
+    file.write(data)
+
+
+def _archive(model: Any, settings: dict[str, Any] | None, own: dict[str, Any]) -> bytes:
+    """The bytes of a `.keras` file."""
+    config = keras3.write_model(model)
+    config["compile_config"] = compiled = keras3.write_compile_config(settings)
+    if settings is not None and compiled is None:
+        _warn_uncompiled()
+    metadata = {"keras_version": keras3.KERAS_VERSION, "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S"), _OWN: own}
+    with _new_hdf5() as (file, weights):
+        write_numbered(file, model)
+        if settings is not None:
+            state = file.create_group("optimizer/vars")
+            state.attrs["name"] = model.optimizer.name
+            for index, (_, array) in enumerate(write_state(model, settings)):
+                state.create_dataset(str(index), data=array)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(_METADATA, _dump(metadata))
+        archive.writestr(_CONFIG, _dump(config))
+        archive.writestr(_WEIGHTS, weights.getvalue())
+    return buffer.getvalue()
+
+
+def _hdf5(model: Any, settings: dict[str, Any] | None, own: dict[str, Any], is_keras3: bool) -> bytes:
+    """The bytes of an `.h5` file."""
+    if is_keras3:
+        version, config = keras3.KERAS_VERSION, keras3.write_model(model)
+        compiled = keras3.write_compile_config(settings)
+        training = None if compiled is None else _as_training_config(compiled)
+    else:
+        version = keras2.KERAS_VERSION
+        topology, private = keras2.write_topology(model, for_tfjs=False)
+        config = {"class_name": topology["class_name"], "config": _with_input_layer(topology["config"])}
+        training = _keras2_training_config(settings)
+        if private:
+            warnings.warn(f"Keras 2 will refuse this model, it has no {', '.join(sorted(set(private))[:4])}; "
+                          "tinyconv reads it.", stacklevel=5)
+    if settings is not None and training is None:
+        _warn_uncompiled()
+    texts = {"model_config": _dump(config)}
+    if training is not None:
+        texts["training_config"] = _dump(training)
+    with _new_hdf5() as (file, buffer):
+        arrays = write_legacy(file.create_group("model_weights"), model, is_keras3, version)
+        if settings is not None:
+            arrays += _write_legacy_state(file, model, settings, is_keras3)
+        own["sha256"] = _digest(own, texts, arrays)
+        for name, text in {**texts, _OWN: _dump(own)}.items():
+            file.attrs[name] = text
+        file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", version.encode()
+    return buffer.getvalue()
+
+
+def _with_input_layer(config: dict[str, Any]) -> dict[str, Any]:
+    """The input's shape in a layer of its own, as Keras 2 writes it; Keras 3 warns of it elsewhere."""
+    first, *others = config["layers"]
+    settings = {key: value for key, value in first["config"].items() if key != "batch_input_shape"}
+    given = {"class_name": "InputLayer", "config": {
+        "batch_input_shape": first["config"]["batch_input_shape"], "dtype": "float32", "sparse": False,
+        "ragged": False, "name": f"{settings['name']}_input",
+    }}
+    return {**config, "layers": [given, {**first, "config": settings}, *others]}
+
+
+def _write_legacy_state(file: Any, model: Any, settings: dict[str, Any], is_keras3: bool) -> list[np.ndarray]:
+    state = write_state(model, settings, is_keras3)
+    group = file.create_group("optimizer_weights")
+    write_names(group, "weight_names", [name for name, _ in state])
+    for name, array in state:
+        group.create_dataset(name, data=array)
+    return [array for _, array in state]
+
+
+@contextmanager
+def _new_hdf5() -> Iterator[tuple[Any, io.BytesIO]]:
+    """A new HDF5 file in memory, and its bytes once it is closed."""
+    buffer = io.BytesIO()
+    with import_h5py().File(buffer, "w") as file:
+        yield file, buffer
+
+
+def _warn_uncompiled() -> None:
+    warnings.warn("Keras will load this model uncompiled, it does not have these compile settings; tinyconv "
+                  "reads them.", stacklevel=6)
+
+
+def _as_training_config(compiled: dict[str, Any]) -> dict[str, Any]:
+    optimizer = compiled["optimizer"]
+    others = {key: value for key, value in compiled.items() if key != "optimizer"}
+    return {**others, "optimizer_config": {"class_name": optimizer["class_name"], "config": optimizer["config"]}}
+
+
+def _keras2_training_config(settings: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Compile settings as Keras 2 has them, or None where it lacks an option or the schedule."""
+    if settings is None or keras3.write_compile_config(settings) is None:
+        return None
+    optimizer = settings["optimizer"]
+    config = {key: value for key, value in optimizer["config"].items() if value not in (None, False)}
+    if _KERAS3_SETTINGS & config.keys():
+        return None
+    if not config.pop("use_ema", False):
+        config.pop("ema_momentum", None)
+    return {
+        "loss": settings["loss"], "metrics": settings["metrics"],
+        "weighted_metrics": settings.get("weighted_metrics"), "loss_weights": settings.get("loss_weights"),
+        "optimizer_config": {"class_name": optimizer["class_name"], "config": config},
+    }
+
+
+def _dump(document: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"save expected settings that JSON can hold. Received: {error}") from None
+
+
+def _digest(own: dict[str, Any], texts: dict[str, bytes], arrays: list[np.ndarray]) -> str:
+    """SHA-256 of what an `.h5` file of this package holds."""
+    digest = hashlib.sha256()
+    rest = {key: value for key, value in own.items() if key != "sha256"}
+    for data in (json.dumps(rest, sort_keys=True).encode(), *texts.values()):
+        digest.update(data)
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+# --- loading ---
+
+
+def load(path: Path) -> Any:
+    """Reads the model of a `.keras` or `.h5` file. See `formats.load_model`."""
+    import_h5py()
+    if zipfile.is_zipfile(path):
+        with Archive(path) as archive:
+            return _load_archive(archive)
+    with reading(path, str(path)) as root:
+        return _load_hdf5(root)
+
+
+def _load_archive(archive: Archive) -> Any:
+    config = checked_dict(_json(archive, _CONFIG), _CONFIG)
+    metadata = _json(archive, _METADATA) if _METADATA in archive else {}
+    version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else ""
+    created, name = _layers(config, str(version).startswith("3"))
+    shapes = weight_shapes(created)
+    own = _own_part(metadata)
+    with reading(_weights_of(archive, created, shapes), f"{archive.what}, {_WEIGHTS}") as root:
+        weights = find_weights(root, created, shapes)
+        model = build_model(created, name)
+        _fill(model, [weight.read() for weight in weights])
+        compiled = config.get("compile_config")
+        if isinstance(compiled, dict):  # without a loss it was never compiled
+            compiled = {"optimizer": _optimizer_name(root), **compiled} if compiled.get("loss") else None
+        if _compile(model, own, compiled) and "optimizer" in root:
+            group = root.group("optimizer/vars")
+            read_state(model, [(None, group.dataset(str(index))) for index in range(len(group))])
+    return _finish(model, own)
+
+
+def _optimizer_name(root: Group) -> str:
+    """What Keras calls the optimizer whose state is in a file; its default where it does not say."""
+    name = root.group("optimizer/vars").text("name") if "optimizer" in root else None
+    return "rmsprop" if name is None else name.decode(errors="replace").replace("_", "")
+
+
+def _weights_of(archive: Archive, created: list[Any], shapes: list[dict[str, tuple[int, ...]]]) -> io.BytesIO:
+    """The HDF5 file in an archive, when it is no larger than such weights and their optimizer's state make it."""
+    sizes = [4 * int(np.prod(shape, dtype=np.int64)) for weights in shapes for shape in weights.values()]
+    limit = _STATE_FACTOR * sum(sizes) + _GROUP_BYTES * (len(created) + len(sizes)) + _FREE_BYTES
+    return io.BytesIO(archive.read(_WEIGHTS, limit))
+
+
+def _json(archive: Archive, name: str) -> Any:
+    return parse_json(archive.read(name, MAX_JSON_BYTES), f"{archive.what}, {name}")
+
+
+def _load_hdf5(root: Group) -> Any:
+    texts = {name: text for name in ("model_config", "training_config") if (text := root.text(name)) is not None}
+    if "model_config" not in texts:
+        if "layers" in root or root.names("layer_names") is not None:
+            fail(root.what, "a whole model", "weights alone: create the model, then call its load_weights")
+        fail(root.what, "a model of Keras", "an HDF5 file without model_config")
+    own_text = root.text(_OWN)
+    own = _own_part({_OWN: parse_json(own_text, f"{root.what}, {_OWN}")} if own_text is not None else {})
+    config = parse_json(texts["model_config"], f"{root.what}, model_config")
+    version = root.text("keras_version") or b""
+    created, name = _layers(config, version.startswith(b"3"))
+    shapes = weight_shapes(created)
+    weights = find_weights(root, created, shapes, by_name=True)
+    model = build_model(created, name)
+    arrays = [weight.read() for weight in weights]
+    _fill(model, arrays)
+    training = (parse_json(texts["training_config"], f"{root.what}, training_config")
+                if "training_config" in texts else None)
+    entries = _state_entries(root)
+    if own is not None and "sha256" in own:
+        arrays += [dataset.read(dataset.shape, "fi") for _, dataset in entries]
+        if _digest(own, texts, arrays) != own["sha256"]:
+            fail(root.what, f"contents of SHA-256 {own['sha256']}", "others: the file is damaged")
+    if _compile(model, own, training):
+        read_state(model, entries)
+    return _finish(model, own)
+
+
+def _state_entries(root: Group) -> list[tuple[str | None, Dataset]]:
+    """Names and arrays of the optimizer's state."""
+    if "optimizer_weights" not in root:
+        return []
+    group = root.group("optimizer_weights")
+    entries: list[tuple[str | None, Dataset]] = [
+        (name, group.dataset(name)) for name in unique(group.names("weight_names") or [], "optimizer weights")]
+    root.check_size([dataset.shape for _, dataset in entries])
+    return entries
+
+
+def _layers(config: Any, is_keras3: bool) -> tuple[list[Any], str | None]:
+    """The layers of a model's description, and its name."""
+    name, entries, _ = keras2.read_topology(config)
+    return keras2.create_layers(entries, is_keras3), name
+
+
+def _fill(model: Any, arrays: list[np.ndarray]) -> None:
+    for weight, array in zip(model.weights, arrays, strict=True):
+        weight.value[...] = array
+    for layer in model.layers:
+        layer._changed()
+
+
+def _own_part(metadata: Any) -> dict[str, Any] | None:
+    own = metadata.get(_OWN) if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else None
+
+
+def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
+    """Compiles the model as the file says; returns whether it did."""
+    if own is not None and own.get("compile") is not None:
+        guarded("compile settings", model.compile_from_config, checked_dict(own["compile"], "compile settings"))
+        return True
+    if config is None:
+        return False
+    try:
+        model.compile_from_config(read_training_config(checked_dict(config, "training configuration")))
+    except keras2.BAD_SETTINGS as error:
+        warnings.warn(f"The model is not compiled, its training configuration cannot be used here: "
+                      f"{keras2.shorten_message(error)}", stacklevel=5)
+        return False
+    return True
+
+
+def _finish(model: Any, own: dict[str, Any] | None) -> Any:
+    if own is not None and own.get("training") is not None:
+        guarded("training state", model.set_training_state, own["training"])
+    return model
+
+
+# --- weights alone ---
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Writes the weights of a built model as Keras 3's `.weights.h5` file."""
+    with _new_hdf5() as (file, buffer):
+        write_numbered(file, model)
+    write_file(path, lambda target: _put(target, buffer.getvalue()))
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Overwrites the weights of a built model with those of any of Keras' files; all fit, or none is changed."""
+    shapes = [{weight.name: weight.shape for weight in layer.weights} for layer in model.layers]
+    import_h5py()
+    if zipfile.is_zipfile(path):
+        with Archive(path) as archive:
+            arrays = _read_weights(_weights_of(archive, model.layers, shapes), f"{path}, {_WEIGHTS}", model, shapes)
+    else:
+        arrays = _read_weights(path, str(path), model, shapes)
+    model.set_weights(arrays)
+
+
+def _read_weights(source: Any, what: str, model: Any, shapes: list[dict[str, tuple[int, ...]]]) -> list[np.ndarray]:
+    with reading(source, what) as root:
+        return [weight.read() for weight in find_weights(root, model.layers, shapes)]
+

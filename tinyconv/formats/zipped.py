@@ -1,0 +1,90 @@
+"""Zip archives that are not trusted: a member is read into memory, never unpacked to the disk."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Self
+
+from tinyconv.formats.guard import FormatError, MissingFileError, checked_string, fail, shorten, unique
+
+__all__ = ["ERRORS", "Archive"]
+
+# What zipfile raises on bytes that it does not understand.
+ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError,
+          ValueError)
+_MAX_MEMBERS = 1000
+# Weights hardly compress: what grows more than this is no model.
+_MAX_EXPANSION, _FREE_BYTES = 100, 1 << 20
+_IS_ENCRYPTED = 1
+
+
+class Archive:
+    """A zip file, its directory checked; a context manager.
+
+    Raises:
+        FormatError: If it is not a zip file, or a member has a name that leads out of it, occurs
+            twice, is encrypted or packed by an unusual method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.what = str(path)
+        try:
+            self._file = zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise MissingFileError(f"{path}: no such file") from None
+        except ERRORS as error:
+            fail(self.what, "a zip archive", str(error))
+        try:
+            self._members = self._check()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _check(self) -> dict[str, zipfile.ZipInfo]:
+        members = self._file.infolist()
+        if len(members) > _MAX_MEMBERS:
+            fail(self.what, f"at most {_MAX_MEMBERS} members", len(members))
+        for member in members:
+            name = checked_string(member.filename, f"{self.what}, a member")
+            if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
+                fail(f"{self.what}, a member", "a relative path inside the archive", name)
+            if member.flag_bits & _IS_ENCRYPTED:
+                fail(f"{self.what}, {shorten(name)}", "a member that is not encrypted", "an encrypted one")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                fail(f"{self.what}, {shorten(name)}", "a stored or deflated member", f"method {member.compress_type}")
+        unique([member.filename for member in members], f"{self.what}, members")
+        return {member.filename: member for member in members}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A member's bytes, at most `limit` of them; their checksum is compared."""
+        what = f"{self.what}, {name}"
+        if name not in self._members:
+            raise MissingFileError(f"{what}: expected such a member. Received: {shorten(self.names)}")
+        member = self._members[name]
+        allowed = min(limit, _MAX_EXPANSION * member.compress_size + _FREE_BYTES)
+        if member.file_size > allowed:
+            fail(what, f"at most {allowed} bytes", f"{member.file_size} bytes")
+        try:
+            with self._file.open(member) as file:
+                data = file.read(member.file_size + 1)
+        except ERRORS as error:
+            raise FormatError(f"{what}: the member is damaged. Received: {shorten(str(error))}") from None
+        if len(data) != member.file_size:
+            fail(what, f"{member.file_size} bytes", f"{len(data)} bytes")
+        return data
