@@ -366,3 +366,37 @@ def test_dataset_errors_are_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["dataset", "info", str(tmp_path), "--shape", "3"])
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def damaged(data, random):
+    """A file cut short, with bytes put in, or with some of its first bytes changed."""
+    data, how = bytearray(data), random.integers(0, 3)
+    if how == 0:
+        return bytes(data[:random.integers(0, len(data))])
+    if how == 1:
+        place = random.integers(0, len(data))
+        data[place:place] = random.bytes(int(random.integers(1, 20)))
+    else:
+        for place in random.integers(0, min(len(data), 200), 4):
+            data[place] = random.integers(0, 256)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("target", ["images-idx3-ubyte", "images-idx3-ubyte.gz", "labels.csv", "quickdraw", "sprite",
+                                    "folders"])
+def test_damaged_files_are_read_or_refused_in_one_line(target, tmp_path):
+    random = np.random.default_rng(7)
+    is_format = target in [kind.name for kind in registry.FORMATS]
+    datasets.write(make(), tmp_path / "out" / target, target if is_format else None)
+    files = [path for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()]
+    folder = tmp_path / "out" / target if is_format else tmp_path / "out"
+    for number in range(60):
+        path = files[number % len(files)]
+        whole = path.read_bytes()
+        path.write_bytes(damaged(whole, random))
+        try:
+            assert len(datasets.read(folder)) > 0
+        except (ValueError, FileNotFoundError) as error:
+            assert "Received: " in str(error)
+            assert "\n" not in str(error)
+        path.write_bytes(whole)

@@ -48,8 +48,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ImageInput", "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets",
-    "engine", "formats", "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
-    "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
+    "engine", "formats", "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics",
+    "models", "ops", "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.
