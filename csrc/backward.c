@@ -102,7 +102,7 @@ static void conv2d_transpose_backward(const block *b, ptrdiff_t i, float *dy, fl
     activation_backward(b, step, y, dy);
     make_dz(b, step, dy, 0, step->z_rows, first);
     if (db) b->k->bias_gradient(first, step->z_rows, step->dz_row_stride, step->z_columns, step->outputs, db);
-    if (dw) b->k->weight_gradient(&step->gradient, 0, x->height, dz, tensor_row(b, x, 0), dw);
+    if (dw) b->k->weight_gradient(&step->gradient, 0, g->y_rows, dz, tensor_row(b, x, 0), dw);
     for (ptrdiff_t a = 0; dx && a < g->y_rows; a++)
         b->k->correlate_tiles(g, a, 0, g->tile_count, dz, step->packed, NULL, 0,
                               dx + a * g->y_columns * g->y_channels * b->k->lanes);

@@ -314,7 +314,7 @@ int tc_plan_conv2d_transpose(const tc_kernels *k, const tc_op *op, tc_step *step
     /* What the plan of `conv` calls z is x here. */
     tc_step as_conv = *step;
     as_conv.z_rows = conv.out_height, as_conv.z_columns = conv.out_width;
-    as_conv.dz_left = x->left, as_conv.dz_row_stride = x->row_stride;
+    as_conv.dz_left = x->left, as_conv.dz_row_stride = input_row_stride(op, x);
     int status = plan_forward(k, &conv, &as_conv, &dz);
     if (status == TC_OK) status = plan_backward(k, &conv, &as_conv, y->row_stride);
     plan_weight_gradient(&conv, &as_conv, &dz, (ptrdiff_t)sizeof(float) * k->lanes);

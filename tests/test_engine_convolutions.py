@@ -228,6 +228,21 @@ def test_conv2d_transpose_and_its_gradients_hold_the_oracle(executor_class, case
                    int(np.prod(y.shape[:3])))
 
 
+@pytest.mark.parametrize(("first", "then"), [((1, 1, 24), (4, 3, 2)), ((3, 2, 4), (2, 4, 3)), ((6, 2, 2), (1, 1, 24))])
+def test_conv2d_transpose_sees_the_shape_of_a_reshape(executor_class, first, then):
+    # Windows no larger than their strides: no zeros beside the input, and so no copy of it.
+    network = Network(first).activation("tanh").reshape(*then)
+    program = network.conv2d_transpose(3, (2, 2), (2 * then[0], 2 * then[1]), (2, 2)).build()
+    executor, x = executor_class(program), images(program, 19)
+    y = executor.predict(x)
+    assert_close(y, exact(program).predict(x))
+    dy = np.random.default_rng(5).standard_normal(y.shape).astype(np.float32)
+    _, gradients, dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    _, expected, expected_dx = exact(program).gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+    for one, other in zip([*gradients, dx], [*expected, expected_dx], strict=True):
+        assert_close(one, other)
+
+
 def test_conv2d_transpose_among_other_operations(executor_class):
     network = Network((9, 8, 2)).conv2d(6, (3, 3), (2, 2), "same").activation("relu").conv2d(6, (3, 3), groups=6)
     network.activation("elu").conv2d_transpose(4, (3, 3), (7, 4), (2, 2), ((0, 0), (1, 0))).activation("relu")
