@@ -293,6 +293,14 @@ def test_a_mapped_array_is_never_converted_as_a_whole(tmp_path):
 
 # --- Ctrl-C ---
 
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c():
+    """A process that a shell starts in the background ignores the signal, and Python leaves it at that."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 def interrupt_at(step: int, seen: list[int]) -> LambdaCallback:
     def strike(batch, logs):
         seen.append(batch)
