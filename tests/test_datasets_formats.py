@@ -268,6 +268,29 @@ def test_class_names_that_are_none_are_refused(names, tmp_path):
     refused(lambda: datasets.read(tmp_path))
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_line_of_class_names_is_no_path(absolute, tmp_path):
+    datasets.write(make(), tmp_path / "in", "folders")
+    (tmp_path / "private").mkdir()
+    Image.new("L", (28, 28), 77).save(tmp_path / "private" / "x.png")
+    names = [*NAMES, str(tmp_path / "private") if absolute else "../private"]
+    (tmp_path / "in" / "class_names.txt").write_text("\n".join(names))
+    found = datasets.read(tmp_path / "in")
+    np.testing.assert_array_equal(found.images, make().images)
+    assert found.counts().tolist() == [3, 3, 3, 0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_class_that_is_a_link_is_refused(inside, tmp_path):
+    datasets.write(make(), tmp_path / "in", "folders")
+    (tmp_path / "private").mkdir()
+    Image.new("L", (28, 28)).save(tmp_path / "private" / "x.png")
+    target = tmp_path / "in" / "cat" if inside else tmp_path / "private"
+    (tmp_path / "in" / "secret").symlink_to(target, target_is_directory=True)
+    refused(lambda: datasets.read(tmp_path / "in"), "secret", "a link")
+
+
 @pytest.mark.parametrize("name", ["..", "a/b", ".hidden", "a\\b", "c:", "end."])
 def test_class_names_become_no_path(name, tmp_path):
     images = make(names=["cat", "dog", name])

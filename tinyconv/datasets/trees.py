@@ -35,13 +35,9 @@ _BAD_FOLDER = re.compile(r'[/\\:*?"<>|]|^\.|[. ]$|^$')
 
 
 def class_folders(root: Path) -> list[str]:
-    """The folders of a folder that hold images, by name, or in the order of its `class_names.txt`."""
-    found = sorted(entry.name for entry in root.iterdir()
-                   if entry.is_dir() and not entry.name.startswith(".") and _images_of(entry))
-    names = read_names(root)
-    if names is not None and found and set(found) <= set(names):
-        return names
-    return found
+    """The folders of a folder that hold images, by name."""
+    return sorted(entry.name for entry in root.iterdir()
+                  if entry.is_dir() and not entry.name.startswith(".") and _images_of(entry))
 
 
 def _images_of(folder: Path) -> list[str]:
@@ -52,21 +48,32 @@ def _images_of(folder: Path) -> list[str]:
 def read_folder_set(root: Path, image_size: Any = None, channels: int | None = None) -> ImageSet:
     """Loads the images of a folder with a folder a class.
 
+    The classes are numbered by name, or as `class_names.txt` has them where it names every folder; names
+    in it that no folder has are classes without images.
+
     Args:
-        root: The folder.
+        root: The folder. Nothing outside of it is read.
         image_size: (height, width), or one number for both, to which images are resized by area.
             Defaults to None: all have the size of the first one.
         channels: 1, 3 or 4. Defaults to None: 1 where the first image is grey, else 3.
 
     Raises:
-        ValueError: If there are no images, one is damaged, or one has another size.
+        ValueError: If there are no images, a folder is a link, or an image is damaged or has another size.
     """
-    names = class_folders(root)
-    files = [(root / name, file, label) for label, name in enumerate(names) if (root / name).is_dir()
-             for file in _images_of(root / name)]
-    if not files:
+    found = class_folders(root)
+    if not found:
         raise ValueError(f"Expected folders with images ({', '.join(SUFFIXES)}) in {root}. Received: none")
-    images = _read_all([(folder, file) for folder, file, _ in files], image_size, channels)
+    for name in found:
+        if (root / name).is_symlink():
+            raise ValueError(f"Expected the classes of {root} to be folders. Received: {describe(name)}, a link")
+    names = read_names(root)
+    if names is None or not set(found) <= set(names):
+        names = found
+    # Only what is in the folder is read: a line of class_names.txt could be a path to anywhere.
+    present = set(found)
+    files = [(f"{name}/{file}", label) for label, name in enumerate(names) if name in present
+             for file in _images_of(root / name)]
+    images = _read_all([(root, file) for file, _ in files], image_size, channels)
     return ImageSet(images, np.array([label for *_, label in files]), names)
 
 
