@@ -105,6 +105,21 @@ def test_train_learns_the_real_digits(data_folder, tmp_path, capsys):
     assert float(re.search(r"accuracy ([\d.]+)$", text, re.MULTILINE)[1]) >= 0.988
 
 
+def test_output_can_be_a_file_of_keras_and_replace_it(sprite, tmp_path, capsys):
+    pytest.importorskip("h5py")
+    output = tmp_path / "model.keras"
+    for _ in range(2):
+        assert cli.main(["train", str(sprite), "--epochs", "1", "--limit", "32", "--output", str(output)]) == 0
+        assert tinyconv.load_model(output).count_params() == 3475
+        assert capsys.readouterr().out.endswith(f"Saved to {output}\n")
+
+
+def test_output_that_needs_h5py_is_refused_before_the_training(sprite, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(cli, "load_images", lambda *_: pytest.fail("the data is loaded"))
+    assert "tinyconv[keras]" in fails(capsys, "train", str(sprite), "--output", str(tmp_path / "model.keras"))
+
+
 def test_train_uses_synthetic_digits_by_default_and_says_so(tmp_path, capsys):
     assert cli.main(["train", "--epochs", "1", "--limit", "200", "--output", str(tmp_path / "model")]) == 0
     assert "Data: digits: synthetic" in capsys.readouterr().out

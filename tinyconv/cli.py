@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinyconv
-from tinyconv import cli_dataset, layers, optimizers
+from tinyconv import cli_dataset, formats, layers, optimizers
 from tinyconv.cli_data import describe, load_images
 from tinyconv.cli_predict import evaluate, predict
 from tinyconv.image_input import FITS
@@ -57,8 +57,10 @@ def make_optimizer(name: str, learning_rate: float | None) -> optimizers.Optimiz
 
 def train(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
-    if output.exists() and not output.is_dir():  # better now than after the training
-        raise ValueError(f"Expected --output to be a folder. Received: {arguments.output}")
+    try:
+        formats.check_save_path(output)  # better now than after the training
+    except ValueError as error:
+        raise ValueError(f"--output: {error}") from None
     optimizer = make_optimizer(arguments.optimizer, arguments.learning_rate)
 
     images = load_images(arguments.data, arguments.limit, arguments.classes, arguments.max_per_class)
@@ -133,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
                      f"{ADAM_LEARNING_RATE} for Adam, else the optimizer's own, if not given")
     sub.add_argument("--seed", type=int, help="makes the run repeatable")
     sub.add_argument("--limit", type=_positive, help="use at most so many images of each part")
-    sub.add_argument("--output", default="tinyconv-model", help="folder for the model")
+    sub.add_argument("--output", default="tinyconv-model", help="folder, or .keras or .h5 file, for the model")
 
     sub = command(evaluate, "Measure a model on the held-out images.")
     sub.add_argument("model", metavar="MODEL", help="folder of a model")
@@ -175,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing fails again at the end
         return 0
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"tinyconv: error: {message}", file=sys.stderr)
         return 2
