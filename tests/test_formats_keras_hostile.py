@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tracemalloc
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,67 @@ def test_filters_that_would_load_a_plugin_are_refused(change):
                         h5py.h5s.create_simple((3, 3, 1, 3)), plist)
 
     refused(change(edit), "unusual filters")
+
+
+def write_chunk(file: Any, data: bytes, filters: list[Callable[[Any], object]], mask: int = 0) -> None:
+    del file[KERNEL]
+    parent, _, name = KERNEL.rpartition("/")
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((3, 3, 1, 3))
+    for set_filter in filters:
+        set_filter(plist)
+    dataset = h5py.h5d.create(file[parent].id, name.encode(), h5py.h5t.IEEE_F32LE,
+                              h5py.h5s.create_simple((3, 3, 1, 3)), plist)
+    dataset.write_direct_chunk((0, 0, 0, 0), data, mask)
+
+
+def deflate(plist: Any) -> None:
+    plist.set_deflate(9)
+
+
+def shuffle(plist: Any) -> None:
+    plist.set_shuffle()
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes: libhdf5's is none of tracemalloc's."""
+    resource = pytest.importorskip("resource")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.parametrize("filters", [[deflate], [shuffle, deflate]], ids=["deflate", "shuffle"])
+def test_a_chunk_that_inflates_to_more_is_refused(filters, change):
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
+    path = change(lambda file: write_chunk(file, data, filters))
+    before = peak_memory()
+    refused(path, "chunk: expected 108 bytes. Received: 'more'")
+    assert peak_memory() - before < 64 << 20
+
+
+@pytest.mark.parametrize(("filters", "data", "message"), [
+    ([deflate, deflate], zlib.compress(zlib.compress(bytes(108))), "unusual filters"),
+    ([deflate, shuffle], zlib.compress(bytes(108)), "unusual filters"),
+    ([deflate], zlib.compress(bytes(107)), "expected 108 bytes. Received: '107 bytes'"),
+    ([deflate], bytes(range(9)), "a stream of deflate"),
+])
+def test_chunks_that_do_not_unpack_to_their_values_are_refused(filters, data, message, change):
+    refused(change(lambda file: write_chunk(file, data, filters)), message)
+
+
+@pytest.mark.parametrize("chunks", [(3, 3, 1, 3), (2, 2, 1, 2), (1, 3, 1, 1)])
+@pytest.mark.parametrize("options", [
+    {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {"shuffle": True},
+    {"compression": "gzip", "shuffle": True, "fletcher32": True},
+])
+def test_compressed_weights_are_read_bit_for_bit(options, chunks, change, origin):
+    path = change(lambda file: replace(file, data=origin[0].get_weights()[0], chunks=chunks, **options))
+    assert same_bits(load_model(path), origin[0])
+
+
+def test_chunks_stored_without_their_filters_are_read(change, origin):
+    data = origin[0].get_weights()[0].tobytes()
+    assert same_bits(load_model(change(lambda file: write_chunk(file, data, [deflate], mask=1))), origin[0])
 
 
 def test_large_weights_without_bytes_are_refused(change):

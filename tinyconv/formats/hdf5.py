@@ -9,7 +9,9 @@ those that every HDF5 library has, are refused.  Needs h5py, the extra `[keras]`
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +31,8 @@ __all__ = ["Dataset", "Group", "import_h5py", "reading", "write_names"]
 # What libhdf5 raises, by way of h5py, on bytes that it does not understand.
 _ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, NotImplementedError, OSError, RuntimeError,
            TypeError, ValueError)
-# Deflate, shuffle, Fletcher-32: any other number would make libhdf5 look for a plugin to load.
-_FILTERS = {1, 2, 3}
+# Any other filter would make libhdf5 look for a plugin to load.
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 # An attribute lies in its object's header, which holds at most this many bytes; Keras splits longer lists.
 _HEADER_BYTES = 64512
 _MAX_PARTS = 4096
@@ -195,15 +197,40 @@ class Dataset:
         if plist.get_layout() != h5py.h5d.CHUNKED and plist.get_external_count():
             fail(self.what, "values in this file", "an external dataset")
         filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
-        if not set(filters) <= _FILTERS:
+        # Each at most once, and nothing but a checksum behind deflate: its stream is what the file holds.
+        if filters != [number for number in (_SHUFFLE, _DEFLATE, _FLETCHER32) if number in filters]:
             fail(self.what, "values without unusual filters", f"filters {filters}")
-        size = max(1, math.prod(shape))
-        if size * dtype.itemsize > max(_FREE_BYTES, _MAX_EXPANSION * self._dataset.id.get_storage_size()):
-            fail(self.what, f"{size} values in the file", f"{self._dataset.id.get_storage_size()} bytes")
+        size, held = max(1, math.prod(shape)), self._dataset.id.get_storage_size()
+        if held > self._dataset.file.id.get_filesize():
+            fail(self.what, "values in this file", f"{held} bytes")
+        if size * dtype.itemsize > max(_FREE_BYTES, _MAX_EXPANSION * held):
+            fail(self.what, f"{size} values in the file", f"{held} bytes")
         if plist.get_layout() == h5py.h5d.CHUNKED:
             # Every chunk is decompressed whole: one may not be much larger than the array.
-            checked_product(plist.get_chunk(), f"{self.what} chunk", 2 * size + (1 << 20))
+            chunk = plist.get_chunk()
+            values = checked_product(chunk, f"{self.what} chunk", 2 * size + (1 << 20))
+            if _DEFLATE in filters:
+                self._check_streams(chunk, values * dtype.itemsize, 1 << filters.index(_DEFLATE))
         return np.asarray(self._dataset[()])
+
+    def _check_streams(self, chunk: tuple[int, ...], size: int, skipped: int) -> None:
+        """Raises FormatError where a chunk inflates to other than `size` bytes: libhdf5 itself knows no limit.
+
+        Args:
+            chunk: Shape of a chunk; those at the edges are stored whole, too.
+            size: Bytes of a chunk.
+            skipped: The bit of a chunk's mask that says it is stored without deflate.
+        """
+        for offset in itertools.product(*map(range, itertools.repeat(0), self.shape, chunk)):
+            mask, data = self._dataset.id.read_direct_chunk(offset)
+            if mask & skipped:
+                continue
+            try:
+                found = len(zlib.decompressobj().decompress(data, size + 1))
+            except zlib.error as error:
+                fail(f"{self.what} chunk", "a stream of deflate", str(error))
+            if found != size:
+                fail(f"{self.what} chunk", f"{size} bytes", "more" if found > size else f"{found} bytes")
 
 
 def write_names(group: Any, name: str, values: list[str]) -> None:
