@@ -16,6 +16,7 @@ from tinyconv import Sequential, layers, load_model, optimizers
 from tinyconv.callbacks import BackupAndRestore, ModelCheckpoint
 from tinyconv.formats import FormatError, save_model
 from tinyconv.formats.keras1 import Origin
+from tinyconv.image_input import ImageInput
 
 h5py = pytest.importorskip("h5py", reason="the extra [keras] is not installed")
 
@@ -66,6 +67,33 @@ def test_configuration_survives(name, dialect, tmp_path):
     np.testing.assert_array_equal([w.trainable for layer in again.layers for w in layer.weights],
                                   [w.trainable for layer in model.layers for w in layer.weights])
     assert not again.layers[2].trainable
+
+
+@files
+@pytest.mark.parametrize("include_optimizer", [True, False])
+def test_class_names_and_image_input_survive(include_optimizer, name, dialect, tmp_path):
+    model = trained()
+    model.class_names = ["cat", "Hund", "猫"]
+    model.image_input = ImageInput("content", True, 0.2, 1 / 255, -0.5)
+    save_model(model, tmp_path / name, include_optimizer, dialect)
+    again = load_model(tmp_path / name)
+    assert again.class_names == model.class_names
+    assert again.image_input == model.image_input
+    assert same_bits(model, again)
+    model.class_names = ["a", "a"]
+    with pytest.raises(ValueError, match="class"):
+        model.save(tmp_path / name, dialect=dialect)
+
+
+@pytest.mark.parametrize(("entry", "value"), [("class_names", ["a", "a"]), ("image_input", {"run": "rm"})])
+def test_damaged_metadata_is_refused(entry, value, tmp_path):
+    trained().save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        own = json.loads(file.attrs["tinyconv"])
+        del own["sha256"]
+        file.attrs["tinyconv"] = json.dumps({**own, entry: value})
+    with pytest.raises(FormatError, match="tinyconv: .*xpected"):
+        load_model(tmp_path / "m.h5")
 
 
 def test_a_model_that_is_not_compiled_stays_so(tmp_path):

@@ -45,6 +45,18 @@ def set_random_weights(model: Any) -> None:
         for i, w in enumerate(model.weights)])
 
 
+@pytest.mark.parametrize(("name", "dialect"), [("model.keras", None), ("model.h5", None), ("model.h5", "keras2")])
+def test_keras_passes_over_class_names_and_image_input(name, dialect, tmp_path):
+    model = tinyconv.Sequential([tinyconv.Input((4, 4, 1)), tinyconv.layers.Flatten(), tinyconv.layers.Dense(2)])
+    model.class_names = ["cat", "Hund"]
+    model.image_input = tinyconv.ImageInput("content", True)
+    model.save(tmp_path / name, dialect=dialect)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an .h5 file is Keras' legacy format
+        theirs = keras.models.load_model(tmp_path / name, compile=False)
+    assert same_bits(model, theirs)
+
+
 @pytest.mark.parametrize(("shape", "call", "name", "dialect"), FILES,
                          ids=[f"{'x'.join(map(str, s))}-{c}-{n}-{d}" for s, c, n, d in FILES])
 def test_layer_goes_to_keras_and_back(shape, call, name, dialect, tmp_path):

@@ -11,7 +11,8 @@ Read: what Keras 1 to 3 wrote, `Sequential` or a functional model that is a plai
 Written: what Keras 3 loads, or for `.h5` on request what Keras 2 does (and TensorFlow.js'
 converter, which is built on it).  What these files have no place for goes into a
 "tinyconv" part, which Keras passes over: the compile settings in full, what the order of
-the samples follows from, and a checksum, since HDF5 has none (a zip archive does).
+the samples follows from, class names, how pictures become inputs, and a checksum, since
+HDF5 has none (a zip archive does).
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from tinyconv.formats.guard import (
 from tinyconv.formats.hdf5 import Dataset, Group, import_h5py, reading, write_names
 from tinyconv.formats.keras_optimizer import read_state, write_state
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
+from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.store import write_file
 from tinyconv.formats.training import read_training_config
 from tinyconv.formats.zipped import Archive
@@ -82,7 +84,7 @@ def save(model: Any, path: Path, include_optimizer: bool = True, dialect: str = 
         allowed = "'keras3' for a .keras file" if is_zip else f"one of {list(DIALECTS)}"
         raise ValueError(f"save expected dialect to be {allowed}. Received: dialect={dialect!r}")
     settings = model.get_compile_config() if include_optimizer else None
-    own: dict[str, Any] = {"version": 1}
+    own: dict[str, Any] = {"version": 1, **write_metadata(model)}
     if include_optimizer:
         own["training"] = model.get_training_state()
     if settings is not None:
@@ -345,7 +347,10 @@ def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
 
 
 def _finish(model: Any, own: dict[str, Any] | None) -> Any:
-    if own is not None and own.get("training") is not None:
+    if own is None:
+        return model
+    read_metadata(model, own, _OWN)
+    if own.get("training") is not None:
         guarded("training state", model.set_training_state, own["training"])
     return model
 

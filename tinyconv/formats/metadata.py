@@ -27,8 +27,13 @@ def write_metadata(model: Any) -> dict[str, Any]:
     return entries
 
 
-def read_metadata(model: Any, entries: dict[str, Any]) -> None:
+def read_metadata(model: Any, entries: dict[str, Any], what: str) -> None:
     """Gives a model what `write_metadata` wrote.
+
+    Args:
+        model: A `Sequential`.
+        entries: What the file holds of this package.
+        what: Subject of the error messages.
 
     Raises:
         FormatError: If an entry is damaged.
@@ -39,4 +44,4 @@ def read_metadata(model: Any, entries: dict[str, Any]) -> None:
         if entries.get("image_input") is not None:
             model.image_input = ImageInput.from_config(entries["image_input"])
     except ValueError as error:
-        raise FormatError(f"userDefinedMetadata: {error}") from None
+        raise FormatError(f"{what}: {error}") from None

@@ -160,7 +160,7 @@ def _load(folder: Path, document: Any) -> Any:
     state.finish()
     own = _own_part(document)
     if own is not None:
-        read_metadata(model, own)
+        read_metadata(model, own, "userDefinedMetadata")
     if own is not None and own.get("training") is not None:
         guarded("training state", model.set_training_state, own["training"])
     return model
