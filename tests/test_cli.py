@@ -248,6 +248,8 @@ def test_errors_are_one_line_and_name_what_is_wrong(model, sprite, tmp_path, cap
     assert "--output" in fails(capsys, "train", str(sprite), "--output", str(image))
     assert "no-model" in fails(capsys, "evaluate", str(tmp_path / "no-model"), str(sprite))
     assert "text.png" in fails(capsys, "predict", str(model), str(tmp_path / "text.png"))
+    Image.new("L", (100_000, 1)).save(tmp_path / "long.png")
+    assert "100000 x 1" in fails(capsys, "predict", str(model), str(tmp_path / "long.png"))
     assert "gone.png" in fails(capsys, "predict", str(model), str(image), str(tmp_path / "gone.png"))
     fails(capsys, "evaluate", str(model), "digits", "--limit", "5")
 

@@ -175,7 +175,10 @@ def test_functions_change_no_input_and_take_any_layout():
     (lambda: image.invert(np.zeros((4, 4, 3)), math.nan), ValueError, "`maximum`"),
     (lambda: image.bounding_box(np.zeros((1, 4, 4, 1))), ValueError, "image.shape"),
     (lambda: image.crop_to_content(np.zeros((4, 4, 1)), margin=-1), ValueError, "`margin`"),
+    (lambda: image.crop_to_content(np.zeros((100_000, 1, 1), np.uint8)), ValueError, "at most 268435456 values"),
+    (lambda: image.crop_to_content(np.zeros((1, 12_000, 1), np.uint8), margin=1), ValueError, "36000"),
     (lambda: image.fit_by_mass(np.zeros((4, 4, 1)), size=10), ValueError, "box=20"),
+    (lambda: image.fit_by_mass(np.zeros((4, 4, 1)), size=2**20), ValueError, "Expected size"),
 ])
 def test_bad_input_is_named_in_one_line(call, error, message):
     with pytest.raises(error, match=message) as caught:

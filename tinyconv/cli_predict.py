@@ -20,6 +20,8 @@ __all__ = ["evaluate", "input_settings", "predict", "read_picture"]
 
 # Formats of Pillow's that need no other program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# As large as a JPEG file can be.
+_MAX_SIDE = 65_535
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -83,6 +85,9 @@ def read_picture(path: str) -> np.ndarray:
     from tinyconv.datasets.image_files import as_array, opened_image
 
     with opened_image(path, formats=_FORMATS) as image:
+        if max(image.size) > _MAX_SIDE:
+            raise ValueError(f"Expected {path} to be at most {_MAX_SIDE} pixels wide and high. "
+                             f"Received: {image.width} x {image.height}")
         transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
         return as_array(ImageOps.exif_transpose(image), 4 if transparent else None)
 

@@ -7,6 +7,7 @@ channels), of any real type; what is computed is float32, in the units of the in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +25,7 @@ __all__ = [
 
 # Rec. 601 luma, as Keras and TensorFlow have it.
 _LUMA = np.array([0.2989, 0.5870, 0.1140])
-# No image, and no side of one, is larger.
+# No image is resized, cut out or placed so that it has more values.
 _MAX_VALUES = 2**28
 
 Box = tuple[int, int, int, int]
@@ -198,6 +199,9 @@ def crop_to_content(image: Any, margin: float = 0.0, square: bool = True, thresh
 
     Returns:
         (new height, new width, channels), of the image's type: the drawing in the middle.
+
+    Raises:
+        ValueError: If that would be more than 2^28 values.
     """
     values = _as_image(image)
     top, left, bottom, right = bounding_box(values, threshold)
@@ -205,7 +209,10 @@ def crop_to_content(image: Any, margin: float = 0.0, square: bool = True, thresh
     longer = max(height, width)
     border = round(check_number(margin, "margin", 0, 1) * longer)
     inner = (longer, longer) if check_flag(square, "square") else (height, width)
-    out = np.zeros((inner[0] + 2 * border, inner[1] + 2 * border, values.shape[2]), values.dtype)
+    shape = (inner[0] + 2 * border, inner[1] + 2 * border, values.shape[2])
+    if math.prod(shape) > _MAX_VALUES:
+        raise ValueError(f"Expected a drawing that, cut out, has at most {_MAX_VALUES} values. Received: {shape}")
+    out = np.zeros(shape, values.dtype)
     y, x = (out.shape[0] - height) // 2, (out.shape[1] - width) // 2
     out[y:y + height, x:x + width] = values[top:bottom, left:right]
     return out
@@ -245,6 +252,7 @@ def fit_by_mass(image: Any, size: int = 28, box: int = 20, threshold: float = 0.
     if box > size:
         raise ValueError(f"Expected box to be at most size={size}. Received: box={box}")
     values = _as_image(image)
+    _check_size(values, size)
     top, left, bottom, right = bounding_box(values, threshold)
     scale = box / max(bottom - top, right - left)
     inner = [max(1, round(length * scale)) for length in (bottom - top, right - left)]
