@@ -233,8 +233,10 @@ def test_ndjson_is_read_and_drawn(tmp_path):
     b'{"word": "cat", "drawing": [[[' + b"9" * 5000 + b'], [1]]]}', b'{"word": "cat", "drawing": ' + b"[" * 50_000,
     b'{"word": "' + b"x" * (1 << 21) + b'"}',
     b'{"word": "cat", "drawing": [[' + 2 * (b"[" + b"1," * 6_000 + b"1],") [:-1] + b"]]}", b"\xff\xfe",
+    json.dumps({"word": "cat", "drawing": [[[0, 255], [0, 255]]] * 101}).encode(),
 ], ids=["empty", "cut", "list", "word", "none", "no-strokes", "no-points", "uneven", "raw", "text", "large", "infinite",
-        "negative", "nan", "digits", "deep", "line", "points", "bytes"])
+        "negative", "nan", "digits", "deep", "line", "points", "bytes",
+        "strokes"])
 def test_ndjson_that_is_hostile_is_refused(line, tmp_path):
     (tmp_path / "cat.ndjson").write_bytes(line + b"\n")
     refused(lambda: quickdraw.load(tmp_path), "cat.ndjson")
@@ -243,7 +245,8 @@ def test_ndjson_that_is_hostile_is_refused(line, tmp_path):
 @pytest.mark.parametrize("call", [
     lambda: rasterize([[]]), lambda: rasterize([[[[1, 2], [1]]]]), lambda: rasterize([[[[300], [1]]]]),
     lambda: rasterize(["text"]), lambda: rasterize([], side=0), lambda: rasterize([], side=2000),
-    lambda: rasterize([], line_width=-1), lambda: rasterize([], padding=float("nan")),
+    lambda: rasterize([[[[0, 255], [0, 255]]] * 101]), lambda: rasterize([], line_width=-1),
+    lambda: rasterize([], padding=float("nan")),
 ])
 def test_rasterize_checks_its_arguments(call):
     refused(call)

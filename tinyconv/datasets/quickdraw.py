@@ -159,7 +159,7 @@ def _open(path: Path, limit: int) -> np.ndarray:
     """The first sketches of a file: uint8 (at most limit, 28, 28)."""
     if path.suffix.lower() == ".npy":
         return open_bitmaps(path)[:limit]
-    images = strokes.rasterize((drawing for _, drawing in strokes.read_ndjson(path, limit)), SIDE)
+    images = strokes.read_bitmaps(path, SIDE, limit)
     if not len(images):
         raise ValueError(f"Expected {path} to hold drawings. Received: an empty file")
     return images

@@ -24,14 +24,17 @@ from tinyconv.formats.guard import FormatError, checked_dict, checked_list, chec
 from tinyconv.shapes import check_integer
 from tinyconv.utils import check_number
 
-__all__ = ["rasterize", "read_ndjson"]
+__all__ = ["rasterize", "read_bitmaps", "read_ndjson"]
 
 # The longest lines of the simplified drawings have some 20 KB.
 MAX_LINE = 1 << 20
 MAX_POINTS = 5_000
+# What is drawn, the boxes around the strokes with a line's width, in squared units: as much as 100 of the whole ground.
+MAX_AREA = 100 * 272**2
 _UNITS = 256
 _LARGEST = 255.0
 _ZOOM = 64
+_LINE = _PADDING = 16
 
 Stroke = tuple[list[float], list[float]]
 
@@ -47,7 +50,8 @@ def read_ndjson(path: Any, limit: int | None = None) -> Iterator[tuple[str, list
         (word, drawing): the class, and the strokes, each the x and the y coordinates from 0 to 255.
 
     Raises:
-        ValueError: If a line is too long, is no such object, or a coordinate is out of range.
+        ValueError: If a line is too long, is no such object, a coordinate is out of range, or the strokes
+            are too many or too large.
         OSError: If the file cannot be opened.
     """
     with open(path, "rb") as file:
@@ -65,7 +69,7 @@ def read_ndjson(path: Any, limit: int | None = None) -> Iterator[tuple[str, list
 
 def _as_drawing(value: Any, what: str) -> list[Stroke]:
     strokes = []
-    points = 0
+    points, area = 0, 0.0
     for stroke in checked_list(value, f"{what}: its strokes"):
         if len(checked_list(stroke, f"{what}: a stroke")) != 2:
             fail(what, "simplified drawings, strokes of x and y coordinates", f"{len(stroke)} lists in a stroke")
@@ -73,7 +77,11 @@ def _as_drawing(value: Any, what: str) -> list[Stroke]:
         points += len(xs)
         if not xs or len(xs) != len(ys) or points > MAX_POINTS:
             fail(what, f"as many x as y coordinates, 1 to {MAX_POINTS}", f"{len(xs)} and {len(ys)}")
-        strokes.append((_checked_axis(xs, what), _checked_axis(ys, what)))
+        x, y = _checked_axis(xs, what), _checked_axis(ys, what)
+        area += (max(x) - min(x) + _LINE) * (max(y) - min(y) + _LINE)
+        if area > MAX_AREA:
+            fail(what, f"strokes whose boxes have at most {MAX_AREA} squared units", "more")
+        strokes.append((x, y))
     if not strokes:
         fail(what, "at least one stroke", value)
     return strokes
@@ -86,7 +94,8 @@ def _checked_axis(values: list[Any], what: str) -> list[float]:
     return numbers
 
 
-def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = 16, padding: float = 16) -> np.ndarray:
+def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = _LINE,
+              padding: float = _PADDING) -> np.ndarray:
     """Draws simplified drawings as the bitmaps of the data set are drawn.
 
     Args:
@@ -99,14 +108,26 @@ def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = 16, p
         uint8 (N, side, side), white lines on black.
 
     Raises:
-        ValueError: If a drawing has no strokes, or a coordinate is out of range.
+        ValueError: If a drawing has no strokes or too large ones, or a coordinate is out of range.
     """
     side = check_integer(side, "side")
     if side > 1024:
         raise ValueError(f"Expected side to be at most 1024. Received: side={side}")
     width = check_number(line_width, "line_width", 1, _UNITS)
     margin = check_number(padding, "padding", 0, _UNITS)
-    images = [_draw(_checked_drawing(drawing), side, width, margin) for drawing in drawings]
+    return _stack([_draw(_checked_drawing(drawing), side, width, margin) for drawing in drawings], side)
+
+
+def read_bitmaps(path: Any, side: int = 28, limit: int | None = None) -> np.ndarray:
+    """What `read_ndjson` reads, drawn as `rasterize` does by default: uint8 (N, side, side).
+
+    Raises:
+        ValueError, OSError: As `read_ndjson`.
+    """
+    return _stack([_draw(drawing, side, _LINE, _PADDING) for _, drawing in read_ndjson(path, limit)], side)
+
+
+def _stack(images: list[np.ndarray], side: int) -> np.ndarray:
     return np.stack(images) if images else np.zeros((0, side, side), np.uint8)
 
 
