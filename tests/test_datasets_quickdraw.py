@@ -108,8 +108,9 @@ def pickled():
     header(shape="(4.0, 784)") + bytes(4 * 784), header(descr="'<f4'", shape="(1, 784)") + bytes(4 * 784),
     header(descr="'|O'", shape="(1, 784)") + bytes(8 * 784), header(fortran_order="True") + bytes(4 * 784),
     header(shape="(" * 5000), header(shape="__import__('os')"), pickled(),
+    header(descr="()"),
 ], ids=["empty", "cut", "version", "short", "long", "huge", "negative", "none", "small", "float", "type", "objects",
-        "columns", "nested", "code", "pickle"])
+        "columns", "nested", "code", "pickle", "no-type"])
 def test_npy_files_that_lie_are_refused(data, tmp_path):
     (tmp_path / "cat.npy").write_bytes(data)
     refused(lambda: quickdraw.load(tmp_path), "cat.npy")

@@ -204,7 +204,8 @@ def _header(file: Any, path: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that Python 2 wrote
             shape, by_columns, dtype = readers[version](file)
-    except (ValueError, SyntaxError, EOFError, TypeError, MemoryError, RecursionError, TokenError) as error:
+    except (ValueError, TypeError, LookupError, SyntaxError, EOFError, MemoryError, RecursionError,
+            TokenError) as error:
         raise ValueError(f"Expected {path} to be an .npy file. Received: {describe(str(error))}") from None
     return shape, not by_columns or math.prod(shape) == 0, dtype
 
