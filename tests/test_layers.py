@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from tinyconv import activations, initializers, layers, utils
+from tinyconv import Sequential, activations, initializers, layers, maps, utils
 from tinyconv.engine import Executor
 from tinyconv.engine.program import Program, ProgramBuilder, as_image_shape
 
@@ -652,6 +653,26 @@ def test_layer_refuses_bad_arguments(name, arguments, message):
     with pytest.raises(ValueError, match=message + ".*Received: ") as caught:
         layers.get(name)(**arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [
+    layers.Resizing(2**31 - 1, 1), layers.Resizing(1, 2**31 - 1, "nearest"), layers.UpSampling2D((2**28, 1)),
+    layers.ZeroPadding2D(((0, 2**30), (0, 0))), layers.CenterCrop(2**30, 1), layers.RepeatVector(2**31 - 1),
+], ids=lambda layer: layer.name)
+def test_maps_that_are_too_large_are_refused_before_they_take_memory(layer):
+    shape = (4,) if isinstance(layer, layers.RepeatVector) else (4, 4, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="at most .*Received: "):
+            Sequential([layers.Input(shape), layer]).predict(np.zeros((1, *shape), np.float32), verbose=0)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_antialias_over_too_many_pixels_is_refused_before_it_takes_memory():
+    with pytest.raises(ValueError, match="at most 16777216 entries"):
+        maps.resize(2**31 - 1, 1, antialias=True)
 
 
 def test_layer_refuses_other_dtypes():

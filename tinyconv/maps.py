@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "INTERPOLATIONS", "MAX_ENTRIES", "Axis", "area", "between", "of_image", "of_permutation", "repeat", "resize",
-    "shifted", "undoes", "window",
+    "INTERPOLATIONS", "MAX_ENTRIES", "Axis", "area", "between", "check_entries", "of_image", "of_permutation",
+    "repeat", "resize", "shifted", "undoes", "window",
 ]
 
 # No map has more entries: 64 MB of indices, as much of weights.
@@ -88,8 +88,9 @@ def resize(size: int, outputs: int, interpolation: str = "bilinear", antialias: 
         return Axis(indices, np.ones(indices.shape))
     reach, kernel = _KERNELS[interpolation]
     scale = max(1.0, size / outputs) if antialias else 1.0
-    centres = (np.arange(outputs)[:, None] + 0.5) * (size / outputs) - 0.5
     taps = math.ceil(2 * reach * scale) + 1
+    check_entries(outputs * taps, (1, outputs))
+    centres = (np.arange(outputs)[:, None] + 0.5) * (size / outputs) - 0.5
     indices = np.floor(centres - reach * scale).astype(np.int64) + 1 + np.arange(taps)
     weights = kernel(np.abs(indices - centres) / scale)
     weights[(indices < 0) | (indices >= size)] = 0
@@ -134,6 +135,13 @@ def area(size: int, outputs: int) -> Axis:
     return Axis(indices, weights / weights.sum(axis=1, keepdims=True))
 
 
+def check_entries(count: int, size: tuple[int, int]) -> None:
+    """Raises ValueError where the map to an image of `size` would have more than MAX_ENTRIES entries."""
+    if count > MAX_ENTRIES:
+        raise ValueError(f"Expected an image whose map has at most {MAX_ENTRIES} entries. "
+                         f"Received: {count} for {size[0]} x {size[1]} pixels")
+
+
 def of_image(rows: Axis, columns: Axis, input_shape: tuple[int, int, int]) -> Attributes:
     """The attributes of the gather whose rows and columns come from those of (height, width, channels).
 
@@ -141,10 +149,7 @@ def of_image(rows: Axis, columns: Axis, input_shape: tuple[int, int, int]) -> At
         ValueError: If the map would have more than MAX_ENTRIES entries.
     """
     height, width, channels = input_shape
-    count = rows.indices.size * columns.indices.size
-    if count > MAX_ENTRIES:
-        raise ValueError(f"Expected an image whose map has at most {MAX_ENTRIES} entries. "
-                         f"Received: {count} for {len(rows.indices)} x {len(columns.indices)} pixels")
+    check_entries(rows.indices.size * columns.indices.size, (len(rows.indices), len(columns.indices)))
     down, right = _pruned(rows, height), _pruned(columns, width)
     indices = (down.indices * width)[:, None, :, None] + right.indices[None, :, None, :]
     weights = down.weights[:, None, :, None] * right.weights[None, :, None, :]

@@ -54,6 +54,7 @@ class _ImageMap(Layer):
     def lower(self, builder: ProgramBuilder) -> None:
         image = image_of(self.input_shape, self.dimensions, self.data_format)
         output = image_of(self.output_shape, self.dimensions, self.data_format)
+        maps.check_entries(output[0] * output[1], output[:2])  # before an axis takes memory
         rows, columns = self.axes(*image[:2])
         attributes = maps.of_image(rows, columns, image)
         to_channels_last(builder, self.input_shape, self.data_format, self.name)
@@ -381,6 +382,7 @@ class RepeatVector(Layer):
         return (self.n, *input_shape)
 
     def lower(self, builder: ProgramBuilder) -> None:
+        maps.check_entries(self.n, (1, self.n))
         attributes = maps.of_image(maps.window(0, 1), maps.repeat(1, self.n), (1, 1, self.input_shape[0]))
         builder.add("gather", as_image_shape(self.output_shape), layer=self.name, **attributes)
 
