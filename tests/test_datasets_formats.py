@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tinyconv import cli, datasets
-from tinyconv.datasets import ImageSet, Sprite, contact_sheet, registry
+from tinyconv.datasets import ImageSet, Sprite, contact_sheet, registry, trees
 from tinyconv.datasets.idx import read_idx, write_idx
 
 pytestmark = pytest.mark.once
@@ -243,6 +243,16 @@ def test_csv_that_is_damaged_is_refused(text, word, tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "labels.csv").write_bytes(text)
     refused(lambda: datasets.read(tmp_path / "labels.csv"), word)
+
+
+def test_csv_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trees, "_MAX_ROWS", 3)
+    (tmp_path / "labels.csv").write_text("filename,label\n" + "gone.png,0\n" * 3)
+    refused(lambda: datasets.read(tmp_path / "labels.csv"), "no such file")
+    (tmp_path / "labels.csv").write_text("gone.png,0\n" * 4)
+    refused(lambda: datasets.read(tmp_path / "labels.csv"), "more than 3 rows")
+    monkeypatch.setattr(trees, "_MAX_CSV_BYTES", 40)
+    refused(lambda: datasets.read(tmp_path / "labels.csv"), "at most 40 bytes")
 
 
 def png_that_claims(width, height):

@@ -24,7 +24,8 @@ from tinyconv.shapes import describe, standardize_pair
 
 __all__ = ["class_folders", "find_csv", "read_csv_set", "read_folder_set", "write_csv_set", "write_folder_set"]
 
-_MAX_CSV_BYTES = 256 << 20
+_MAX_CSV_BYTES = 32 << 20
+_MAX_ROWS = 1 << 20
 _FILE_COLUMNS = ("filename", "file", "image", "path", "file_name", "image_path", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "y")
 # Class names that are no names of folders: on some system they mean something else.
@@ -116,22 +117,24 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
     with file:
         if size > _MAX_CSV_BYTES:
             raise ValueError(f"Expected {table} to have at most {_MAX_CSV_BYTES} bytes. Received: {size} bytes")
-        data = file.read(size)
-    rows = []
-    try:
-        text = io.StringIO(data.decode("utf-8-sig"), newline="")
+        rows = []
         columns = (0, 1)
-        for number, row in enumerate(csv.reader(text)):
-            if number == 0 and (named := _named_columns(row)):
-                columns = named
-            elif row:
-                if len(row) <= max(columns):
-                    raise ValueError(f"{describe(row)} in row {number + 1}")
-                rows.append((row[columns[0]].strip(), row[columns[1]].strip()))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"Expected {table} to be UTF-8 text. Received: byte {error.start} is not") from None
-    except (csv.Error, ValueError) as error:
-        raise ValueError(f"Expected {table} to have a file and a label in every row. Received: {error}") from None
+        try:
+            text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
+            for number, row in enumerate(csv.reader(text)):
+                if number == 0 and (named := _named_columns(row)):
+                    columns = named
+                elif row:
+                    if len(row) <= max(columns):
+                        raise ValueError(f"{describe(row)} in row {number + 1}")
+                    if len(rows) == _MAX_ROWS:
+                        raise ValueError(f"more than {_MAX_ROWS} rows")
+                    rows.append((row[columns[0]].strip(), row[columns[1]].strip()))
+        except UnicodeDecodeError:
+            raise ValueError(f"Expected {table} to be UTF-8 text. Received: something else") from None
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f"Expected {table} to have a file and a label in every row. "
+                             f"Received: {error}") from None
     if not rows:
         raise ValueError(f"Expected {table} to have a file and a label in every row. Received: no rows")
     return rows
