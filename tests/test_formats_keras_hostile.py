@@ -250,6 +250,39 @@ def test_attributes_of_another_kind_are_refused(name, value, change):
     refused(change(lambda file: file.attrs.__setitem__(name, value)))
 
 
+def test_texts_that_lie_in_one_place_are_bounded(change):
+    text, count = b"x" * 1_234_567, 4000
+
+    def edit(file: Any) -> None:
+        file["model_weights"].attrs["layer_names"] = np.array([text, *[b"y"] * (count - 1)], h5py.string_dtype())
+
+    path = change(edit)
+    data = path.read_bytes()
+    # An element is its length, the address of a heap and the number of its object there: each becomes the first.
+    start = data.index(len(text).to_bytes(4, "little"))
+    first = data[start:start + 16]
+    path.write_bytes(data[:start] + first * count + data[start + 16 * count:])
+    before = peak_memory()
+    refused(path, "attribute 'layer_names': expected a size of at most")
+    assert peak_memory() - before < 64 << 20
+
+
+def test_lists_of_texts_of_variable_length_are_read(change, origin):
+    names = ["conv2d", "pool", "dropout", "flatten", "dense"]
+    path = change(lambda file: file["model_weights"].attrs.__setitem__("layer_names", names))
+    assert same_bits(load_model(path), origin[0])
+
+
+def test_the_parts_of_a_list_are_bounded_together(change):
+    def edit(file: Any) -> None:
+        attributes = file["model_weights"].attrs
+        del attributes["layer_names"]
+        for index in range(17):
+            attributes[f"layer_names{index}"] = np.array(["x" * (1 << 20)], h5py.string_dtype())
+
+    refused(change(edit), "attribute 'layer_names': expected at most 16777216 bytes")
+
+
 def test_names_that_lead_elsewhere_are_refused(change):
     for names in ([b"../conv2d"], [b""], [b"/conv2d"], [b"conv2d", b"none"]):
         refused(change(lambda file, names=names: file["model_weights"].attrs.__setitem__("layer_names", names)))

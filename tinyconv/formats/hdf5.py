@@ -135,7 +135,11 @@ class Group:
         values = self._attribute(name, None)
         if values is None:
             parts: list[list[bytes]] = []
+            size = 0
             while len(parts) < _MAX_PARTS and (part := self._attribute(f"{name}{len(parts)}", None)) is not None:
+                size += sum(map(len, part))
+                if size > MAX_JSON_BYTES:
+                    fail(f"{self.what}: attribute '{name}'", f"at most {MAX_JSON_BYTES} bytes", f"{size} bytes")
                 parts.append(part)
             if not parts:
                 return None
@@ -159,6 +163,9 @@ class Group:
         count = checked_product(handle.shape, what, _MAX_NAMES)
         if count and handle.get_type().get_class() == h5py.h5t.FLOAT:
             fail(what, "text", "numbers")  # an empty list is written as one of numbers
+        if count > _MAX_EXPANSION and handle.get_type().is_variable_str():
+            # They lie elsewhere in the file, perhaps all in one place.
+            checked_product((count, self._group.file.id.get_filesize()), what, _FREE_BYTES)
         checked_product((count, handle.dtype.itemsize), what, MAX_JSON_BYTES)
         if not count:
             return []
