@@ -425,15 +425,19 @@ def chain(*links: tuple[str, list]) -> dict:
     chain(("in", []), ("a", [[["in", 1, 0]]])),
     chain(("in", []), ("a", [[[["in"], 0, 0]]])),
     chain(("in", []), ("a", [[["missing", 0, 0]]])),
+    chain(("in", []), ("a", [[["in", 0, 0, {"training": True}]]])),
+    chain(("in", []), ("a", [["in", 0, 0, {"training": True}]])),
+    chain(("in", []), ("a", [[["in", 0, 0, {"training": False}, {"mask": [1]}]]])),
     chain(),
-], ids=range(11))
+], ids=range(14))
 def test_functional_models_that_are_no_chain_are_refused(document: dict, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(document))
     refused(tmp_path)
 
 
-def test_functional_chain_loads(tmp_path: Path) -> None:
-    document = chain(("a", [[["in", 0, 0, {}]]]), ("in", []))
+@pytest.mark.parametrize("arguments", [[], [{}], [{"training": False}], [{"training": None, "mask": None}]])
+def test_functional_chain_loads(arguments: list, tmp_path: Path) -> None:
+    document = chain(("a", [[["in", 0, 0, *arguments]]]), ("in", []))
     (tmp_path / "model.json").write_text(json.dumps(document))
     assert load_model(tmp_path).output_shape == (None, 4)
 

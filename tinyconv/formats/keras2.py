@@ -246,14 +246,16 @@ def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
             first = index
             continue
         match nodes:
-            case [[[str() as source, 0, 0, *_]]] | [[str() as source, 0, 0, *_]] if source not in following:
+            case [[[str() as source, 0, 0, *arguments]]] | [[str() as source, 0, 0, *arguments]] if (
+                    source not in following and all(map(_is_plain_call, arguments))):
                 following[source] = index
             case [{"args": [{"config": {"keras_history": [str() as source, 0, 0]}}], **others}] if (
                     source not in following and _is_plain_call(others.get("kwargs"))):
                 following[source] = index  # Keras 3
             case _:
                 raise FormatError("layers: expected a plain chain. Received: a layer without exactly one "
-                                  f"input of its own, {shorten(value.get('name'))}")
+                                  "input of its own, or called with other arguments, "
+                                  f"{shorten(value.get('name'))}")
     names = unique([checked_string(value.get("name"), "layer name") for value in values], "layer names")
     order = [] if first is None else [first]
     while order and names[order[-1]] in following and len(order) < len(values):
