@@ -187,3 +187,15 @@ def test_nothing_is_overwritten_unasked_and_a_model_needs_weights(tmp_path):
     for call in (empty.save_weights, empty.load_weights):
         with pytest.raises(ValueError, match="no weights yet"):
             call(tmp_path / "w.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["w.npz", "w.weights.h5", "w.h5", "w.keras"])
+def test_pipes_and_folders_hold_no_weights(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FormatError, match="load_weights: expected a plain file"):
+        model_of().load_weights(tmp_path / name)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(FormatError, match="load_weights: expected a plain file"):
+        model_of().load_weights(tmp_path / name)

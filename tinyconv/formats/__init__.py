@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tinyconv.formats.guard import FormatError, shorten
+from tinyconv.formats.guard import FormatError, fail, shorten
 
 __all__ = ["FormatError", "check_save_path", "check_weights_path", "is_keras_file", "load_model", "load_weights",
            "save_model", "save_weights"]
@@ -163,6 +163,8 @@ def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
         ValueError: If the path ends otherwise, or the file does not fit the model; nothing is changed then.
     """
     target = _as_path(path, "load_weights")
+    if target.exists() and not target.is_file():  # opening a named pipe would wait for a writer for ever
+        fail("load_weights", "a plain file", os.fspath(target))
     if target.suffix.lower() in _KERAS_SUFFIXES:
         from tinyconv.formats import keras
 
