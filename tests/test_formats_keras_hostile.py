@@ -295,6 +295,12 @@ def test_a_file_of_ours_with_other_weights_is_damaged(origin, tmp_path):
     refused(tmp_path / "m.h5", "the file is damaged")
 
 
+@pytest.mark.parametrize("digest", ["0" * 63, "0" * 100_000, "0" * 63 + "\n", None, ["0"] * 64])
+def test_a_checksum_is_64_digits(digest, change):
+    path = change(lambda file: file.attrs.__setitem__("tinyconv", json.dumps({"version": 1, "sha256": digest})))
+    refused(path, "sha256: expected 64 hexadecimal digits")
+
+
 # --- classes ---
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 import warnings
 import zipfile
@@ -52,6 +53,7 @@ __all__ = ["DIALECTS", "load", "load_weights", "save", "save_weights"]
 DIALECTS = ("keras3", "keras2")
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _OWN = "tinyconv"
+_SHA256 = re.compile("[0-9a-f]{64}")
 # Beside weights, an archive's HDF5 file holds the optimizer's state and the groups' headers.
 _STATE_FACTOR, _GROUP_BYTES, _FREE_BYTES = 8, 1 << 16, 16 << 20
 # Settings of optimizers that Keras 2 does not have.
@@ -294,6 +296,8 @@ def _load_hdf5(root: Group) -> Any:
     entries = _state_entries(root)
     if own is not None and "sha256" in own:
         arrays += [dataset.read(dataset.shape, "fi") for _, dataset in entries]
+        if not isinstance(own["sha256"], str) or not _SHA256.fullmatch(own["sha256"]):
+            fail(f"{root.what}, {_OWN} sha256", "64 hexadecimal digits", own["sha256"])
         if _digest(own, texts, arrays) != own["sha256"]:
             fail(root.what, f"contents of SHA-256 {own['sha256']}", "others: the file is damaged")
     if _compile(model, own, training):
