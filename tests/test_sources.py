@@ -106,6 +106,17 @@ def test_an_iterable_goes_on_where_steps_are_counted():
     assert seen == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("source", [Loader, Numbered])
+@pytest.mark.parametrize(("steps", "epochs"), [(5, 3), (1, 12)])
+def test_an_iterable_that_counted_steps_end_with_is_begun_anew(source, steps, epochs):
+    batches, model = source(), model_of()
+    history = model.fit(batches, epochs=epochs, steps_per_epoch=steps, verbose=0)
+    assert history.epoch == list(range(epochs))
+    assert model.optimizer.iterations == steps * epochs
+    if source is Numbered:
+        assert batches.epochs == epochs
+
+
 def test_a_generator_is_not_read_further_than_it_is_used():
     given = []
 

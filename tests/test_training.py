@@ -714,3 +714,30 @@ def test_compile_with_a_metric_that_does_not_fit_changes_nothing():
         model.compile("sgd", "categorical_crossentropy", weighted_metrics=["acc"],
                       metrics=["sparse_categorical_accuracy"])
     assert model.metrics_names == ["loss", "mae"] and type(model.optimizer).__name__ == "Adam"
+
+
+def test_averages_of_an_earlier_training_are_not_put_back(blobs):
+    x, _, y = blobs
+    model = dense_model(optimizer=optimizers.SGD(0.1, use_ema=True))
+    model.fit(x, y, epochs=2, verbose=0)
+    fresh = [np.zeros_like(weight) for weight in model.get_weights()]
+    model.set_weights(fresh)
+    model.fit(x, y, epochs=0, verbose=0)
+
+    def refuse(logs):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        model.fit(x, y, verbose=0, callbacks=LambdaCallback(on_train_begin=refuse))
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), fresh, strict=True))
+
+
+def test_metrics_given_as_classes_keep_one_name(blobs):
+    x, _, y = blobs
+    model = dense_model(metrics=[metrics.Precision, {"class_name": "Recall", "config": {}}])
+    names = model.metrics_names
+    history = model.fit(x, y, verbose=0)
+    model.layers[0].trainable = False
+    again = model.fit(x, y, verbose=0)
+    assert model.metrics_names == names
+    assert set(history.history) == set(again.history) == set(names)

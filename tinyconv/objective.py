@@ -105,14 +105,16 @@ def _unique(names: list[str], weighted: list[str]) -> list[str]:
 
 
 def check_metrics(identifiers: Any) -> list[Any]:
-    """The metrics of `compile` as a list; unknown names are refused here."""
+    """The metrics of `compile` as a list; unknown names are refused here.
+
+    Classes and configs become instances here and only here, so that each has one name for good.
+    """
     if identifiers is None:
         return []
     if isinstance(identifiers, str) or callable(identifiers) or not isinstance(identifiers, (list, tuple)):
         identifiers = [identifiers]
-    for identifier in identifiers:
-        metrics.get(identifier)
-    return list(identifiers)
+    found = [(identifier, metrics.get(identifier)) for identifier in identifiers]
+    return [metric if isinstance(identifier, (type, dict)) else identifier for identifier, metric in found]
 
 
 def serialize_metric(identifier: Any) -> str | dict[str, Any] | None:

@@ -98,9 +98,8 @@ class Stream:
         self._order = order
         if steps is None:
             self.restart()
-        iterator, self._peeked = self._begin(), False
         seen = 0
-        ahead = _Ahead(itertools.islice(iterator, steps))
+        ahead = _Ahead(itertools.islice(self._read(), steps))
         try:
             for batch in ahead.batches():
                 seen += 1
@@ -110,11 +109,22 @@ class Stream:
         if steps is None or seen < steps:
             self._iterator = None
             self.exhausted = self._once
-            if hasattr(self._source, "on_epoch_end"):
-                self._source.on_epoch_end()
+        if hasattr(self._source, "on_epoch_end"):
+            self._source.on_epoch_end()
         if steps is not None and seen < steps:
             warnings.warn(f"{self._name} ran out of data after {seen} batches: the epoch ends here. It should "
                           "give at least steps_per_epoch * epochs batches.", stacklevel=2)
+
+    def _read(self) -> Iterator[Any]:
+        """What is left of the source; where nothing is, all of it, for the last epoch took it to its end."""
+        begun, self._peeked = self._iterator is None, False
+        nothing = True
+        for batch in self._begin():
+            nothing = False
+            yield batch
+        if nothing and not begun and not self._once:
+            self._iterator = None
+            yield from self._begin()
 
     def _begin(self) -> Iterator[Any]:
         if self._iterator is None:

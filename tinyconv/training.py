@@ -42,6 +42,7 @@ class Trainer(Evaluator):
         self.interrupted = False  # whether Ctrl-C ended the last `fit`
         self._initial_epoch: int | None = None  # set by a callback that restores a backup
         self._epochs_seen = 0
+        self._steps_made = 0
         super().__init__(*args, **kwargs)
 
     # --- fit ---
@@ -116,6 +117,7 @@ class Trainer(Evaluator):
         listeners = CallbackList([*CallbackList(callbacks).callbacks, history], self, params)
         self.history, self.stop_training, self.interrupted, self._initial_epoch = history, False, False, None
         logs: dict[str, float] = {}
+        before = self._steps_made
         with Interrupts() as interrupts:
             try:
                 with interrupts.allowed():
@@ -144,7 +146,8 @@ class Trainer(Evaluator):
                     raise
                 self.interrupted = True
             finally:
-                self._finalize_weights()
+                if self._steps_made > before:  # else an average is one of an earlier training
+                    self._finalize_weights()
             self.interrupted = self.interrupted or interrupts.came()
         if self.interrupted:
             self.stop_training = True
@@ -217,6 +220,7 @@ class Trainer(Evaluator):
               indices: np.ndarray | None) -> np.ndarray:
         """One batch: forward, backward, update.  Returns the sums of the loss and the counted metrics."""
         x, y, weight = data
+        self._steps_made += 1
         optimizer = self.optimizer
         step = optimizer.batches
         predictions = objective.buffer(len(x if indices is None else indices)) if objective.others else None

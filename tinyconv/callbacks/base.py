@@ -104,9 +104,8 @@ def _overrides(callback: Callback, hook: str) -> bool:
 class CallbackList:
     """Several callbacks that are called as one.
 
-    Each hook is an attribute: a function that calls the callbacks which override
-    that hook, in order, or None where no callback does.  So loops can leave out
-    what nobody listens to.
+    `listens` says whether any callback overrides a hook, so that loops can leave out
+    what nobody listens to; `call` calls those that do, in order.
 
     Args:
         callbacks: A callback, an iterable of callbacks, a `CallbackList`, or None.

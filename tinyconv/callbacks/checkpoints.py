@@ -29,8 +29,9 @@ class ModelCheckpoint(Callback):
     """Saves the model after every epoch, every n batches, or when it is the best so far.
 
     Args:
-        filepath: Folder to save to, with `save_weights_only` a file that ends in `.npz`. May hold fields of the form `{epoch:02d}` and
-            `{val_loss:.2f}`: the epoch, from 1, and the figures of the epoch.
+        filepath: Where to save, as of `Sequential.save`; with `save_weights_only` as of `save_weights`. May
+            hold fields of the form `{epoch:02d}` and `{val_loss:.2f}`: the epoch, from 1, and the figures of
+            the epoch.
         monitor: Name of the figure that `save_best_only` looks at. Defaults to `"val_loss"`.
         verbose: 1 prints a line whenever the model is saved. Defaults to 0.
         save_best_only: Whether to save only when the figure improves. Defaults to `False`.
