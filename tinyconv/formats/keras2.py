@@ -29,7 +29,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
 
-__all__ = ["PRIVATE", "class_name_of", "create_layers", "read_topology", "weight_name", "write_topology"]
+__all__ = ["PRIVATE", "class_name_of", "config_of", "create_layers", "read_topology", "weight_name", "write_topology"]
 
 # Marks what other readers would take for something else: they refuse the name, and say so.
 PRIVATE = "tinyconv>"
@@ -102,9 +102,17 @@ def class_name_of(layer: Any) -> str:
     return class_name
 
 
+def config_of(layer: Any) -> dict[str, Any]:
+    """A layer's configuration for Keras, whose newest spatial dropouts do not take `trainable`."""
+    config = dict(layer.get_config())
+    if class_name_of(layer).startswith("SpatialDropout") and config["trainable"]:
+        del config["trainable"]
+    return config
+
+
 def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, Any]:
     class_name = class_name_of(layer)
-    config = {**layer.get_config(), "dtype": "float32"}
+    config = {**config_of(layer), "dtype": "float32"}
     if for_tfjs and config.pop("groups", 1) != 1:
         raise ValueError(f"save expected groups=1: TensorFlow.js has no more. Received: '{layer.name}' of "
                          f"groups={layer.groups}")
