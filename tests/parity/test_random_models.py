@@ -16,7 +16,7 @@ from parity.architectures import Architecture, architectures
 from parity.harness import assert_agrees, jax, keras, libraries, make, random_array, tinyconv
 from parity.kinks import is_near_kink
 
-PARTS = 6  # so that several processes share the models
+PER_PART = 50  # models in one test, so that several processes share them
 STEPS = 3
 DRAWS = 30
 
@@ -155,13 +155,17 @@ def cheap_start(monkeypatch: pytest.MonkeyPatch) -> None:
                         lambda self, shape, dtype=None: np.zeros(shape, np.float32))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "part" in metafunc.fixturenames:
+        count = int(metafunc.config.getoption("--models", 300))
+        metafunc.parametrize("part", range(math.ceil(count / PER_PART)))
+
+
 @pytest.mark.usefixtures("cheap_start")
-@pytest.mark.parametrize("part", range(PARTS))
 def test_random_models_train_as_in_keras(part, pytestconfig):
-    count = int(pytestconfig.getoption("--models", 300))
     seed = int(pytestconfig.getoption("--seed", 0))
     run = hypothesis.given(architectures())(compare)
-    run = hypothesis.settings(max_examples=math.ceil(count / PARTS), deadline=None, database=None,
+    run = hypothesis.settings(max_examples=PER_PART, deadline=None, database=None,
                               suppress_health_check=list(hypothesis.HealthCheck))(run)
-    hypothesis.seed(seed * PARTS + part)(run)()
+    hypothesis.seed(f"{seed} {part}")(run)()
     jax.clear_caches()
