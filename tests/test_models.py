@@ -231,6 +231,46 @@ def test_sequential_trainable_splits_the_weights():
     model.trainable = False
     assert model.trainable_weights == []
     assert not model.trainable
+    assert [layer.trainable for layer in model.layers[::3]] == [False, False]
+    assert model.variables == model.weights == model.non_trainable_variables
+
+
+def test_a_model_that_is_not_trainable_trains_none_of_its_layers():
+    """As in Keras: the model's own switch stands above those of its layers, also of layers that come later."""
+    model = Sequential([layers.Dense(2, input_shape=(3,))], trainable=False)
+    model.add(layers.Dense(2))
+    assert not model.trainable and [layer.trainable for layer in model.layers] == [True, True]
+    assert model.trainable_variables == [] and model.program.trainable == (False,) * 4
+    model.trainable = True
+    model.layers[0].trainable = False
+    assert model.trainable and model.trainable_weights == model.layers[1].trainable_variables
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    model.trainable, model.layers[0].trainable = False, True
+    before = model.get_weights()
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="`trainable` to be True or False. Received: trainable='no'"):
+        model.trainable = "no"
+
+
+@pytest.mark.parametrize("layer", [
+    lambda: layers.Conv2D(2, 9, input_shape=(4, 4, 1)), lambda: layers.Dense(2, input_shape=(3,), name="taken"),
+    lambda: layers.Conv2D(2, 3, kernel_initializer="identity", input_shape=(4, 4, 1)),
+], ids=["shape", "name", "initializer"])
+def test_a_failed_add_leaves_the_model_as_it_was(layer):
+    model = Sequential([layers.Dense(2, name="taken")] if layer().name == "taken" else None, seed=3)
+    with pytest.raises(ValueError, match="Received"):
+        model.add(layer())
+    with pytest.raises(AttributeError, match="no input_shape yet"):
+        _ = model.input_shape
+    model = Sequential([*model.layers, layers.Dense(3)], seed=3)
+    model.build((None, 7))
+    fresh = Sequential([*[layers.Dense(2) for _ in model.layers[1:]], layers.Dense(3)], seed=3)
+    fresh.build((None, 7))
+    for one, other in zip(model.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # --- running ---

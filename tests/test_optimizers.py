@@ -216,16 +216,19 @@ def test_build_leaves_frozen_weights_without_state():
 def test_build_keeps_the_state_of_the_same_weights():
     adam = Adam()
     weights = _weights()
-    adam.build(weights, trainable=[True, False, True])
+    adam.build(weights)
     kept = adam.state[0][0]
     kept[...] = 3.0
     adam.iterations = 5
-    adam.build(weights)
+    adam.build(weights, trainable=[True, False, True])
     assert adam.state[0][0] is kept and adam.iterations == 5
-    assert [len(arrays) for arrays in adam.state] == [2, 2, 2]
-    adam.build([weights[0][None], *weights[1:]])
-    assert adam.iterations == 0 and not adam.state[0][0].any()
-    assert adam.state[0][0].shape == (1, 2, 3)
+    assert [len(arrays) for arrays in adam.state] == [2, 0, 2]
+    adam.build([weights[0].view(), *weights[2:]])  # the same numbers in memory
+    assert adam.state[0][0] is kept and len(adam.get_weights()) == 1 + 6
+    for others in ([weights[0][None]], [weights[0].copy()]):
+        with pytest.raises(ValueError, match="built for other weights.*Received: weight 0 of shape"):
+            adam.build(others)
+    assert adam.state[0][0] is kept and adam.iterations == 5
 
 
 def test_get_and_set_weights_round_trip():

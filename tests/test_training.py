@@ -461,15 +461,87 @@ def test_compile_refuses_what_it_does_not_know(arguments):
         model.compile(**{"optimizer": "sgd", "loss": "categorical_crossentropy", **arguments})
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD, optimizers.SGD()],
-                         ids=["string", "class", "instance"])
+@pytest.mark.parametrize("optimizer", ["sgd", optimizers.SGD, "instance"], ids=["string", "class", "instance"])
 @pytest.mark.parametrize("loss", ["mse", losses.MeanSquaredError, losses.MeanSquaredError(),
                                   losses.mean_squared_error], ids=["string", "class", "instance", "function"])
 def test_compile_takes_every_form(optimizer, loss):
     model = Sequential([layers.Dense(CLASSES, input_shape=(6,))], seed=1)
+    optimizer = optimizers.SGD() if optimizer == "instance" else optimizer
     model.compile(optimizer, loss, metrics="mae", jit_compile=False, run_eagerly=False)
     assert isinstance(model.optimizer, optimizers.SGD)
     assert len(model.train_on_batch(X, Y)) == 2
+
+
+ONES = np.ones((8, 6), np.float32)
+
+
+def _optimized(optimizer, frozen: bool = False) -> Sequential:
+    """A model of two layers after a step of training."""
+    model = Sequential([layers.Dense(4, input_shape=(6,)), layers.Dense(CLASSES)], seed=1)
+    model.layers[0].trainable = not frozen
+    model.compile(optimizer, "mse")
+    model.fit(ONES, Y, batch_size=len(ONES), verbose=0)
+    return model
+
+
+def test_an_optimizer_goes_on_when_its_model_is_compiled_again():
+    once, twice = _optimized(optimizers.Adam()), _optimized(optimizers.Adam())
+    twice.compile(twice.optimizer, "mse")
+    for model in (once, twice):
+        model.fit(ONES, Y, batch_size=len(ONES), verbose=0)
+        assert model.optimizer.iterations == 2
+    assert_same_weights(once, twice)
+
+
+@pytest.mark.parametrize("change", ["other model", "thawed", "thawed and compiled", "added", "replaced"])
+def test_an_optimizer_refuses_weights_that_it_was_not_built_for(change):
+    model = _optimized(optimizers.Adam(), frozen="thawed" in change)
+    optimizer = model.optimizer
+    if change == "other model":
+        model = Sequential.from_config(model.get_config())
+    elif change == "replaced":
+        model.pop()
+    if "thawed" in change:
+        model.layers[0].trainable = True
+    elif change != "other model":
+        model.add(layers.Dense(CLASSES))
+    if change != "thawed":
+        model.compile(optimizer, "mse")
+    before, state = model.get_weights(), optimizer.get_weights()
+    for train in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match="'adam' was built for other weights: compile .*Received: .* of shape"):
+            train(ONES, Y)
+    model.evaluate(ONES, Y, verbose=0)  # needs no optimizer
+    for one, other in zip([*before, *state], [*model.get_weights(), *optimizer.get_weights()], strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.compile("adam", "mse")
+    model.fit(ONES, Y, verbose=0)
+
+
+def test_an_optimizer_keeps_the_state_of_frozen_and_popped_layers():
+    model = _optimized(optimizers.Adam())
+    count, moments = len(model.optimizer.get_weights()), model.optimizer.state_of(model.weights[0])
+    model.layers[0].trainable = False
+    model.compile(model.optimizer, "mse")
+    kept = [array.copy() for array in moments]
+    model.fit(ONES, Y, verbose=0)
+    assert len(model.optimizer.get_weights()) == count
+    np.testing.assert_array_equal(model.optimizer.state_of(model.weights[0]), kept)
+    model.layers[0].trainable = True
+    model.fit(ONES, Y, verbose=0)  # trained once already: known
+    assert not np.array_equal(moments[0], kept[0])
+    model.pop()
+    model.fit(ONES, np.zeros((len(ONES), 4), np.float32), verbose=0)
+    assert len(model.optimizer.get_weights()) == count
+
+
+def test_averages_of_frozen_weights_do_not_overwrite_them():
+    model = _optimized(optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+    model.layers[0].trainable = False
+    model.layers[0].set_weights([np.ones((6, 4)), np.ones(4)])
+    model.fit(ONES, Y, verbose=0)
+    assert (model.get_weights()[0] == 1).all() and (model.get_weights()[1] == 1).all()
+    np.testing.assert_array_equal(model.get_weights()[2], model.optimizer.state_of(model.weights[2])[0])
 
 
 def test_compile_config_round_trip(blobs):

@@ -28,7 +28,7 @@ class Sequential(Trainer):
         name: Name. Defaults to `"sequential"`, numbered.
         seed: What initial weights, shuffling and dropout follow from, an integer >= 0.
             Defaults to the next one of `utils.set_random_seed`, or a fresh one.
-        trainable: Whether training changes the weights. Defaults to `True`.
+        trainable: Whether training changes any weight. Defaults to `True`.
 
     Raises:
         TypeError: If something is not a layer.
@@ -47,9 +47,7 @@ class Sequential(Trainer):
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
                  seed: int | None = None, trainable: bool = True) -> None:
-        super().__init__(layers, name, seed)
-        if not trainable:
-            self.trainable = False
+        super().__init__(layers, name, seed, trainable)
 
     def summary(self, line_length: int | None = None, positions: Any = None,
                 print_fn: Callable[[str], Any] | None = None, expand_nested: bool = False,
@@ -79,6 +77,7 @@ class Sequential(Trainer):
         """Name and layers as JSON can hold them; no weights and no training configuration."""
         return {
             "name": self.name,
+            "trainable": self.trainable,
             "layers": [layers_module.serialize(layer) for layer in self._layers],
             "build_input_shape": [None, *self._input_shape] if self._input_shape else None,
         }

@@ -48,13 +48,14 @@ class Network:
     """Layers in a row.  See `tinyconv.models.Sequential`."""
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
-                 seed: int | None = None) -> None:
+                 seed: int | None = None, trainable: bool = True) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"Expected name to be a string. Received: name={name!r}")
         if isinstance(layers, Layer) or not isinstance(layers, Iterable | None):
             raise TypeError(f"Expected layers to be a list of layers. Received: layers={layers!r}")
         self.name = name or utils.unique_name(utils.to_snake_case(type(self).__name__))
         self.built = False
+        self._trainable = utils.check_flag(trainable, "trainable")
         self._seed = utils.default_seed() if seed is None else check_seed(seed)
         self._layers: list[Layer] = []
         self._input_shape: Shape = ()  # of a sample, once it is known
@@ -104,6 +105,7 @@ class Network:
                                  f"as layer {len(self._layers) + self._shape_declared}")
             self._input_shape, self._shape_declared = declared, True
             return
+        kept = self._input_shape, self._shape_declared, self._weights_made, layer.name, layer._seed
         self._check_name(layer)
         if not self._layers and not self._shape_declared and declared:
             self._input_shape, self._shape_declared = declared, True
@@ -111,8 +113,9 @@ class Network:
         try:
             if self._input_shape:
                 self._build_layers()
-        except ValueError:
+        except Exception:
             self._layers.pop()
+            self._input_shape, self._shape_declared, self._weights_made, layer.name, layer._seed = kept
             raise
         self._adopt(layer)
         self._forget_program()
@@ -248,21 +251,31 @@ class Network:
 
     @property
     def trainable_weights(self) -> list[Weight]:
-        return [weight for layer in self._layers for weight in layer.trainable_weights]
+        return [weight for layer in self._layers for weight in layer.trainable_weights if self._trainable]
 
     @property
     def non_trainable_weights(self) -> list[Weight]:
+        if not self._trainable:
+            return self.weights
         return [weight for layer in self._layers for weight in layer.non_trainable_weights]
+
+    variables, trainable_variables, non_trainable_variables = weights, trainable_weights, non_trainable_weights
 
     @property
     def trainable(self) -> bool:
-        """Whether any layer is trainable; setting it sets all layers."""
-        return any(layer.trainable for layer in self._layers)
+        """Whether training changes the model at all; setting it sets all layers that are there, too."""
+        return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
+        self._trainable = utils.check_flag(value, "trainable")
         for layer in self._layers:
-            layer.trainable = bool(value)
+            layer.trainable = self._trainable
+
+    def _trained(self) -> list[bool]:
+        """Of every weight, whether training changes it."""
+        return [self._trainable and layer.trainable and weight.trainable
+                for layer in self._layers for weight in layer.weights]
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, layer by layer."""
@@ -322,7 +335,8 @@ class Network:
                 builder = ProgramBuilder(as_image_shape(self._input_shape), self._seed)
                 for layer in self._layers:
                     layer.lower(builder)
-                self._program = builder.build()
+                program = builder.build()
+                self._program = program if self._trainable else _frozen(program)
             return self._program
 
     def _executor(self) -> Executor:
@@ -340,8 +354,7 @@ class Network:
     def _refresh_trainable(self) -> None:
         """Lowers anew where a layer was frozen or thawed since."""
         if self._program is not None:
-            flags = tuple(layer.trainable and weight.trainable
-                          for layer in self._layers for weight in layer.weights)
+            flags = tuple(self._trained())
             # What other layers lower to a normalization is always frozen.
             trainable = {layer.name for layer in self._layers if layer.trainable
                          and isinstance(layer, BatchNormalization)}
@@ -383,8 +396,7 @@ class Network:
             self._refresh_trainable()
             program = self.program
             if self._run_noisy is None:
-                frozen = dataclasses.replace(program, trainable=(False,) * len(program.weights))
-                self._run_noisy = engine.Executor(frozen)
+                self._run_noisy = engine.Executor(_frozen(program))
             step = _FIRST_CALL + self._calls
             self._calls += 1
             predictions = np.empty((len(x), *self._output_shape), np.float32)
@@ -395,6 +407,10 @@ class Network:
                 self._weights_changed()
                 self._notify_sharers()
             return predictions
+
+
+def _frozen(program: Program) -> Program:
+    return dataclasses.replace(program, trainable=(False,) * len(program.weights))
 
 
 def check_seed(seed: Any) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyconv.formats.guard import FormatError, fail
 from tinyconv.formats.hdf5 import Dataset
+from tinyconv.formats.optimizer import weight_names
 
 __all__ = ["read_state", "write_state"]
 
@@ -34,13 +35,9 @@ Place = tuple[str, int]  # slot and index of the weight
 def _places(model: Any) -> list[Place]:
     """Whose every state array is, in Keras 3's order."""
     optimizer = model.optimizer
-    trained = [index for index, trains in enumerate(model.program.trainable) if trains]
+    trained = [index for index, trains in enumerate(model._trained()) if trains]
     groups = [(slot,) for slot in ("average", "gradient_accumulator") if slot in optimizer.slots]
     return [(slot, index) for group in [*groups, *optimizer._slot_groups()] for index in trained for slot in group]
-
-
-def _weight_names(model: Any) -> list[str]:
-    return [f"{layer.name}/{weight.name}" for layer in model.layers for weight in layer.weights]
 
 
 # --- writing ---
@@ -56,10 +53,10 @@ def write_state(model: Any, settings: dict[str, Any], is_keras3: bool = True) ->
     written: list[tuple[str, np.ndarray]] = [(f"{optimizer.name}/iteration" if is_keras3 else "iteration:0", batches)]
     if is_keras3 and not isinstance(settings["optimizer"]["config"]["learning_rate"], dict):
         written.append((f"{optimizer.name}/learning_rate", np.array(optimizer.learning_rate, np.float32)))
-    names = _weight_names(model)
+    names = weight_names(model)
     for slot, index in _places(model):
         weight = model.weights[index].value
-        state = (optimizer.state[index] if optimizer.built else None) or optimizer.new_state(weight)
+        state = optimizer.state_of(weight) or optimizer.new_state(weight)
         array = state[optimizer.slots.index(slot)].reshape(weight.shape)
         if is_keras3:
             name = f"{optimizer.name}/{model.name}_{names[index].replace('/', '_')}_{slot}"
@@ -132,7 +129,7 @@ def _in_order(places: list[Place], held: list[Entry]) -> dict[Place, Dataset]:
 def _by_slot(model: Any, held: list[Entry]) -> dict[Place, Dataset]:
     """By the slots that names tell; where they tell none ("Variable_3"), all weights' of a slot come together."""
     optimizer = model.optimizer
-    trained = [index for index, trains in enumerate(model.program.trainable) if trains]
+    trained = [index for index, trains in enumerate(model._trained()) if trains]
     tokens = {**_TOKENS, "v": "norm"} if optimizer.kind == "adamax" else _TOKENS
     slots = [_slot_of(name or "", tokens, optimizer.slots) for name, _ in held]
     if None in slots:

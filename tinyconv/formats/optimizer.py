@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv import optimizers
 from tinyconv.formats.guard import fail, shorten
 from tinyconv.formats.manifest import WeightSpec
 
-__all__ = ["StateReader", "write_state"]
+__all__ = ["StateReader", "weight_names", "write_state"]
 
 _NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"}}
 _STEPS = "iter"
@@ -32,13 +33,13 @@ def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
     if not optimizer.built:
         return []
     tensors = [(_STEPS, np.array(optimizer.batches, np.int32))]
-    names = _weight_names(model)
+    names = weight_names(model)
     order = [index for index, trains in _by_training(model)
-             if trains or len(optimizer.state[index])]
+             if trains or optimizer.state_of(model.weights[index])]
     for slot, position in _slots(optimizer).items():
         for index in order:
             weight = model.weights[index].value
-            arrays = optimizer.state[index] or optimizer.new_state(weight)
+            arrays = optimizer.state_of(weight) or optimizer.new_state(weight)
             array = arrays[0] if position is None else arrays[position]
             if position is None:
                 array = _accumulation(array, optimizer.learning_rate)
@@ -55,14 +56,14 @@ def _slots(optimizer: Any) -> dict[str, int | None]:
     return places
 
 
-def _weight_names(model: Any) -> list[str]:
+def weight_names(model: Any) -> list[str]:
+    """"layer/weight" of every weight of a model."""
     return [f"{layer.name}/{weight.name}" for layer in model.layers for weight in layer.weights]
 
 
 def _by_training(model: Any) -> list[tuple[int, bool]]:
     """(index of a weight, whether it is trained), those that are first."""
-    flags = [layer.trainable and weight.trainable for layer in model.layers for weight in layer.weights]
-    return sorted(enumerate(flags), key=lambda item: not item[1])
+    return sorted(enumerate(model._trained()), key=lambda item: not item[1])
 
 
 def _accumulation(velocity: np.ndarray, learning_rate: float) -> np.ndarray:
@@ -77,7 +78,7 @@ class StateReader:
     """Takes the optimizer's state out of a file into a compiled model.
 
     Args:
-        model: The model, its optimizer not built yet.
+        model: The model; it gets an optimizer that no weight is known to yet.
         specs: The manifest's optimizer weights, in order.
         restore: Whether to; otherwise everything is skipped.
 
@@ -86,21 +87,21 @@ class StateReader:
     """
 
     def __init__(self, model: Any, specs: list[WeightSpec], restore: bool) -> None:
-        self._optimizer: Any = model.optimizer if restore and specs else None
+        self._optimizer: Any = None
         self._steps = np.zeros(1, np.int64)
         self._arrays: dict[str, np.ndarray] = {}  # where the weights of the file go
         self._pairs: list[tuple[str, str, np.ndarray]] = []  # momentum, velocity, state array
-        if self._optimizer is None:
+        if not restore or not specs:
             return
+        self._optimizer = model.optimizer = optimizers.deserialize(optimizers.serialize(model.optimizer))
         if specs[0].shape not in ((), (1,)) or specs[0].dtype != "int32":
             fail("optimizer weights", "the number of steps, an int32, first", specs[0].name)
-        self._optimizer.build(model.program.weights, model.program.trainable)
         self._assign(model, specs)
         self._arrays[specs[0].name] = self._steps
 
     def _assign(self, model: Any, specs: list[WeightSpec]) -> None:
         slots = _slots(self._optimizer)
-        names = _weight_names(model)
+        names = weight_names(model)
         shapes = {f"{name}/{slot}": (index, slot, weight.shape)
                   for index, (name, weight) in enumerate(zip(names, model.weights)) for slot in slots}
         if all(spec.name in shapes for spec in specs[1:]):
@@ -111,7 +112,11 @@ class StateReader:
             if spec.shape != shape or spec.dtype != "float32":
                 fail(f"optimizer weight {shorten(spec.name)}", f"float32 of shape {list(shape)}",
                      [spec.dtype, *spec.shape])
-            self._arrays[spec.name] = self._state_array(model, index, slot, slots)
+        held = {index for index, _, _ in found}  # of weights that are frozen now, some may have state
+        self._optimizer.build(model.weights, [index in held or trains
+                                              for index, trains in enumerate(model._trained())])
+        for spec, (index, slot, _) in zip(specs[1:], found):
+            self._arrays[spec.name] = self._state_array(index, slot, slots)
         kinds = {(index, slot): spec.name for spec, (index, slot, _) in zip(specs[1:], found)}
         exact = "velocity" if "momentum" in slots and slots["momentum"] is None else None
         for index in {index for index, _ in kinds}:
@@ -133,14 +138,12 @@ class StateReader:
             fail("optimizer weights", f"{len(trained) * len(order)} after the number of steps", len(specs))
         return [(index, slot, model.weights[index].shape) for slot in order for index in trained]
 
-    def _state_array(self, model: Any, index: int, slot: str, slots: dict[str, int | None]) -> np.ndarray:
+    def _state_array(self, index: int, slot: str, slots: dict[str, int | None]) -> np.ndarray:
         """Where to read to: the state itself, but momentum's two forms are compared afterwards."""
-        state, place = self._optimizer.state, slots[slot]
-        if not state[index]:  # of a weight that is frozen now
-            state[index] = self._optimizer.new_state(self._optimizer._weights[index])
+        arrays, place = self._optimizer.state[index], slots[slot]
         if place is None or (slot == "velocity" and slots.get("momentum", 0) is None):
-            return np.empty_like(state[index][0])
-        return state[index][place]
+            return np.empty_like(arrays[0])
+        return arrays[place]
 
     def target(self, spec: WeightSpec) -> np.ndarray | None:
         """The array that a weight of the file is read into; None: it is skipped."""

@@ -278,6 +278,13 @@ class Layer:
     def non_trainable_weights(self) -> list[Weight]:
         return [weight for weight in self.weights if not (self.trainable and weight.trainable)]
 
+    @property
+    def variables(self) -> list[Weight]:
+        """Another name of `weights`."""
+        return self.weights
+
+    trainable_variables, non_trainable_variables = trainable_weights, non_trainable_weights
+
     def get_weights(self) -> list[np.ndarray]:
         """Copies of the weights' values."""
         return [weight.numpy() for weight in self.weights]

@@ -24,6 +24,9 @@ from tinyconv.utils import check_flag, check_list, check_number
 
 __all__ = ["Optimizer"]
 
+# The address and the shape of a weight: another array of the same numbers is the same weight.
+Place = tuple[int, tuple[int, ...]]
+
 # Settings of other writers' configs that do nothing at these values, and are refused at others.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,), "decay": (None, 0)}
 # Settings of theirs that do nothing here.
@@ -63,8 +66,8 @@ class Optimizer:
     Attributes:
         iterations: Number of updates made.
         batches: Number of batches seen: `iterations`, but where gradients are accumulated.
-        state: List of state arrays of every weight that `build` was given, in order; the engine
-            updates them in place.
+        state: List of state arrays of every weight that `build` was last given, in order, none for one
+            that is not trained; the engine updates them in place.
     """
 
     def __init__(self, learning_rate: Any = 0.01, weight_decay: float | None = None, clipnorm: float | None = None,
@@ -104,8 +107,10 @@ class Optimizer:
         self.learning_rate = learning_rate
         self._batches = 0
         self.state: list[list[np.ndarray]] = []
-        # The arrays that the state belongs to; holding them keeps their addresses from being reused.
-        self._weights: list[np.ndarray] = []
+        # Every weight that this optimizer was built for, by its place in memory, with its state arrays.
+        self._known: dict[Place, tuple[np.ndarray, list[np.ndarray]]] = {}
+        self._weights: list[np.ndarray] = []  # what `state` is the state of
+        self._built = False
         self._not_decaying: tuple[list[Any], re.Pattern[str] | None] = ([], None)
         self._undecayed: frozenset[int] = frozenset()
 
@@ -204,7 +209,7 @@ class Optimizer:
 
     @property
     def built(self) -> bool:
-        return bool(self._weights)
+        return self._built
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -224,33 +229,45 @@ class Optimizer:
         """What the rule's state arrays are filled with."""
         return 0.0
 
-    def build(self, weights: Sequence[np.ndarray], trainable: Sequence[bool] | None = None,
+    def build(self, weights: Sequence[Any], trainable: Sequence[bool] | None = None,
               names: Sequence[str] | None = None) -> None:
-        """Allocates the state and starts counting steps; keeps both for the same weights.
+        """Allocates the state of the trained weights, once; then only says which weights come now.
+
+        As in Keras, an optimizer belongs to the weights that it was built for. It goes on where some of
+        them are frozen since, or are trained again, and keeps the state of all.
 
         Args:
-            weights: The program's weights.
+            weights: A model's weights, or their arrays.
             trainable: Which of them are trained; the others have no state. Defaults to all.
             names: Their names, for `exclude_from_weight_decay`.
+
+        Raises:
+            ValueError: If it was built, but not for a weight that is trained now.
         """
-        trainable = [True] * len(weights) if trainable is None else list(trainable)
-        if len(trainable) != len(weights):
-            raise ValueError(
-                f"Expected `trainable` to have {len(weights)} entries. Received: {len(trainable)} entries"
-            )
-        known = self._weights
-        if len(known) != len(weights) or not all(map(_same_place, known, weights)):
-            self.batches, self.state = 0, [[] for _ in weights]
-        count = len(self.slots)
-        for index, (weight, trains) in enumerate(zip(weights, trainable, strict=True)):
-            if trains and len(self.state[index]) != count:
-                self.state[index] = self.new_state(weight)
-        self._weights = list(weights)
+        arrays = [getattr(weight, "value", weight) for weight in weights]
+        flags = [True] * len(arrays) if trainable is None else list(trainable)
+        if len(flags) != len(arrays):
+            raise ValueError(f"Expected `trainable` to have {len(arrays)} entries. Received: {len(flags)} entries")
+        if not self._built:
+            self._known = {_place(array): (array, self.new_state(array))
+                           for array, trains in zip(arrays, flags, strict=True) if trains}
+            self._built = True
+        for index, (array, trains) in enumerate(zip(arrays, flags, strict=True)):
+            if trains and _place(array) not in self._known:
+                which = names[index] if names is not None and index < len(names) else f"weight {index}"
+                raise ValueError(f"Optimizer '{self.name}' was built for other weights: compile the model with a new "
+                                 f"optimizer. Received: {which} of shape {array.shape}")
+        self.state = [self._known[_place(array)][1] if trains else []
+                      for array, trains in zip(arrays, flags, strict=True)]
+        self._weights = arrays
         self._undecayed = self._find_undecayed(names)
+
+    def state_of(self, weight: Any) -> list[np.ndarray]:
+        """The state arrays of a weight that the optimizer was built for, trained now or not; else none."""
+        return self._known.get(_place(getattr(weight, "value", weight)), (None, []))[1]
 
     def new_state(self, weight: np.ndarray) -> list[np.ndarray]:
         """The state arrays that a weight begins with."""
-        # An average that begins as the weight itself is right whenever training of it begins.
         return [weight.copy() if slot == "average" else np.full(weight.shape, self._first_value(slot), np.float32)
                 for slot in self.slots]
 
@@ -294,12 +311,13 @@ class Optimizer:
         """The state arrays in the order of Keras' optimizer variables."""
         slots = self.slots
         groups = [(slot,) for slot in ("average", "gradient_accumulator") if slot in slots]
-        return [arrays[slots.index(slot)] for group in groups + self._slot_groups() for arrays in self.state if arrays
-                for slot in group]
+        return [arrays[slots.index(slot)] for group in groups + self._slot_groups()
+                for _, arrays in self._known.values() for slot in group]
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies: `batches`, then the state arrays in the order of Keras' optimizer variables.
 
+        Those of weights that are frozen since are among them, as in Keras.
         What Keras keeps among them and follows from the settings and `batches` is left out: the
         learning rate, and Nadam's product.
         """
@@ -389,9 +407,8 @@ def _of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
     return function if takes_step else lambda step: function()
 
 
-def _same_place(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays are the same numbers in memory."""
-    return one is other or (one.shape == other.shape and _address(one) == _address(other))
+def _place(array: np.ndarray) -> Place:
+    return _address(array), array.shape
 
 
 def _address(array: np.ndarray) -> int:
