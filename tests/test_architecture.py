@@ -31,7 +31,8 @@ FLOORS = (
     ("ops", "config", "datasets", "formats", "sklearn"),
     ("__init__",),
     ("bench",),
-    ("cli", "cli_data", "cli_dataset", "cli_predict", "__main__"),
+    ("cli_arguments",),
+    ("cli", "cli_data", "cli_dataset", "cli_networks", "cli_predict", "cli_train", "__main__"),
 )
 # Imports inside a function that go up: the method of a model that calls on a format.
 DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__"),

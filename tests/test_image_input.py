@@ -198,9 +198,45 @@ def test_evaluate_matches_classes_by_name(trained, sketches, tmp_path, capsys):
 def test_sketches_may_be_chosen(sketches, capsys):
     images = cli_data.load_images(str(sketches), classes=["the tall one", "flat"], max_per_class=60)
     assert images.names == ["the tall one", "flat"]
-    assert (len(images.x), len(images.x_test)) == (100, 20)
+    assert (len(images.x), len(images.x_test)) == (96, 24)
     assert cli.main(["train", "digits", "--classes", "cat"]) == 2
     assert "--classes" in capsys.readouterr().err
+
+
+def test_sketches_held_out_are_those_of_load(sketches):
+    images = cli_data.load_images(str(sketches))
+    (x, y), (x_test, y_test), names = datasets.quickdraw.load(sketches)
+    assert images.names == names
+    for ours, theirs in ((images.x[..., 0], x), (images.y, y), (images.x_test[..., 0], x_test),
+                         (images.y_test, y_test)):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_train_chooses_the_network_by_the_data(sketches, tmp_path, capsys):
+    shown = {}
+    for name, options in (("sketch", []), ("digits", ["--network", "digits"])):
+        assert cli.main(["train", str(sketches), "--limit", "40", "--output", str(tmp_path / name), *options]) == 0
+        shown[name] = capsys.readouterr().out
+    assert [tinyconv.load_model(tmp_path / name).count_params() for name in shown] == [97_410, 3_938]
+    assert "Epoch 5/5\n1/1 " in shown["sketch"]
+    assert "Epoch 4/4\n1/1 " in shown["digits"]
+    assert cli.main(["train", str(sketches / "flat.npy"), "--output", str(tmp_path / "one")]) == 2
+    assert "at least 2 classes" in capsys.readouterr().err
+
+
+def test_train_and_evaluate_say_how_often_the_class_is_among_five(sketches, tmp_path, capsys):
+    images = datasets.read(sketches)
+    labels = np.arange(len(images)) % 7
+    datasets.write(datasets.ImageSet(images.images, labels), tmp_path / "data", "idx")
+    assert cli.main(["train", str(tmp_path / "data"), "--network", "sketch", "--epochs", "1", "--seed", "1",
+                     "--output", str(tmp_path / "model")]) == 0
+    trained = re.search(r"^Held-out images: loss [\d.]+, accuracy ([\d.]+), top-5 ([\d.]+)$",
+                        capsys.readouterr().out, re.MULTILINE).groups()
+    assert cli.main(["evaluate", str(tmp_path / "model"), str(tmp_path / "data")]) == 0
+    text = capsys.readouterr().out
+    assert (re.search(r"^Accuracy: ([\d.]+)", text, re.MULTILINE)[1],
+            re.search(r"^Top-5 accuracy: ([\d.]+)$", text, re.MULTILINE)[1]) == trained
+    assert float(trained[1]) > 0.5  # chance: 5 of 7
 
 
 def test_quickdraw_means_the_sketches_of_the_cache(sketches, tmp_path, monkeypatch, capsys):
@@ -212,7 +248,7 @@ def test_quickdraw_means_the_sketches_of_the_cache(sketches, tmp_path, monkeypat
     monkeypatch.setenv("TINYCONV_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache" / "quickdraw" / "flat.npy").write_bytes((sketches / "flat.npy").read_bytes())
     images = cli_data.load_images("quickdraw", classes=["flat"])
-    assert (images.names, len(images.x), images.fit) == (["flat"], 100, "content")
+    assert (images.names, len(images.x), images.kind) == (["flat"], 96, "sketches")
 
 
 def test_settings_come_from_options_then_the_model_then_its_layers():

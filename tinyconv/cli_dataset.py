@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyconv.cli_arguments import parse_positive, parse_shape
+
 if TYPE_CHECKING:
     import argparse
 
@@ -17,8 +19,8 @@ IN_HELP = ("a sprite (a PNG with one image a row and a file of labels), IDX file
            "NAME.ndjson), a folder with a CSV file, or a folder a class")
 
 
-def add_commands(commands: Any, positive: Any) -> None:
-    """Adds `info` and `convert` to argparse's `commands`; `positive` reads a positive integer."""
+def add_commands(commands: Any) -> None:
+    """Adds `info` and `convert` to argparse's `commands`."""
 
     def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
         sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
@@ -28,13 +30,13 @@ def add_commands(commands: Any, positive: Any) -> None:
         sub.add_argument("--shape", type=parse_shape, metavar="HxW[xC]",
                          help="of an image in a sprite (a grey square if not given), or the size to which image "
                               "files are resized")
-        sub.add_argument("--max-per-class", type=positive, default=5000, metavar="N",
+        sub.add_argument("--max-per-class", type=parse_positive, default=5000, metavar="N",
                          help="sketches of a class of Quick, Draw! (default: 5000)")
         return sub
 
     sub = command("info", info, "Say what a data set holds: shapes, classes and counts.")
     sub.add_argument("--sheet", metavar="FILE.png", help="write a picture with the first images of every class")
-    sub.add_argument("--columns", type=positive, default=16, help="images a class on it (default: 16)")
+    sub.add_argument("--columns", type=parse_positive, default=16, help="images a class on it (default: 16)")
 
     sub = command("convert", convert, "Write a data set in another format.")
     sub.add_argument("output", metavar="OUT", help="a folder; or NAME.png for a sprite, NAME-images-idx3-ubyte[.gz] "
@@ -83,11 +85,3 @@ def _read(arguments: argparse.Namespace) -> tuple[ImageSet, str]:
     images = registry.read(path, kind.name, image_size=size, channels=channels, image_shape=shape,
                            max_per_class=arguments.max_per_class)
     return images, kind.name
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """HxW or HxWxC as numbers; argparse reports the ValueError."""
-    shape = tuple(int(size) for size in text.lower().split("x"))
-    if len(shape) not in (2, 3) or min(shape) < 1 or max(shape) > 1 << 16:
-        raise ValueError(f"Expected HxW or HxWxC. Received: {text}")
-    return shape

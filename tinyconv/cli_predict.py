@@ -8,20 +8,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyconv import layers
-from tinyconv.cli_data import describe, load_images
+from tinyconv.cli_arguments import parse_positive
+from tinyconv.cli_data import add_data_options, describe, load_images
 from tinyconv.image import batch
-from tinyconv.image_input import ImageInput
+from tinyconv.image_input import FITS, ImageInput
+from tinyconv.metrics import sparse_top_k_categorical_accuracy
 from tinyconv.models import Sequential, load_model
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["evaluate", "input_settings", "predict", "read_picture"]
+__all__ = ["add_evaluate_options", "add_predict_options", "evaluate", "input_settings", "predict", "read_picture"]
+
+_TOP = 5
 
 # Formats of Pillow's that need no other program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # As large as a JPEG file can be.
 _MAX_SIDE = 65_535
+
+
+def add_evaluate_options(sub: argparse.ArgumentParser) -> None:
+    """The arguments of `evaluate`."""
+    _add_model(sub)
+    add_data_options(sub)
+
+
+def add_predict_options(sub: argparse.ArgumentParser) -> None:
+    """The arguments of `predict`."""
+    _add_model(sub)
+    sub.add_argument("images", nargs="+", metavar="IMAGE", help="image file; resized to the model's input")
+    sub.add_argument("--top", type=parse_positive, default=3, metavar="N", help="how many classes (default: 3)")
+    sub.add_argument("--invert", action=_boolean(),
+                     help="invert the images, or do not; if not given, as the model says, else where they are "
+                          "dark on light and the model has one channel")
+    sub.add_argument("--fit", choices=FITS, help="stretch: resize the whole image; content: cut the drawing out; "
+                     "mnist: place it as MNIST's digits; if not given, as the model says, else stretch")
+
+
+def _add_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="MODEL", help="folder, or .keras or .h5 file, of a model")
+    sub.add_argument("--raw", action="store_true", help="the model takes 0 to 255, although it does not rescale")
+
+
+def _boolean() -> Any:
+    """An option with its opposite: --invert and --no-invert."""
+    from argparse import BooleanOptionalAction
+
+    return BooleanOptionalAction
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -37,10 +71,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
     settings = input_settings(model, arguments)
     x = images.x_test if (settings.scale, settings.offset) == (1, 0) else settings.rescale(images.x_test)
     y = _as_labels(images.y_test, images.names, names)
-    predicted = _probabilities(model, x).argmax(axis=1)
+    probabilities = _probabilities(model, x)
+    predicted = probabilities.argmax(axis=1)
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (y, predicted), 1)
-    print(f"Accuracy: {matrix.trace() / len(y):.4f} ({matrix.trace()} of {len(y)} held-out images)\n")
+    print(f"Accuracy: {matrix.trace() / len(y):.4f} ({matrix.trace()} of {len(y)} held-out images)")
+    if classes > _TOP:
+        among = sparse_top_k_categorical_accuracy(y, probabilities, _TOP).mean()
+        print(f"Top-{_TOP} accuracy: {among:.4f}")
+    print()
     _print_matrix(matrix, names)
 
 

@@ -117,7 +117,7 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
     with file:
         if size > _MAX_CSV_BYTES:
             raise ValueError(f"Expected {table} to have at most {_MAX_CSV_BYTES} bytes. Received: {size} bytes")
-        rows = []
+        rows: list[tuple[str, str]] = []
         columns = (0, 1)
         try:
             text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
