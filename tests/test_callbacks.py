@@ -244,8 +244,8 @@ def test_checkpoint_starts_from_a_threshold():
 
 def test_checkpoint_refuses_a_path_before_training(small_model, small_data, tmp_path):
     weights = small_model.get_weights()
-    with pytest.raises(ValueError, match=r"expected .* the name of a folder.*Received: path='.*best\.onnx'"):
-        small_model.fit(*small_data, epochs=1, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "best.onnx")])
+    with pytest.raises(ValueError, match=r"expected .* the name of a folder.*Received: path='.*best\.pb'"):
+        small_model.fit(*small_data, epochs=1, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "best.pb")])
     for before, after in zip(weights, small_model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert not list(tmp_path.iterdir())

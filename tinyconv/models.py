@@ -104,25 +104,30 @@ class Sequential(Trainer):
             model.build(shape)
         return model
 
-    def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None) -> None:
-        """Saves layers, weights, training configuration and optimizer.
+    def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
+             opset: int | None = None, data_format: str | None = None) -> None:
+        """Saves layers, weights, training configuration and optimizer; to ONNX what prediction needs.
 
         Args:
-            filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`); or a
-                folder, for TensorFlow.js, created where it is missing.
+            filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`), or in
+                `.onnx` (needs the extra `[onnx]`); or a folder, for TensorFlow.js, created where it is missing.
             overwrite: Whether a model that is there may be replaced. Defaults to `True`.
             dialect: Who is to read a `.h5` file: `"keras3"` or `"keras2"`. Defaults to `None`: `"keras3"`.
+            opset: Version of the operators in an ONNX file, 13 or later. Defaults to `None`: 13.
+            data_format: How images enter and leave an ONNX file's model: `"channels_last"` or
+                `"channels_first"`. Defaults to `None`: `"channels_last"`, as here.
 
         Raises:
+            ValueError: If the model has a layer that the format has not.
             FileExistsError: If a model is there and may not be replaced.
-            ImportError: If h5py is not installed, for Keras' files.
+            ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
         """
         from tinyconv import formats
 
         if not overwrite and _holds_model(filepath):
             raise FileExistsError("A model is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
-        formats.save_model(self, filepath, dialect=dialect)
+        formats.save_model(self, filepath, dialect=dialect, opset=opset, data_format=data_format)
 
     def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
         """Saves the weights alone.
@@ -198,7 +203,7 @@ def _holds_model(filepath: str | PathLike[str]) -> bool:
     from tinyconv import formats
 
     path = Path(filepath)
-    return path.exists() if formats.is_keras_file(path) else (path / "model.json").exists()
+    return path.exists() if formats.is_model_file(path) else (path / "model.json").exists()
 
 
 def load_model(filepath: str | PathLike[str]) -> Sequential:

@@ -8,40 +8,57 @@ from typing import Any
 
 from tinyconv.formats.guard import FormatError, fail, shorten
 
-__all__ = ["FormatError", "check_save_path", "check_weights_path", "is_keras_file", "load_model", "load_weights",
+__all__ = ["FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
            "save_model", "save_weights"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
-_FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", ".onnx", ".pb", ".safetensors", ".tflite", ".zip"}
+_ONNX_SUFFIX = ".onnx"
+_FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
 
 
 def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool = True,
-               dialect: str | None = None) -> None:
-    """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, else for TensorFlow.js.
+               dialect: str | None = None, opset: int | None = None, data_format: str | None = None) -> None:
+    """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, as ONNX' where it ends in
+    `.onnx`, else for TensorFlow.js.
 
-    Training goes on from the saved model bit for bit as it would have here.  A model that
-    is there already is replaced; whenever the process ends meanwhile, the old model or the
-    new one is there.  Other files in a folder are left alone.
+    Training goes on from the saved model bit for bit as it would have here, but from ONNX files, which
+    hold what prediction needs.  A model that is there already is replaced; whenever the process ends
+    meanwhile, the old model or the new one is there.  Other files in a folder are left alone.
 
     Args:
         model: A built `Sequential`.
-        path: A file that ends in `.keras`, `.h5` or `.hdf5`; or the folder of a TensorFlow.js
+        path: A file that ends in `.keras`, `.h5`, `.hdf5` or `.onnx`; or the folder of a TensorFlow.js
             LayersModel, created where it is missing, or the model.json in it.
         include_optimizer: Whether to save compile settings, the optimizer's state and the
             state of training. Defaults to True.
         dialect: Who is to read a Keras file, "keras3", or for `.h5` "keras2" (Keras 2 and
             TensorFlow.js' converter). Defaults to None: "keras3".
+        opset: Version of the operators in an ONNX file, 13 or later. Defaults to None: 13.
+        data_format: How images and sequences enter and leave an ONNX file's model, "channels_last" or
+            "channels_first". Defaults to None: "channels_last", as here.
 
     Raises:
         ValueError: If the model is not built, or cannot be written in this format.
-        ImportError: If h5py is not installed, for Keras' files.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
         OSError: If the file or folder cannot be written.
     """
     target = check_save_path(path)
-    if is_keras_file(target):
+    if _is_onnx_file(target):
+        if dialect is not None:
+            raise ValueError("save expected a dialect for .keras and .h5 files only. "
+                             f"Received: dialect={dialect!r}, path={os.fspath(path)!r}")
+        from tinyconv.formats import onnx
+
+        onnx.save(model, target, opset, data_format)
+        return
+    for name, value in (("opset", opset), ("data_format", data_format)):
+        if value is not None:
+            raise ValueError(f"save expected {name} for .onnx files only. "
+                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
+    if _is_keras_file(target):
         from tinyconv.formats import keras
 
         keras.save(model, target, include_optimizer, dialect or "keras3")
@@ -54,9 +71,17 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
     tfjs.save(model, target, include_optimizer)
 
 
-def is_keras_file(path: Path) -> bool:
-    """Whether a path is that of one of Keras' files, by its suffix."""
+def is_model_file(path: Path) -> bool:
+    """Whether a path is that of a file with a whole model, by its suffix."""
+    return _is_keras_file(path) or _is_onnx_file(path)
+
+
+def _is_keras_file(path: Path) -> bool:
     return path.suffix.lower() in _KERAS_SUFFIXES and not path.is_dir()
+
+
+def _is_onnx_file(path: Path) -> bool:
+    return path.suffix.lower() == _ONNX_SUFFIX and not path.is_dir()
 
 
 def check_save_path(path: str | os.PathLike[str]) -> Path:
@@ -64,12 +89,17 @@ def check_save_path(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: If the path cannot be that of a file or folder that is written here.
-        ImportError: If h5py is not installed, for Keras' files.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
     """
     from tinyconv.formats import hdf5, store
 
     target = _as_path(path, "save_model")
-    if is_keras_file(target):
+    if _is_onnx_file(target):
+        from tinyconv.formats import onnx
+
+        onnx.import_onnx()
+        return target
+    if _is_keras_file(target):
         if target.name.endswith(".weights.h5"):
             raise ValueError("save_model expected a name for a whole model, such as 'my_model.keras'; weights alone "
                              f"are saved by save_weights. Received: path={os.fspath(target)!r}")
@@ -78,7 +108,7 @@ def check_save_path(path: str | os.PathLike[str]) -> Path:
     if target.name == store.DESCRIPTION and not target.is_dir():
         target = target.parent
     if target.suffix.lower() in _FILE_SUFFIXES or (target.exists() and not target.is_dir()):
-        raise ValueError("save_model expected a file that ends in .keras or .h5, or the name of a folder, such as "
+        raise ValueError("save_model expected a file that ends in .keras, .h5 or .onnx, or the name of a folder, such as "
                          "'my_model': a TensorFlow.js LayersModel is one. "
                          f"Received: path={os.fspath(target)!r}")
     return target

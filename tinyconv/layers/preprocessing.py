@@ -100,7 +100,7 @@ class Normalization(Layer):
         self.count_initializer = initializers.Zeros()
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        kept = tuple(input_shape[axis] for axis in self._kept_axes(input_shape))
+        kept = tuple(input_shape[axis] for axis in self.kept_axes(input_shape))
         if self.input_mean is not None:
             try:
                 np.broadcast_to(self.input_mean, kept)
@@ -112,16 +112,22 @@ class Normalization(Layer):
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         if self.input_mean is not None:
             return {}
-        kept = tuple(input_shape[axis] for axis in self._kept_axes(input_shape))
+        kept = tuple(input_shape[axis] for axis in self.kept_axes(input_shape))
         return {"mean": kept, "variance": kept, "count": ()}
 
-    def _kept_axes(self, shape: Shape) -> tuple[int, ...]:
+    def kept_axes(self, shape: Shape) -> tuple[int, ...]:
         """The axes of a sample that have statistics of their own, in order."""
         rank = len(shape) + 1
         if any(not -rank < axis < rank for axis in self.axis):
             raise ValueError(f"Expected `axis` to be in [1, {rank - 1}], or to count from the end, -1 to {1 - rank}. "
                              f"Received: axis={self.axis}")
         return tuple(sorted({axis % rank - 1 for axis in self.axis}))
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance: the arguments, of any shape that fits the axes' sizes, or those of data."""
+        if self.input_mean is not None and self.input_variance is not None:
+            return self.input_mean, self.input_variance
+        return self.mean.value, self.variance.value
 
     def adapt(self, data: Any) -> None:
         """Takes mean and variance from data; what earlier data gave is forgotten.
@@ -138,7 +144,7 @@ class Normalization(Layer):
         count, mean, squares = 0, np.float64(0), np.float64(0)
         for batch in _batches(data):
             sample = self.input_shape if self.built else batch.shape[1:]
-            axes = self._kept_axes(sample)
+            axes = self.kept_axes(sample)
             if len(batch.shape) != len(sample) + 1 or any(batch.shape[1 + axis] != sample[axis] for axis in axes):
                 raise ValueError(f"Layer '{self.name}' expected data of shape (N, {', '.join(map(str, sample))}). "
                                  f"Received: data of shape {batch.shape}")
@@ -163,7 +169,7 @@ class Normalization(Layer):
 
     def lower(self, builder: ProgramBuilder) -> None:
         shape, image = self.input_shape, builder.shape
-        kept = self._kept_axes(shape)
+        kept = self.kept_axes(shape)
         size = math.prod(shape[axis] for axis in kept)
         if self.input_mean is not None and self.input_variance is not None:
             if not kept:
