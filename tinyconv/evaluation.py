@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Generator, Iterable
@@ -113,6 +114,11 @@ class Evaluator(Network):
         if self._loss_weight != 1:
             settings["loss_weights"] = self._loss_weight
         return settings
+
+    def _compile_like(self, model: Evaluator) -> None:
+        """Compiles as another model is, with an optimizer, a loss and metrics of its own."""
+        self.compile(model.optimizer.fresh(), copy.copy(model.loss), model._loss_weight,
+                     copy.deepcopy(model._metrics), copy.deepcopy(model._weighted_metrics))
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles from what `get_compile_config` returned.

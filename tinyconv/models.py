@@ -14,7 +14,7 @@ from tinyconv.training import Trainer
 if TYPE_CHECKING:
     from tinyconv.image_input import ImageInput
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 
 
 class Sequential(Trainer):
@@ -103,6 +103,17 @@ class Sequential(Trainer):
         elif shape is not None and not model.built:
             model.build(shape)
         return model
+
+    def to_json(self, **kwargs: Any) -> str:
+        """The layers of the built model as Keras' JSON, for `models.model_from_json` here or in Keras.
+
+        Args:
+            **kwargs: For `json.dumps`, such as indent=2.
+        """
+        from tinyconv.formats import description
+
+        self._check_has_weights()
+        return description.to_json(self, **kwargs)
 
     def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
              opset: int | None = None, data_format: str | None = None) -> None:
@@ -218,3 +229,49 @@ def load_model(filepath: str | PathLike[str]) -> Sequential:
     from tinyconv import formats
 
     return formats.load_model(filepath)
+
+
+def save_model(model: Sequential, filepath: str | PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
+    """Another way to call `Sequential.save`."""
+    model.save(filepath, overwrite, **kwargs)
+
+
+def model_from_json(json_string: str) -> Sequential:
+    """A new model of the layers that `Sequential.to_json`, Keras 1 to 3 or TensorFlow.js wrote.
+
+    Raises:
+        ValueError: If the text does not describe a chain of layers that tinyconv has.
+    """
+    from tinyconv.formats import description
+
+    return description.from_json(json_string)
+
+
+def clone_model(model: Sequential, input_tensors: None = None,
+                clone_function: Callable[[Layer], Layer] | None = None) -> Sequential:
+    """A new model of the same layers and compile settings; its weights and its optimizer begin afresh.
+
+    Args:
+        model: A `Sequential`.
+        input_tensors: None: a model's input has no tensor.
+        clone_function: Makes a new layer of each. Defaults to None: from the layer's config.
+
+    Raises:
+        TypeError: If it is no model.
+        ValueError: If a layer that `clone_function` made does not fit, or input_tensors is not None.
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"Expected model to be a Sequential. Received: model={model!r}")
+    if input_tensors is not None:
+        raise ValueError(f"Expected input_tensors to be None. Received: {type(input_tensors).__name__}")
+    clone = Sequential(name=model.name)
+    if model._shape_declared:
+        clone.add(layers_module.Input(model.input_shape[1:]))
+    for layer in model.layers:
+        clone.add(type(layer).from_config(layer.get_config()) if clone_function is None else clone_function(layer))
+    if model.built and not clone.built:
+        clone.build(model.input_shape)
+    clone.class_names, clone.image_input = model.class_names, model.image_input
+    if model.compiled:
+        clone._compile_like(model)
+    return clone

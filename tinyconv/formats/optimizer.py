@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv import optimizers
 from tinyconv.formats.guard import fail, shorten
 from tinyconv.formats.manifest import WeightSpec
 
@@ -93,7 +92,7 @@ class StateReader:
         self._pairs: list[tuple[str, str, np.ndarray]] = []  # momentum, velocity, state array
         if not restore or not specs:
             return
-        self._optimizer = model.optimizer = optimizers.deserialize(optimizers.serialize(model.optimizer))
+        self._optimizer = model.optimizer = model.optimizer.fresh()
         if specs[0].shape not in ((), (1,)) or specs[0].dtype != "int32":
             fail("optimizer weights", "the number of steps, an int32, first", specs[0].name)
         self._assign(model, specs)
