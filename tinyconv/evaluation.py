@@ -23,6 +23,7 @@ from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
+    from tinyconv.metrics import Metric
 
 __all__ = ["Evaluator", "as_results", "batch_hooks", "by_name"]
 
@@ -91,6 +92,16 @@ class Evaluator(Network):
     def metrics_names(self) -> list[str]:
         """`"loss"` and the names of the metrics, in the order of what `evaluate` returns."""
         return list(self._resolve().names)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics themselves, in the order of `metrics_names` behind "loss"."""
+        return list(self._resolve().metrics)
+
+    def _metric_direction(self, name: str) -> str | None:
+        """Which way the metric of this name improves, "up" or "down"; None where it does not say."""
+        known = dict(zip(self.metrics_names[1:], self.metrics))
+        return known[name].direction if name in known else None
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Optimizer, loss and metrics as JSON can hold them; None before `compile`.

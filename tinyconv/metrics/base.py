@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tinyconv.engine import program
-from tinyconv.losses import as_floats
+from tinyconv.losses import as_floats, is_loss
 from tinyconv.shapes import describe
 from tinyconv.utils import to_snake_case, unique_name
 
@@ -59,7 +59,13 @@ class Metric:
     Args:
         dtype: None or "float32".
         name: Key in the training history. Defaults to the class's name in snake_case, numbered.
+
+    Attributes:
+        direction: Which way the metric improves, "up" or "down", for callbacks that watch it; None where
+            neither is better.
     """
+
+    direction: Literal["up", "down"] | None = None
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         if dtype not in (None, "float32"):
@@ -200,6 +206,7 @@ class MeanMetricWrapper(RunningMean):
                 f"Expected `fn` to be a function of (y_true, y_pred). Received: fn={describe(fn)}"
             )
         self.fn = fn
+        self.direction = "down" if is_loss(fn) else None
         self._arguments = kwargs
         super().__init__(dtype, name or str(getattr(fn, "__name__", type(fn).__name__)))
 
