@@ -145,7 +145,8 @@ class Sequential(Trainer):
 
         Args:
             filepath: A file that ends in `.npz`, for a NumPy archive with an array "layer/weight" for
-                each; or in `.weights.h5`, for Keras 3 (needs the extra `[keras]`).
+                each; in `.weights.h5`, for Keras 3 (needs the extra `[keras]`); or in `.safetensors`, for
+                PyTorch (needs the extra `[safetensors]`, see `formats.torch_modules`).
             overwrite: Whether a file that is there may be replaced. Defaults to `True`.
 
         Raises:
@@ -164,8 +165,9 @@ class Sequential(Trainer):
         """Overwrites the weights with those that `save_weights` saved from a model of the same layers.
 
         Args:
-            filepath: A file that ends in `.npz`; or `.weights.h5`, `.h5` or `.keras` of any Keras, whose
-                layers with weights are those of this model, in this order.
+            filepath: A file that ends in `.npz`; `.weights.h5`, `.h5` or `.keras` of any Keras, or
+                `.safetensors` of a torch.nn.Sequential, whose layers with weights are those of this
+                model, in this order.
 
         Raises:
             ValueError: If the model is not built, or the file does not fit it; nothing is changed then.

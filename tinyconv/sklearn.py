@@ -13,15 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tinyconv import layers, optimizers
 from tinyconv.models import Sequential, clone_model
 from tinyconv.shapes import check_integer, check_shape
-from tinyconv.utils import seed_scope
+from tinyconv.utils import missing_extra, seed_scope
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError:
+    raise missing_extra("scikit-learn", "sklearn", "The classes of tinyconv.sklearn") from None
 
 __all__ = ["Classifier"]
 

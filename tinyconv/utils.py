@@ -16,8 +16,8 @@ from tinyconv.shapes import describe
 
 __all__ = [
     "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed", "deserialize_object",
-    "get_random_seed", "normalize", "seed_scope", "serialize_object", "set_random_seed", "to_categorical", "to_snake_case",
-    "unique_name",
+    "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "serialize_object", "set_random_seed",
+    "to_categorical", "to_snake_case", "unique_name",
 ]
 
 # How often each prefix was given out by `unique_name`.
@@ -205,6 +205,30 @@ def clear_session(free_memory: bool = True) -> None:
         free_memory: Accepted for Keras' sake; models are freed when nothing refers to them.
     """
     _name_counts.clear()
+
+
+def import_extra(module: str, extra: str, what: str) -> Any:
+    """Imports what an extra of this package brings.
+
+    Args:
+        module: The module: "h5py".
+        extra: The extra that has it: "keras".
+        what: What needs it, in the plural: "Keras' .h5 and .keras files".
+
+    Raises:
+        ImportError: If it is not installed; one line says what to install.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError:
+        raise missing_extra(module, extra, what) from None
+
+
+def missing_extra(module: str, extra: str, what: str) -> ImportError:
+    """The error of `import_extra`."""
+    return ImportError(f"{what} need {module.split('.')[0]}: pip install 'tinyconv[{extra}]'")
 
 
 def __getattr__(name: str) -> Any:

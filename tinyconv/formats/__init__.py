@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.formats.guard import FormatError, fail, shorten
 
+if TYPE_CHECKING:
+    from tinyconv.formats.torch_network import torch_modules, torch_names
+
 __all__ = ["FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
-           "save_model", "save_weights"]
+           "save_model", "save_weights", "torch_modules", "torch_names"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
 _ONNX_SUFFIX = ".onnx"
 _FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
+_WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
 
@@ -130,8 +134,8 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """
     target = _as_path(path, "load_model")
     suffix = target.suffix.lower()
-    if suffix == ".npz" and not target.is_dir():
-        raise FormatError("load_model expected a whole model, an .npz file holds weights alone: create the model, "
+    if suffix in _WEIGHTS_SUFFIXES and not target.is_dir():
+        raise FormatError(f"load_model expected a whole model, a file {suffix} holds weights alone: create the model, "
                           f"then call its load_weights. Received: path={os.fspath(target)!r}")
     start = _first_bytes(target)
     if suffix in _KERAS_SUFFIXES and start is not None or start in (_HDF5_MAGIC, _ZIP_MAGIC):
@@ -153,59 +157,81 @@ def _first_bytes(path: Path) -> bytes | None:
 
 
 def save_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Saves all weights of a built model, by the suffix: `.npz` or `.weights.h5`.
+    """Saves all weights of a built model, by the suffix: `.npz`, `.safetensors` or `.weights.h5`.
 
     Raises:
         ValueError: If the path ends otherwise.
     """
     target = check_weights_path(path)
-    if target.suffix == ".npz":
-        from tinyconv.formats import npz
-
-        npz.save_weights(model, target)
-        return
-    from tinyconv.formats import keras
-
-    keras.save_weights(model, target)
+    _weights_module(target).save_weights(model, target)
 
 
 def check_weights_path(path: Any) -> Path:
     """The file that `save_weights` would write to.
 
     Raises:
-        ValueError: If the path does not end in `.npz` or `.weights.h5`.
-        ImportError: If h5py is not installed, for `.weights.h5`.
+        ValueError: If the path does not end in `.npz`, `.safetensors` or `.weights.h5`.
+        ImportError: If h5py is not installed, for `.weights.h5`, or safetensors, for `.safetensors`.
     """
-    from tinyconv.formats import hdf5
+    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(_WEIGHTS_SUFFIXES):
+        raise ValueError("Expected the name of a file that ends in '.npz', '.safetensors' or '.weights.h5' for weights "
+                         f"alone. Received: {shorten(str(path))}")
+    target = Path(path)
+    if target.suffix == ".h5":
+        from tinyconv.formats import hdf5
 
-    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith((".npz", ".weights.h5")):
-        raise ValueError("Expected the name of a file that ends in '.npz' or '.weights.h5' for weights alone. "
-                         f"Received: {shorten(str(path))}")
-    if not str(path).endswith(".npz"):
         hdf5.import_h5py()
-    return Path(path)
+    elif target.suffix == ".safetensors":
+        from tinyconv.formats import safetensors
+
+        safetensors.import_safetensors()
+    return target
+
+
+def _weights_module(target: Path) -> Any:
+    """What reads and writes weights in files of such a name."""
+    if target.suffix == ".npz":
+        from tinyconv.formats import npz
+
+        return npz
+    if target.suffix == ".safetensors":
+        from tinyconv.formats import safetensors
+
+        return safetensors
+    from tinyconv.formats import keras
+
+    return keras
 
 
 def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Overwrites all weights of a built model: from `.npz`, or any `.weights.h5`, `.h5` or `.keras` of Keras.
+    """Overwrites all weights of a built model.
+
+    Args:
+        model: The model.
+        path: A file that ends in `.npz` or `.safetensors`; or any `.weights.h5`, `.h5` or `.keras` of Keras.
 
     Raises:
         ValueError: If the path ends otherwise, or the file does not fit the model; nothing is changed then.
+        ImportError: If the package that reads such a file is not installed.
     """
     target = _as_path(path, "load_weights")
     if target.exists() and not target.is_file():  # opening a named pipe would wait for a writer for ever
         fail("load_weights", "a plain file", os.fspath(target))
-    if target.suffix.lower() in _KERAS_SUFFIXES:
-        from tinyconv.formats import keras
-
-        keras.load_weights(model, target)
-        return
-    from tinyconv.formats import npz
-
-    npz.load_weights(model, check_weights_path(target))
+    if target.suffix.lower() not in _KERAS_SUFFIXES:
+        target = check_weights_path(target)
+    _weights_module(target).load_weights(model, target)
 
 
 def _as_path(path: Any, function: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in str(path):
         raise ValueError(f"{function} expected a path. Received: path={path!r}")
     return Path(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Functions of other modules of this folder, imported when they are asked for."""
+    if name in ("torch_modules", "torch_names"):
+        from tinyconv.formats import torch_network
+
+        return getattr(torch_network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from tinyconv.formats.onnx_layers import write_layers
 from tinyconv.formats.onnx_write import Writer
 from tinyconv.formats.store import GENERATOR, write_file
 from tinyconv.shapes import DATA_FORMATS, standardize_data_format
+from tinyconv.utils import import_extra
 
 __all__ = ["LEAST_OPSET", "import_onnx", "save"]
 
@@ -25,11 +26,7 @@ _MAX_BYTES = (1 << 31) - (1 << 20)
 
 def import_onnx() -> Any:
     """The module onnx; where it is missing, one line says what to install."""
-    try:
-        import onnx
-    except ImportError:
-        raise ImportError("ONNX files need onnx: pip install 'tinyconv[onnx]'") from None
-    return onnx
+    return import_extra("onnx", "onnx", "ONNX files")
 
 
 def save(model: Any, path: Path, opset: int | None = None, data_format: str | None = None) -> None:

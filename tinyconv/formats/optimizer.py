@@ -19,8 +19,9 @@ import numpy as np
 
 from tinyconv.formats.guard import fail, shorten
 from tinyconv.formats.manifest import WeightSpec
+from tinyconv.formats.names import named_weights
 
-__all__ = ["StateReader", "weight_names", "write_state"]
+__all__ = ["StateReader", "write_state"]
 
 _NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"}}
 _STEPS = "iter"
@@ -32,7 +33,7 @@ def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
     if not optimizer.built:
         return []
     tensors = [(_STEPS, np.array(optimizer.batches, np.int32))]
-    names = weight_names(model)
+    names = list(named_weights(model))
     order = [index for index, trains in _by_training(model)
              if trains or optimizer.state_of(model.weights[index])]
     for slot, position in _slots(optimizer).items():
@@ -53,11 +54,6 @@ def _slots(optimizer: Any) -> dict[str, int | None]:
     for place, slot in enumerate(optimizer.slots):
         places[renamed.get(slot, slot)] = place
     return places
-
-
-def weight_names(model: Any) -> list[str]:
-    """"layer/weight" of every weight of a model."""
-    return [f"{layer.name}/{weight.name}" for layer in model.layers for weight in layer.weights]
 
 
 def _by_training(model: Any) -> list[tuple[int, bool]]:
@@ -100,7 +96,7 @@ class StateReader:
 
     def _assign(self, model: Any, specs: list[WeightSpec]) -> None:
         slots = _slots(self._optimizer)
-        names = weight_names(model)
+        names = list(named_weights(model))
         shapes = {f"{name}/{slot}": (index, slot, weight.shape)
                   for index, (name, weight) in enumerate(zip(names, model.weights)) for slot in slots}
         if all(spec.name in shapes for spec in specs[1:]):
