@@ -36,6 +36,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
 from tinyconv.formats.metadata import read_metadata, write_metadata
+from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
 
 __all__ = ["load", "save"]
@@ -131,7 +132,10 @@ def _load(folder: Path, document: Any) -> Any:
     if document.get("format") not in (None, "layers-model"):
         fail("format", "layers-model (graph models hold TensorFlow operations, not layers)",
              document["format"])
-    name, entries, training = keras2.read_topology(document.get("modelTopology"))
+    if document.get("modelTopology") is None and "class_name" in document:
+        raise FormatError("the file: expected a model with its weights. Received: layers alone, as Keras' to_json "
+                          "writes them")
+    name, entries, training = read_topology(document.get("modelTopology"))
     created = keras2.create_layers(entries)
     expected = expected_weights(created)
     if document.get("weightsManifest") is None:
