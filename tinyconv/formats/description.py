@@ -8,6 +8,7 @@ from typing import Any
 from tinyconv.formats import keras2, keras3
 from tinyconv.formats.assemble import guarded, weight_shapes
 from tinyconv.formats.guard import checked_dict, parse_json
+from tinyconv.formats.topology import read_topology
 from tinyconv.models import Sequential
 
 __all__ = ["from_json", "to_json"]
@@ -33,7 +34,7 @@ def from_json(text: Any) -> Sequential:
     if not isinstance(text, (str, bytes)):
         raise TypeError(f"Expected json_string to be a string. Received: json_string={type(text).__name__}")
     topology = checked_dict(parse_json(text.encode() if isinstance(text, str) else text, "json_string"), "json_string")
-    name, entries, _ = keras2.read_topology(topology)
+    name, entries, _ = read_topology(topology)
     created = keras2.create_layers(entries, is_keras3="module" in topology)
     weight_shapes(created)  # no more memory than such shapes may take
     return guarded("json_string", Sequential, created, name)

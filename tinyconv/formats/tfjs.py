@@ -134,7 +134,7 @@ def _load(folder: Path, document: Any) -> Any:
              document["format"])
     if document.get("modelTopology") is None and "class_name" in document:
         raise FormatError("the file: expected a model with its weights. Received: layers alone, as Keras' to_json "
-                          "writes them")
+                          "writes them; model_from_json reads it")
     name, entries, training = read_topology(document.get("modelTopology"))
     created = keras2.create_layers(entries)
     expected = expected_weights(created)
