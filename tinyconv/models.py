@@ -223,7 +223,8 @@ def load_model(filepath: str | PathLike[str]) -> Sequential:
     """Reads a model of Keras or TensorFlow.js.
 
     Args:
-        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file.
+        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file, or its
+            address on a server: "https://...".
 
     Returns:
         The model; compiled, and ready to go on training, where the files say how.

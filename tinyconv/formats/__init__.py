@@ -123,15 +123,20 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 
     Args:
         path: A `.keras` or `.h5` file of Keras; or the folder of a TensorFlow.js LayersModel,
-            or the model.json in it.
+            or the model.json in it, or that one's address on a server (http or https).
 
     Returns:
         A `Sequential`, compiled where the file has a training configuration that can be used.
 
     Raises:
         FormatError: A ValueError: if a file is missing, damaged, or not such a model.
+        DownloadError: An OSError: if a server does not send a file.
         ImportError: If h5py is not installed, for Keras' files.
     """
+    if isinstance(path, str) and "://" in path:
+        from tinyconv.formats import remote
+
+        return remote.load(path)
     target = _as_path(path, "load_model")
     suffix = target.suffix.lower()
     if suffix in _WEIGHTS_SUFFIXES and not target.is_dir():

@@ -19,6 +19,7 @@ userDefinedMetadata  under "tinyconv": the compile settings in full, and what
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read", "save"]
 
 # How often a folder is read again that another process saves to meanwhile.
 _ATTEMPTS = 5
@@ -119,7 +120,7 @@ def load(path: Path) -> Any:
     for attempt in range(_ATTEMPTS):
         data = read_json(folder, name)
         try:
-            return _load(folder, parse_json(data, "JSON"))
+            return read(parse_json(data, "JSON"), lambda groups: (folder, groups))
         except FormatError as error:
             # A save that ended just now took the old weights away: read what it wrote.
             if attempt + 1 == _ATTEMPTS or read_json(folder, name) == data:
@@ -127,7 +128,17 @@ def load(path: Path) -> Any:
     raise AssertionError("unreachable")
 
 
-def _load(folder: Path, document: Any) -> Any:
+def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]) -> Any:
+    """The model of a parsed model.json.
+
+    Args:
+        document: What is in the file.
+        place: Called with the groups of weights when everything else is right; returns the folder of
+            their files, and the groups by their names there.
+
+    Raises:
+        FormatError: If it is not a model, or its files do not fit it.
+    """
     document = checked_dict(document, "the file")
     if document.get("format") not in (None, "layers-model"):
         fail("format", "layers-model (graph models hold TensorFlow operations, not layers)",
@@ -143,6 +154,7 @@ def _load(folder: Path, document: Any) -> Any:
     groups = parse_manifest(document["weightsManifest"])
     specs = [spec for group in groups for spec in group.specs if not spec.is_optimizer]
     targets = dict(zip((spec.name for spec in specs), match(expected, specs)))
+    folder, groups = place(groups)
     opened: set[tuple[int, int]] = set()
     shards: list[Shards] = []
     try:
