@@ -202,6 +202,21 @@ def test_training_goes_on_with_layers_frozen_between(tmp_path: Path) -> None:
     assert same_bits(model, resumed)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_training_goes_on_where_the_engine_sees_weights_in_another_shape(tmp_path: Path, frozen: bool) -> None:
+    x, y = data()
+    model = Sequential([layers.PReLU(input_shape=x.shape[1:]), layers.Flatten(), layers.Dense(y.shape[1])])
+    model.compile("adam", "mse")
+    model.fit(x, y, verbose=0)
+    model.layers[0].trainable = not frozen
+    model.save(tmp_path)
+    resumed = load_model(tmp_path)
+    model.layers[0].trainable = resumed.layers[0].trainable = True
+    for each in (model, resumed):
+        each.fit(x, y, verbose=0)
+    assert same_bits(model, resumed)
+
+
 def test_compile_settings_are_kept_in_full(tmp_path: Path) -> None:
 
     model = small_model()

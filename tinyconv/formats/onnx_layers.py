@@ -11,7 +11,7 @@ import numpy as np
 from tinyconv import layers, maps, shapes
 from tinyconv.formats import keras2
 from tinyconv.formats.onnx_write import Writer
-from tinyconv.layers.layout import image_of, pair_of
+from tinyconv.layers.layout import axes_of, image_of, pair_of
 from tinyconv.layers.nonlinear import activation_operation
 
 __all__ = ["write_layers"]
@@ -145,9 +145,10 @@ def _dense(writer: Writer, layer: Any) -> None:
 
 
 def _batch_normalization(writer: Writer, layer: Any) -> None:
-    rank, size = len(writer.shape), writer.shape[-1]
-    if writer.order[0] != rank - 1:
-        writer.arrange((rank - 1, *(axis for axis in writer.order if axis != rank - 1)), layer)
+    channels = layer.channels_axis(writer.shape)
+    size = writer.shape[channels]
+    if writer.order[0] != channels:
+        writer.arrange((channels, *(axis for axis in writer.order if axis != channels)), layer)
     values = {weight.name: weight.value for weight in layer.weights}
     defaults = {"gamma": np.ones(size, np.float32), "beta": np.zeros(size, np.float32)}
     inputs = [writer.constant(values.get(name, defaults.get(name)), f"{layer.name}/{name}")
@@ -188,7 +189,20 @@ def _activation(writer: Writer, layer: Any) -> None:
 
 
 def _softmax(writer: Writer, layer: Any) -> None:
-    writer.softmax("softmax", layer.axis - 1 if layer.axis > 0 else layer.axis + len(writer.shape), layer)
+    *others, axis = axes_of(layer.axis, writer.shape)
+    if not others:
+        writer.softmax("softmax", axis, layer)
+        return
+    first = tuple(one for one in range(len(writer.shape)) if one not in (*others, axis))
+    writer.arrange((*first, *others, axis), layer)
+    sizes = writer.sizes
+
+    def reshape(*shape: int) -> None:
+        writer.append("Reshape", layer, writer.constant(np.array([0, *shape], np.int64), f"{layer.name}/shape"))
+
+    reshape(*sizes[:len(first)], -1)
+    writer.append("Softmax", layer, axis=1 + len(first))
+    reshape(*sizes)
 
 
 def _rescaling(writer: Writer, layer: Any) -> None:

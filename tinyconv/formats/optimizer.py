@@ -108,8 +108,9 @@ class StateReader:
                 fail(f"optimizer weight {shorten(spec.name)}", f"float32 of shape {list(shape)}",
                      [spec.dtype, *spec.shape])
         held = {index for index, _, _ in found}  # of weights that are frozen now, some may have state
-        self._optimizer.build(model.weights, [index in held or trains
-                                              for index, trains in enumerate(model._trained())])
+        program = model.program
+        self._optimizer.build(program.weights, [index in held or trains
+                                                for index, trains in enumerate(program.trainable)])
         for spec, (index, slot, _) in zip(specs[1:], found):
             self._arrays[spec.name] = self._state_array(index, slot, slots)
         kinds = {(index, slot): spec.name for spec, (index, slot, _) in zip(specs[1:], found)}

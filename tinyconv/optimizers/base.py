@@ -25,8 +25,8 @@ from tinyconv.utils import check_flag, check_list, check_number
 
 __all__ = ["Optimizer"]
 
-# The address and the shape of a weight: another array of the same numbers is the same weight.
-Place = tuple[int, tuple[int, ...]]
+# The address and the size of a weight: another view of the same numbers is the same weight.
+Place = tuple[int, int]
 
 # Settings of other writers' configs that do nothing at these values, and are refused at others.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,), "decay": (None, 0)}
@@ -427,7 +427,7 @@ def _of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
 
 
 def _place(array: np.ndarray) -> Place:
-    return _address(array), array.shape
+    return _address(array), array.size
 
 
 def _address(array: np.ndarray) -> int:
