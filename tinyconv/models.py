@@ -116,7 +116,7 @@ class Sequential(Trainer):
         return description.to_json(self, **kwargs)
 
     def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
-             opset: int | None = None, data_format: str | None = None) -> None:
+             opset: int | None = None, data_format: str | None = None, quantization: str | None = None) -> None:
         """Saves layers, weights, training configuration and optimizer; to ONNX what prediction needs.
 
         Args:
@@ -127,6 +127,8 @@ class Sequential(Trainer):
             opset: Version of the operators in an ONNX file, 13 or later. Defaults to `None`: 13.
             data_format: How images enter and leave an ONNX file's model: `"channels_last"` or
                 `"channels_first"`. Defaults to `None`: `"channels_last"`, as here.
+            quantization: How TensorFlow.js' weights are made smaller: `"uint8"`, `"uint16"` or `"float16"`;
+                the optimizer's state is then left out. Defaults to `None`: they are kept bit for bit.
 
         Raises:
             ValueError: If the model has a layer that the format has not.
@@ -138,7 +140,8 @@ class Sequential(Trainer):
         if not overwrite and _holds_model(filepath):
             raise FileExistsError("A model is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
-        formats.save_model(self, filepath, dialect=dialect, opset=opset, data_format=data_format)
+        formats.save_model(self, filepath, dialect=dialect, opset=opset, data_format=data_format,
+                           quantization=quantization)
 
     def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
         """Saves the weights alone.

@@ -24,13 +24,14 @@ _ZIP_MAGIC = b"PK"
 
 
 def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool = True,
-               dialect: str | None = None, opset: int | None = None, data_format: str | None = None) -> None:
+               dialect: str | None = None, opset: int | None = None, data_format: str | None = None,
+               quantization: str | None = None) -> None:
     """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, as ONNX' where it ends in
     `.onnx`, else for TensorFlow.js.
 
-    Training goes on from the saved model bit for bit as it would have here, but from ONNX files, which
-    hold what prediction needs.  A model that is there already is replaced; whenever the process ends
-    meanwhile, the old model or the new one is there.  Other files in a folder are left alone.
+    Training goes on from the saved model bit for bit as it would have here, but from ONNX files and
+    quantized weights, which are for prediction.  A model that is there already is replaced; whenever the
+    process ends meanwhile, the old model or the new one is there.  Other files in a folder are left alone.
 
     Args:
         model: A built `Sequential`.
@@ -43,6 +44,8 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         opset: Version of the operators in an ONNX file, 13 or later. Defaults to None: 13.
         data_format: How images and sequences enter and leave an ONNX file's model, "channels_last" or
             "channels_first". Defaults to None: "channels_last", as here.
+        quantization: How TensorFlow.js' weights are made smaller: "uint8", "uint16" or "float16", see
+            `formats.quantize`. Defaults to None: float32.
 
     Raises:
         ValueError: If the model is not built, or cannot be written in this format.
@@ -50,29 +53,26 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         OSError: If the file or folder cannot be written.
     """
     target = check_save_path(path)
-    if _is_onnx_file(target):
-        if dialect is not None:
-            raise ValueError("save expected a dialect for .keras and .h5 files only. "
-                             f"Received: dialect={dialect!r}, path={os.fspath(path)!r}")
+    of_keras, of_onnx = _is_keras_file(target), _is_onnx_file(target)
+    for name, value, where, fits in (
+            ("dialect", dialect, ".keras and .h5 files", of_keras), ("opset", opset, ".onnx files", of_onnx),
+            ("data_format", data_format, ".onnx files", of_onnx),
+            ("quantization", quantization, "TensorFlow.js' folders", not (of_keras or of_onnx))):
+        if value is not None and not fits:
+            raise ValueError(f"save expected {name} for {where} only. "
+                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
+    if of_onnx:
         from tinyconv.formats import onnx
 
         onnx.save(model, target, opset, data_format)
-        return
-    for name, value in (("opset", opset), ("data_format", data_format)):
-        if value is not None:
-            raise ValueError(f"save expected {name} for .onnx files only. "
-                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
-    if _is_keras_file(target):
+    elif of_keras:
         from tinyconv.formats import keras
 
         keras.save(model, target, include_optimizer, dialect or "keras3")
-        return
-    if dialect is not None:
-        raise ValueError("save expected a dialect for .keras and .h5 files only. "
-                         f"Received: dialect={dialect!r}, path={os.fspath(path)!r}")
-    from tinyconv.formats import tfjs
+    else:
+        from tinyconv.formats import tfjs
 
-    tfjs.save(model, target, include_optimizer)
+        tfjs.save(model, target, include_optimizer, quantization)
 
 
 def is_model_file(path: Path) -> bool:

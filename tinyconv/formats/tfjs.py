@@ -8,7 +8,7 @@ modelTopology        the layers, in the Keras 2 dialect (`formats.keras2`)
 weightsManifest      names and shapes of the weights; the optimizer's state too,
                      marked "group": "optimizer" as TensorFlow.js does
                      (`formats.optimizer`); "sha256" of the files, for readers
-                     that look at it
+                     that look at it; "quantization" where asked for (`formats.quantize`)
 trainingConfig       loss, metrics and optimizer, as far as TensorFlow.js has them
 userDefinedMetadata  under "tinyconv": the compile settings in full, and what
                      else training goes on from; names of classes, and how
@@ -37,6 +37,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
 from tinyconv.formats.metadata import read_metadata, write_metadata
+from tinyconv.formats.quantize import QUANTIZATIONS, quantize
 from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
 
@@ -49,25 +50,29 @@ _ATTEMPTS = 5
 # --- saving ---
 
 
-def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
+def save(model: Any, folder: Path, include_optimizer: bool = True, quantization: str | None = None) -> None:
     """Writes `model` into `folder`, in place of the model that is there. See `formats.save_model`."""
     if not getattr(model, "built", False):
         raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
                          f"Received: model '{getattr(model, 'name', model)}' without weights")
     topology, private = keras2.write_topology(model)
-    tensors = [(_spec(keras2.weight_name(layer, weight.name), weight.value), weight.value)
+    if quantization not in (None, *QUANTIZATIONS):
+        raise ValueError(f"save expected quantization to be None or one of {list(QUANTIZATIONS)}. "
+                         f"Received: quantization={quantization!r}")
+    tensors = [_tensor(keras2.weight_name(layer, weight.name), weight.value, quantization)
                for layer in model.layers for weight in layer.weights]
     document: dict[str, Any] = {
         "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
     }
     own: dict[str, Any] = {"version": 1, **write_metadata(model)}
     settings = model.get_compile_config() if include_optimizer else None
-    if include_optimizer:
+    goes_on = include_optimizer and quantization is None
+    if goes_on:
         own["training"] = model.get_training_state()
     if settings is not None:
         own["compile"] = settings
         tensors += [({**_spec(name, array), "group": "optimizer"}, array)
-                    for name, array in optimizer.write_state(model)]
+                    for name, array in (optimizer.write_state(model) if goes_on else [])]
         config = write_training_config(settings)
         if config is not None:
             document["trainingConfig"] = config
@@ -87,6 +92,14 @@ def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
 
     _dump(document)  # what JSON cannot hold is found before anything is written
     store.commit(folder, write_weights, describe)
+
+
+def _tensor(name: str, array: np.ndarray, quantization: str | None) -> tuple[dict[str, Any], np.ndarray]:
+    """A weight's entry in the manifest, and what is stored of it."""
+    if quantization is None:
+        return _spec(name, array), array
+    stored, how = quantize(array, quantization, name)
+    return {**_spec(name, array), "quantization": how}, stored
 
 
 def _spec(name: str, array: np.ndarray) -> dict[str, Any]:
