@@ -26,7 +26,7 @@ ACTIVATIONS = [
 ]
 
 
-class Rescaling(torch.nn.Module):  # type: ignore[misc, name-defined]
+class Rescaling(torch.nn.Module):
     def __init__(self, scale: float, offset: float) -> None:
         super().__init__()
         self.scale, self.offset = scale, offset

@@ -11,14 +11,15 @@ from tinyconv.formats.guard import FormatError, fail, shorten
 if TYPE_CHECKING:
     from tinyconv.formats.torch_network import torch_modules, torch_names
 
-__all__ = ["FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
+__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
            "save_model", "save_weights", "torch_modules", "torch_names"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
 _ONNX_SUFFIX = ".onnx"
 _FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
-_WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
+# Of files with weights alone.
+WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
 
@@ -139,7 +140,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         return remote.load(path)
     target = _as_path(path, "load_model")
     suffix = target.suffix.lower()
-    if suffix in _WEIGHTS_SUFFIXES and not target.is_dir():
+    if suffix in WEIGHTS_SUFFIXES and not target.is_dir():
         raise FormatError(f"load_model expected a whole model, a file {suffix} holds weights alone: create the model, "
                           f"then call its load_weights. Received: path={os.fspath(target)!r}")
     start = _first_bytes(target)
@@ -178,7 +179,7 @@ def check_weights_path(path: Any) -> Path:
         ValueError: If the path does not end in `.npz`, `.safetensors` or `.weights.h5`.
         ImportError: If h5py is not installed, for `.weights.h5`, or safetensors, for `.safetensors`.
     """
-    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(_WEIGHTS_SUFFIXES):
+    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(WEIGHTS_SUFFIXES):
         raise ValueError("Expected the name of a file that ends in '.npz', '.safetensors' or '.weights.h5' for weights "
                          f"alone. Received: {shorten(str(path))}")
     target = Path(path)

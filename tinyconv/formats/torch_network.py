@@ -12,7 +12,7 @@ from tinyconv.formats import torch_plain, torch_weights  # noqa: F401
 from tinyconv.formats.torch_activations import Unmapped
 from tinyconv.formats.torch_chain import Chain, Module, add_modules
 
-__all__ = ["modules_of", "torch_modules", "torch_names"]
+__all__ = ["data_format_of", "modules_of", "torch_modules", "torch_names"]
 
 
 def torch_modules(model: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -47,6 +47,11 @@ def torch_names(model: Any) -> dict[str, str]:
     return {f"{number}.{name}": f"{tensor.owner}/{tensor.weight.name}"
             for number, module in enumerate(modules_of(model))
             for name, tensor in module.tensors.items() if tensor.weight is not None}
+
+
+def data_format_of(model: Any) -> str:
+    """Where the samples of a model have their channels: PyTorch has them first."""
+    return Chain(model).data_format
 
 
 def modules_of(model: Any) -> list[Module]:
