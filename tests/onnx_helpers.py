@@ -63,6 +63,8 @@ MODELS: dict[str, tuple[tuple[int, ...], list[layers.Layer]]] = {
         layers.MaxPooling2D(2), layers.Dropout(0.3), layers.Flatten(), layers.Dense(10, activation="softmax")]),
     "groups": (IMAGE, [layers.Conv2D(6, 3, strides=2, padding="same", groups=2), layers.BatchNormalization(),
                        layers.Softmax(axis=1)]),
+    "other axes": (IMAGE, [layers.Conv2D(3, 2), layers.BatchNormalization(axis=2), layers.Softmax(axis=(1, 3)),
+                           layers.BatchNormalization(axis=1), layers.Softmax(axis=(1, 2, 3))]),
     "dilated": (IMAGE, [layers.Conv2D(3, (2, 3), dilation_rate=(2, 1), use_bias=False, activation="softmax")]),
     "separable": (IMAGE, [layers.SeparableConv2D(6, 3, strides=2, padding="same", depth_multiplier=2),
                           layers.GlobalAveragePooling2D()]),

@@ -194,7 +194,8 @@ class MeanMetricWrapper(RunningMean):
     """A metric made of a plain function.
 
     Args:
-        fn: Function of (y_true, y_pred) that returns a value per sample.
+        fn: Function of (y_true, y_pred) that returns a value per sample; or one number, which counts
+            once for its batch.
         name: Name. Defaults to the function's.
         dtype: None or "float32".
         **kwargs: Further arguments of the function.
@@ -218,18 +219,19 @@ class MeanMetricWrapper(RunningMean):
             y_pred: Predictions.
             sample_weight: Factors (N,). Defaults to None: 1.
         """
-        self.add(self.values(y_true, y_pred), sample_weight)
+        values, samples = self.values(y_true, y_pred), len(y_pred)
+        if values.ndim == 0 and sample_weight is not None:
+            raise ValueError(f"Metric '{self.name}' expected a value for each of {samples} samples to weight them. "
+                             "Received: one number")
+        self.add(values, sample_weight)
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        """The values of a batch, (N,) or one per position."""
+        """The values of a batch, (N,) or one per position, or one number, ()."""
         values = np.asarray(self.fn(y_true, y_pred, **self._arguments))
         if values.dtype.kind not in "fiub":
             raise TypeError(f"Metric '{self.name}' expected numbers. Received: dtype={values.dtype}")
         samples = len(y_pred)
-        if values.ndim == 0:
-            # A function that takes the mean itself counts for all samples of its batch.
-            return np.full(samples, float(values))
-        if len(values) != samples:
+        if values.ndim and len(values) != samples:
             raise ValueError(
                 f"Metric '{self.name}' expected a value for each of {samples} samples. "
                 f"Received: shape={values.shape}"
