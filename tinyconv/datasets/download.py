@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from tinyconv.progress import make_bar
 from tinyconv.shapes import describe
 from tinyconv.web import DownloadError, WrongRange, check_url, open_url, reading, too_long, total_length
 
@@ -197,7 +198,8 @@ class _Meter:
 
     def __init__(self, url: str, total: int | None, start: int, show: bool) -> None:
         name = url.rpartition("/")[2]
-        self._bar = _tqdm_bar(name, total, start) if show else None
+        self._bar = make_bar(total=total, initial=start, desc=name, unit="B", unit_scale=True,
+                             file=sys.stderr) if show else None
         self._show = show and self._bar is None
         self._name, self._total, self._done, self._tenth = name, total, start, -1
         self._report()
@@ -221,11 +223,3 @@ class _Meter:
             self._tenth = tenth
             of = f" of {self._total / 1e6:.1f}" if self._total else ""
             print(f"{self._name}: {self._done / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
-
-
-def _tqdm_bar(name: str, total: int | None, start: int) -> Any:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, file=sys.stderr)
