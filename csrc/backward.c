@@ -5,23 +5,31 @@
 #include "block.h"
 #include "norms.h"
 
-/* dy *= f'(.) over the whole of tensor y, whose gradient is contiguous. */
-static void activation_backward(const block *b, const tc_step *step, const tc_tensor *saved, float *dy) {
-    if (step->function == TC_LINEAR) return;
-    ptrdiff_t n = saved->width * saved->channels;
-    for (ptrdiff_t row = 0; row < saved->height; row++) {
-        float *d = dy + row * n * b->k->lanes;
-        b->k->activation_backward(step->function, step->parameters, tensor_row(b, saved, row), d, d, n);
-    }
+/* Row `row` of tensor y: to = dy * f'(.), which may be dy. */
+static void activation_row_backward(const block *b, const tc_step *step, const tc_tensor *y, ptrdiff_t row,
+                                    const float *dy, float *to) {
+    ptrdiff_t n = y->width * y->channels;
+    if (step->function != TC_LINEAR)
+        b->k->activation_backward(step->function, step->parameters, tensor_row(b, y, row), dy, to, n);
+    else if (to != dy)
+        memcpy(to, dy, sizeof(float) * (size_t)(n * b->k->lanes));
 }
 
-/* Rows [first, last) of a convolution's dz from the gradient of its output (already
- * through the activation); dz points at row `first`. */
-static void make_dz(const block *b, const tc_step *step, const float *dy, ptrdiff_t first, ptrdiff_t last, float *dz) {
+/* dy *= f'(.) over the whole of tensor y, whose gradient is contiguous. */
+static void activation_backward(const block *b, const tc_step *step, const tc_tensor *saved, float *dy) {
+    ptrdiff_t row = saved->width * saved->channels * b->k->lanes;
+    for (ptrdiff_t a = 0; a < saved->height; a++)
+        activation_row_backward(b, step, saved, a, dy + a * row, dy + a * row);
+}
+
+/* Rows [first, last) of a convolution's dz from the gradient of its output y, or of its pool's,
+ * already through the activation; dz points at row `first`. */
+static void make_dz(const block *b, const tc_step *step, const tc_tensor *y, const float *dy, ptrdiff_t first,
+                    ptrdiff_t last, float *dz) {
     ptrdiff_t lanes = b->k->lanes, stride = step->dz_row_stride * lanes, row = step->z_columns * step->outputs;
     if (!step->pooled) {
         for (ptrdiff_t a = first; a < last; a++)
-            memcpy(dz + (a - first) * stride, dy + a * row * lanes, sizeof(float) * (size_t)(row * lanes));
+            activation_row_backward(b, step, y, a, dy + a * row * lanes, dz + (a - first) * stride);
         return;
     }
     const tc_pool *pool = &step->pool;
@@ -67,16 +75,17 @@ static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     ptrdiff_t dz_offset = dx ? step->dz_whole_offset : step->dz_offset;
     float *dz = at(b, dz_offset + step->dz_left * step->outputs);
     ptrdiff_t lanes = b->k->lanes;
-    activation_backward(b, step, y, dy);
+    int whole = tc_dz_is_whole(step);
+    if (step->pooled) activation_backward(b, step, y, dy);
     for (ptrdiff_t first = 0; first < step->z_rows; first += step->strip) {
         ptrdiff_t last = first + step->strip < step->z_rows ? first + step->strip : step->z_rows;
-        float *rows = dx || step->forward_points.n ? dz + first * step->dz_row_stride * lanes : dz;
-        make_dz(b, step, dy, first, last, rows);
+        float *rows = dx || whole ? dz + first * step->dz_row_stride * lanes : dz;
+        make_dz(b, step, y, dy, first, last, rows);
         if (db) b->k->bias_gradient(rows, last - first, step->dz_row_stride, step->z_columns, step->outputs, db);
-        if (dw && !step->forward_points.n)
-            b->k->weight_gradient(&step->gradient, first, last, at(b, x->offset), rows, dw);
+        if (dw && !whole) b->k->weight_gradient(&step->gradient, first, last, at(b, x->offset), rows, dw);
     }
     if (dw && step->forward_points.n) points_weight_gradient(b, step, at(b, x->offset), dz, dw);
+    else if (dw && whole) b->k->weight_gradient(&step->gradient, 0, step->z_rows, at(b, x->offset), dz, dw);
     if (!dx) return;
     const tc_winograd *w = &step->backward_points;
     if (w->n) {
@@ -87,9 +96,8 @@ static void conv2d_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {
     }
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         const tc_correlation *g = &step->backward[phase];
-        for (ptrdiff_t a = 0; a < g->y_rows; a++)
-            b->k->correlate_tiles(g, a, 0, g->tile_count, at(b, dz_offset), step->packed_transposed, NULL, 0,
-                                  dx + (g->y_start + a * g->y_row_stride) * lanes);
+        b->k->correlate_image(g, at(b, dz_offset), step->packed_transposed, NULL, 0, dx + g->y_start * lanes,
+                              g->y_row_stride);
     }
 }
 
@@ -99,13 +107,10 @@ static void conv2d_transpose_backward(const block *b, ptrdiff_t i, float *dy, fl
     const tc_correlation *g = &step->forward;
     float *dw = gradient_of(b, step->kernel), *db = gradient_of(b, step->bias);
     float *dz = at(b, step->dz_offset), *first = dz + step->dz_left * step->outputs * b->k->lanes;
-    activation_backward(b, step, y, dy);
-    make_dz(b, step, dy, 0, step->z_rows, first);
+    make_dz(b, step, y, dy, 0, step->z_rows, first);
     if (db) b->k->bias_gradient(first, step->z_rows, step->dz_row_stride, step->z_columns, step->outputs, db);
     if (dw) b->k->weight_gradient(&step->gradient, 0, g->y_rows, dz, tensor_row(b, x, 0), dw);
-    for (ptrdiff_t a = 0; dx && a < g->y_rows; a++)
-        b->k->correlate_tiles(g, a, 0, g->tile_count, dz, step->packed, NULL, 0,
-                              dx + a * g->y_columns * g->y_channels * b->k->lanes);
+    if (dx) b->k->correlate_image(g, dz, step->packed, NULL, 0, dx, g->y_columns * g->y_channels);
 }
 
 static void dense_backward(const block *b, ptrdiff_t i, float *dy, float *dx) {

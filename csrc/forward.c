@@ -13,13 +13,15 @@ static void activate(const block *b, const tc_step *step, float *y, ptrdiff_t n)
 void tc_make_points(const block *b, const tc_winograd *w, const float *x, ptrdiff_t x_row_stride) {
     const tc_kernels *k = b->k;
     ptrdiff_t channels = w->g.x_channels;
-    for (ptrdiff_t row = 0; row < w->g.x_rows; row++)
-        k->winograd_input(x + (row * x_row_stride + w->first * channels) * k->lanes, w->n, w->stored, w->tiles, channels,
+    for (ptrdiff_t row = 0; row < w->g.x_rows; row++) {
+        const float *from = x + (row * x_row_stride + w->first * channels) * k->lanes;
+        k->winograd_input(from, w->n, w->stored, w->tiles, channels,
                           at(b, b->program->points_offset + row * w->g.x_row_stride));
+    }
 }
 
 void tc_points_row(const block *b, const tc_winograd *w, ptrdiff_t a, ptrdiff_t columns, const float *bias, int relu,
-                       float *y) {
+                   float *y) {
     const tc_correlation *g = &w->g;
     float *products = at(b, b->program->products_offset);
     for (int k = 0; k < w->n; k++)
@@ -39,7 +41,12 @@ static void conv2d_forward(const block *b, const tc_step *step, const tc_tensor 
     const tc_winograd *w = &step->forward_points;
     if (w->n) tc_make_points(b, w, input, g->x_row_stride);
     if (!step->pooled) {
-        for (ptrdiff_t a = 0; a < g->y_rows; a++) {
+        if (g->depthwise) {
+            k->correlate_image(g, input, step->packed, bias, relu, tensor_row(b, y, 0), y->row_stride);
+            for (ptrdiff_t a = 0; !relu && a < g->y_rows; a++)
+                activate(b, step, tensor_row(b, y, a), y->width * y->channels);
+        }
+        for (ptrdiff_t a = 0; !g->depthwise && a < g->y_rows; a++) {
             float *row = tensor_row(b, y, a);
             if (w->n) tc_points_row(b, w, a, g->y_columns, bias, relu, row);
             else k->correlate_tiles(g, a, 0, g->tile_count, input, step->packed, bias, relu, row);
@@ -76,9 +83,8 @@ static void conv2d_transpose_forward(const block *b, const tc_step *step, const 
     int relu = tc_is_plain_relu(step->function, step->parameters);
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
         const tc_correlation *g = &step->backward[phase];
-        for (ptrdiff_t a = 0; a < g->y_rows; a++)
-            b->k->correlate_tiles(g, a, 0, g->tile_count, at(b, x->offset), step->packed_transposed, bias, relu,
-                                  tensor_row(b, y, 0) + (g->y_start + a * g->y_row_stride) * b->k->lanes);
+        b->k->correlate_image(g, at(b, x->offset), step->packed_transposed, bias, relu,
+                              tensor_row(b, y, 0) + g->y_start * b->k->lanes, g->y_row_stride);
     }
     for (ptrdiff_t a = 0; !relu && a < y->height; a++) activate(b, step, tensor_row(b, y, a), y->width * y->channels);
 }

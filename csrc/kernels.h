@@ -141,6 +141,9 @@ typedef struct tc_kernels {
      * first pixel, x at the block's input.  bias (floats) or NULL; relu: max(0, .) at the end. */
     void (*correlate_tiles)(const tc_correlation *geometry, ptrdiff_t a, ptrdiff_t first, ptrdiff_t last,
                             const float *x, const float *packed, const float *bias, int relu, float *y);
+    /* The same for all of its rows, y_row vectors apart: y points at the first pixel. */
+    void (*correlate_image)(const tc_correlation *geometry, const float *x, const float *packed, const float *bias,
+                            int relu, float *y, ptrdiff_t y_row);
     /* Pixels of the widest tile beside the filters of the first tile of `channels`. */
     int (*widest_tile)(ptrdiff_t channels, int *filters);
     /* dw (floats): accumulated; dz points at row `first` of [first, last). */

@@ -59,7 +59,8 @@ void tc_plan_workspace(tc_program *p) {
         if (step->kind == TC_STEP_CONV2D) {
             /* Without an input gradient only a strip of dz is ever alive. */
             ptrdiff_t alive = step->strip < step->z_rows ? step->strip : step->z_rows;
-            step->dz_offset = place(&end, step->dz_row_stride * (i > p->lowest || step->forward_points.n ? step->z_rows : alive));
+            if (i > p->lowest || tc_dz_is_whole(step)) alive = step->z_rows;
+            step->dz_offset = place(&end, step->dz_row_stride * alive);
         }
     }
     if (!p->cut_count) place_indices(p, &end);

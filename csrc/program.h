@@ -167,6 +167,8 @@ void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right);
  * `widest` pixels beside `filters` filters, or by one that stands for the whole row
  * where widest is 0.  Returns 0 without memory. */
 int tc_plan_tiles(tc_correlation *geometry, int widest, int filters);
+/* Whether the kernel's gradient of a convolution takes all rows of dz at once, not strip by strip. */
+static inline int tc_dz_is_whole(const tc_step *step) { return step->forward_points.n || step->forward.depthwise; }
 /* Frees what tc_plan_tiles and the offsets took. */
 void tc_correlation_clear(tc_correlation *geometry);
 

@@ -29,6 +29,8 @@ GEOMETRIES = [
     ((10, 9), (3, 3), (2, 2), "same", (2, 2)),
     ((1, 19), (1, 4), (1, 1), ((0, 0), (3, 0)), (1, 1)),
     ((6, 5), (2, 2), (3, 3), ((0, 2), (1, 0)), (1, 1)),
+    ((6, 13), (5, 5), (1, 1), ((0, 3), (4, 1)), (1, 1)),
+    ((5, 15), (3, 3), (1, 1), ((3, 1), (0, 4)), (1, 1)),
 ]
 # channels, filters, groups: the last ones have one channel a group
 GROUPS = [(4, 6, 2), (6, 9, 3), (16, 32, 2), (17, 17, 17), (3, 9, 3), (2, 32, 2)]
@@ -106,6 +108,22 @@ def test_depthwise_from_array_to_array_holds_the_oracle(executor_class, geometry
     lengths = taps, taps, int(np.prod(y.shape[:3]))
     for one, other, sizes, length in zip((y, dx, dkernel), expected, magnitude, lengths, strict=True):
         assert_rounded(one, other, sizes, length)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("window", "place"), [((3, 3), (0, 4)), ((3, 3), (8, 3)), ((5, 5), (0, 4)), ((5, 5), (7, 5))])
+def test_depthwise_passes_nan_and_infinity_on_to_what_they_touch(executor_class, window, place, value):
+    """Rows beside the image are left out: zeros in their place would make NaN of an infinite pixel."""
+    program = Network((9, 12, 3)).conv2d(3, window, padding="same", groups=3).build()
+    x, executor, expected = images(program, 5), executor_class(program), exact(program)
+    x[1, *place] = value
+    dy = np.random.default_rng(3).standard_normal((5, *program.output_shape)).astype(np.float32)
+    (_, one, one_x), (_, other, other_x) = (e.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
+                                            for e in (executor, expected))
+    for a, b in zip([*one, one_x, executor.predict(x)], [*other, other_x, expected.predict(x)], strict=True):
+        np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
+    assert np.isfinite(one[0]).any()
+    assert not np.isfinite(one[0]).all()
 
 
 @pytest.mark.parametrize("images_at_once", [2, 40])

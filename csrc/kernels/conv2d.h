@@ -21,7 +21,7 @@
 #define TC_CONV2D_H
 
 #include "../kernels.h"
-#include "depthwise.h"
+#include "depthwise_columns.h"
 #include "tiles.h"
 
 /* ---- weights ------------------------------------------------------------------ */
@@ -147,6 +147,17 @@ static void correlate_row_tiles(const tc_correlation *g, ptrdiff_t a, ptrdiff_t 
     }
 }
 
+/* All rows. */
+static void correlate_image(const tc_correlation *g, const float *x, const float *packed, const float *bias, int relu,
+                            float *y, ptrdiff_t y_row) {
+    if (g->depthwise && column_fits(g)) {
+        depthwise_columns(g, x, packed, bias, relu, y, y_row);
+        return;
+    }
+    for (ptrdiff_t a = 0; a < g->y_rows; a++)
+        correlate_row_tiles(g, a, 0, g->tile_count, x, packed, bias, relu, y + a * y_row * LANES);
+}
+
 /* ---- backward-weights ------------------------------------------------------------ */
 
 typedef struct gradient_tile_args {
@@ -250,7 +261,8 @@ static void weight_gradient_group(const tc_weight_gradient *g, ptrdiff_t first, 
 static void weight_gradient(const tc_weight_gradient *g, ptrdiff_t first, ptrdiff_t last, const float *x,
                             const float *dz, float *dw) {
     if (g->groups > 1 && g->x_channels == 1) {
-        depthwise_weight_gradient(g, first, last, x, dz, dw);
+        if (column_gradient_fits(g)) depthwise_columns_gradient(g, first, last, x, dz, dw);
+        else depthwise_weight_gradient(g, first, last, x, dz, dw);
         return;
     }
     for (ptrdiff_t group = 0; group < g->groups; group++)

@@ -93,6 +93,7 @@ const tc_kernels NAME(TC_ISA) = {
     .scatter = scatter,
     .pack = pack,
     .correlate_tiles = correlate_row_tiles,
+    .correlate_image = correlate_image,
     .widest_tile = widest_tile,
     .weight_gradient = weight_gradient,
     .bias_gradient = bias_gradient,
