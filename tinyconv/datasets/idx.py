@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from tinyconv.datasets.image_set import NAMES_FILE, ImageSet, encode_names, read_names
 from tinyconv.datasets.png import MAX_BYTES
-from tinyconv.datasets.write import replace_all
+from tinyconv.datasets.replace import current, file_names, replace_all
 from tinyconv.shapes import describe
 
 __all__ = ["find_pairs", "is_idx", "read_idx", "read_idx_set", "write_idx", "write_idx_set"]
@@ -34,12 +35,15 @@ _PIECE = 1 << 20
 # --- arrays ---
 
 
-def read_idx(path: Any, max_bytes: int = MAX_BYTES) -> np.ndarray:
+def read_idx(path: Any, max_bytes: int = MAX_BYTES,
+             check: Callable[[np.dtype, tuple[int, ...]], None] | None = None) -> np.ndarray:
     """Reads an IDX file; whether it is compressed (gzip) its content says, not its name.
 
     Args:
         path: The file.
         max_bytes: Most memory that its values may take. Defaults to 1 GiB.
+        check: Called with type and shape before any memory is taken; raises where they do not fit.
+            Defaults to none.
 
     Returns:
         The array, in the machine's byte order.
@@ -55,15 +59,15 @@ def read_idx(path: Any, max_bytes: int = MAX_BYTES) -> np.ndarray:
         compressed = file.read(2) == _GZIP
         file.seek(0)
         if not compressed:
-            return _read(file, path, size, max_bytes)
+            return _read(file, path, size, max_bytes, check)
         try:
             with gzip.GzipFile(fileobj=file, mode="rb") as inner:
-                return _read(inner, path, size * _RATIO, max_bytes)
+                return _read(inner, path, size * _RATIO, max_bytes, check)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"Expected {path} to be an intact gzip file. Received: {describe(str(error))}") from None
 
 
-def _read(file: Any, path: Any, most: int, max_bytes: int) -> np.ndarray:
+def _read(file: Any, path: Any, most: int, max_bytes: int, check: Any) -> np.ndarray:
     """The array of a file that has at most `most` bytes."""
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or not 1 <= head[3] <= _MAX_RANK:
@@ -73,6 +77,8 @@ def _read(file: Any, path: Any, most: int, max_bytes: int) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size > max_bytes:
         raise ValueError(f"Expected {path} to take at most max_bytes={max_bytes}. Received: shape {shape}")
+    if check is not None:
+        check(dtype, shape)
     if size > most:
         raise ValueError(f"Expected {path} to hold the {size} bytes of its shape {shape}. Received: a shorter file")
     data = _exactly(file, path, size, f"its shape {shape}")
@@ -131,7 +137,8 @@ def is_idx(path: Path) -> bool:
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """The pairs (images, labels) of IDX files of a folder; those for training first."""
     pairs: dict[str, tuple[Path, Path]] = {}
-    for path in sorted(folder.glob("*idx*")):  # a plain file comes before its compressed twin
+    for name in file_names(folder):  # a plain file comes before its compressed twin
+        path = folder / name
         labels = _labels_of(path)
         if labels is not None:
             pairs.setdefault(path.name.removesuffix(".gz"), (path, labels))
@@ -140,12 +147,15 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 def _labels_of(path: Path) -> Path | None:
     name = path.name
-    if "images" not in name or "idx" not in name or not path.is_file():
+    if "images" not in name or "idx" not in name or not path.parent.is_dir():
+        return None
+    there = file_names(path.parent)
+    if name not in there:
         return None
     for dimensions in ("idx3", "idx4"):
         plain = name.replace("images", "labels").replace(dimensions, "idx1").removesuffix(".gz")
         for candidate in (path.with_name(plain), path.with_name(plain + ".gz")):
-            if candidate.name != name and candidate.is_file():
+            if candidate.name != name and candidate.name in there:
                 return candidate
     return None
 
@@ -174,15 +184,21 @@ def read_idx_set(path: Path) -> ImageSet:
 
 
 def _read_pair(image_path: Path, label_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    labels = read_idx(label_path)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(f"Expected {label_path} to hold one integer an image. "
-                         f"Received: {labels.dtype} of shape {labels.shape}")
-    images = read_idx(image_path)
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels) or not images.size:
-        raise ValueError(f"Expected {image_path} to hold {len(labels)} images of unsigned bytes. "
-                         f"Received: {images.dtype} of shape {images.shape}")
-    return images, labels
+    """Images and labels, as many: a compressed file of labels alone could ask for any amount of memory."""
+
+    def check_images(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        if dtype != np.uint8 or len(shape) not in (3, 4) or not math.prod(shape):
+            raise ValueError(f"Expected {image_path} to hold images of unsigned bytes. "
+                             f"Received: {dtype} of shape {shape}")
+
+    images = read_idx(current(image_path), check=check_images)
+
+    def check_labels(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        if shape != (len(images),) or dtype.kind not in "iu":
+            raise ValueError(f"Expected {label_path} to hold {len(images)} integers, one for each image of "
+                             f"{image_path.name}. Received: {dtype} of shape {shape}")
+
+    return images, read_idx(current(label_path), check=check_labels)
 
 
 def write_idx_set(images: ImageSet, path: Path) -> None:

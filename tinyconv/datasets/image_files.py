@@ -22,6 +22,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 # An image of more pixels is refused: a small file can ask for any amount of memory.
 MAX_PIXELS = 1 << 26
+# Nor do its bytes hold more than this many each: deflate packs 1032 bytes of 8 pixels into one.
+_PIXELS_PER_BYTE, _FREE_PIXELS = 1 << 14, 1 << 20
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -48,6 +50,9 @@ def opened_image(path: Any, file: Any = None, formats: tuple[str, ...] = FORMATS
             with Image.open(path if file is None else file, formats=formats) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise OSError(f"{image.width} x {image.height}: more than {MAX_PIXELS} pixels")
+                size = os.path.getsize(path) if file is None else os.fstat(file.fileno()).st_size
+                if image.width * image.height > _PIXELS_PER_BYTE * size + _FREE_PIXELS:
+                    raise OSError(f"{image.width} x {image.height} pixels in {size} bytes")
                 yield image
     except FileNotFoundError:
         raise

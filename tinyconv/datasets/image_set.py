@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.datasets.replace import current
 from tinyconv.formats.guard import open_inside
 from tinyconv.image_input import check_class_names
 from tinyconv.shapes import check_integer
@@ -80,10 +81,11 @@ class ImageSet:
 
 def read_names(folder: Path) -> list[str] | None:
     """The class names that a folder states in its `class_names.txt`; None where there is no such file."""
-    if not (folder / NAMES_FILE).is_file():
+    path = current(folder / NAMES_FILE)
+    if not path.is_file():
         return None
     what = str(folder / NAMES_FILE)
-    file, size = open_inside(folder, NAMES_FILE, what, "its folder")
+    file, size = open_inside(folder, path.name, what, "its folder")
     with file:
         if size > _MAX_NAMES_BYTES:
             raise ValueError(f"Expected {what} to have at most {_MAX_NAMES_BYTES} bytes. Received: {size} bytes")

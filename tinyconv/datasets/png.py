@@ -23,6 +23,8 @@ _COLOR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGBA
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # First column and row, and steps to the next, of the passes of an interlaced image.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+# Deflate makes data at most 1032 times shorter.
+_RATIO = 1032
 _PIECE = 1 << 20
 
 
@@ -58,7 +60,7 @@ def read_png(path: Path, channels: int = 1, max_bytes: int = MAX_BYTES) -> np.nd
     Args:
         path: The file.
         channels: 1 for the red channel (grey levels of a grey file), 3 for RGB, 4 for RGBA.
-        max_bytes: Most memory that the decoded pixels may take.
+        max_bytes: Most memory that the decoded pixels may take, and the array.
 
     Returns:
         uint8 array (height, width * channels), C-contiguous. Of 16 bit values the high byte.
@@ -73,7 +75,7 @@ def read_png(path: Path, channels: int = 1, max_bytes: int = MAX_BYTES) -> np.nd
     from PIL.PngImagePlugin import PngImageFile
 
     with open(path, "rb") as file:
-        header = _check(file, path, max_bytes)
+        header = _check(file, path, channels, max_bytes)
         file.seek(0)
         # Not Image.open: no other format may answer, and max_bytes is the budget, not a warning of Pillow's.
         try:
@@ -89,7 +91,7 @@ def read_png(path: Path, channels: int = 1, max_bytes: int = MAX_BYTES) -> np.nd
                              f"pixels. Received: {' '.join(str(error).split())}") from error
 
 
-def _check(file: BinaryIO, path: Path, max_bytes: int) -> _Header:
+def _check(file: BinaryIO, path: Path, channels: int, max_bytes: int) -> _Header:
     """Walks through the chunks; the header, if the file is whole and within the budget."""
     from zlib import crc32
 
@@ -109,9 +111,7 @@ def _check(file: BinaryIO, path: Path, max_bytes: int) -> _Header:
         start = file.tell()
         if header is None:
             header = _read_header(kind, length, need(13, file.read(13)), path)
-            if header.decoded_bytes > max_bytes:
-                raise ValueError(f"Expected {path} to take at most max_bytes={max_bytes} decoded. Received: "
-                                 f"{header.width}x{header.height} pixels, {header.decoded_bytes} bytes")
+            _check_size(header, path, channels, max_bytes)
             file.seek(start)
         checksum = crc32(kind)
         left = length
@@ -125,6 +125,18 @@ def _check(file: BinaryIO, path: Path, max_bytes: int) -> _Header:
                              f"chunk {kind!r} at byte {start - 8}")
         if kind == b"IEND":
             return header
+
+
+def _check_size(header: _Header, path: Path, channels: int, max_bytes: int) -> None:
+    """Compares what the header states with the budget of memory, and with what the file can hold."""
+    needed = max(header.decoded_bytes, header.width * header.height * channels)
+    if needed > max_bytes:
+        raise ValueError(f"Expected {path} to take at most max_bytes={max_bytes} decoded. Received: "
+                         f"{header.width}x{header.height} pixels, {needed} bytes")
+    size = path.stat().st_size
+    if header.scanline_bytes > _RATIO * size:
+        raise ValueError(f"Expected {path} to be a whole PNG file. Received: {header.width}x{header.height} pixels, "
+                         f"more than its {size} bytes can hold")
 
 
 def _read_header(kind: bytes, length: int, data: bytes, path: Path) -> _Header:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,8 @@ import numpy as np
 from tinyconv.datasets import strokes
 from tinyconv.datasets.download import cache_folder, download
 from tinyconv.datasets.image_set import ImageSet
-from tinyconv.datasets.write import replace_all
+from tinyconv.datasets.replace import current, file_names, replace_all
+from tinyconv.formats.npy import read_header
 from tinyconv.image_input import check_class_names
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_number
@@ -131,10 +131,11 @@ def class_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ValueError(f"Expected folder to hold Quick, Draw! files, NAME.npy. Received: {folder}, no folder")
     found: dict[str, Path] = {}
+    there = file_names(folder)
     for suffix in _SUFFIXES:
-        for path in sorted(folder.glob(f"*{suffix}")):
-            if path.is_file() and not path.name.startswith("."):
-                found.setdefault(_class_of(path), path)
+        for name in there:
+            if name.endswith(suffix):
+                found.setdefault(_class_of(folder / name), folder / name)
     return dict(sorted(found.items()))
 
 
@@ -158,8 +159,8 @@ def _open_all(folder: Path, classes: Sequence[str] | None, limit: int) -> dict[s
 def _open(path: Path, limit: int) -> np.ndarray:
     """The first sketches of a file: uint8 (at most limit, 28, 28)."""
     if path.suffix.lower() == ".npy":
-        return open_bitmaps(path)[:limit]
-    images = strokes.read_bitmaps(path, SIDE, limit)
+        return open_bitmaps(current(path))[:limit]
+    images = strokes.read_bitmaps(current(path), SIDE, limit)
     if not len(images):
         raise ValueError(f"Expected {path} to hold drawings. Received: an empty file")
     return images
@@ -179,10 +180,10 @@ def open_bitmaps(path: Any) -> np.ndarray:
         OSError: If it cannot be opened.
     """
     with open(path, "rb") as file:
-        shape, in_order, dtype = _header(file, path)
+        shape, by_columns, dtype = read_header(file, str(path))
         offset, size = file.tell(), file.seek(0, 2)
         # Compared before it is mapped: who reads beyond the end of a file is killed.
-        if dtype != np.uint8 or not in_order or len(shape) not in (2, 3) or shape[0] < 1 \
+        if dtype != np.uint8 or by_columns or len(shape) not in (2, 3) or shape[0] < 1 \
                 or shape[1:] not in ((SIDE * SIDE,), (SIDE, SIDE)):
             raise ValueError(f"Expected {path} to hold uint8 bitmaps of shape (N, {SIDE * SIDE}). "
                              f"Received: {dtype} of shape {describe(shape)}")
@@ -190,24 +191,6 @@ def open_bitmaps(path: Any) -> np.ndarray:
             raise ValueError(f"Expected {path} to hold the {math.prod(shape)} bytes of its shape {shape}. "
                              f"Received: {size - offset} bytes")
     return np.memmap(path, np.uint8, "r", offset, (shape[0], SIDE, SIDE))
-
-
-def _header(file: Any, path: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in row-major order, and type, as an .npy file states them."""
-    from tokenize import TokenError
-
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in readers:
-            raise ValueError(f"version {version}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
-            shape, by_columns, dtype = readers[version](file)
-    except (ValueError, TypeError, LookupError, SyntaxError, EOFError, MemoryError, RecursionError,
-            TokenError) as error:
-        raise ValueError(f"Expected {path} to be an .npy file. Received: {describe(str(error))}") from None
-    return shape, not by_columns or math.prod(shape) == 0, dtype
 
 
 def fetch(classes: Sequence[str], folder: Any = None, sha256: dict[str, str] | None = None,

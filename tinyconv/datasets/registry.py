@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tinyconv.datasets import idx, quickdraw, trees
 from tinyconv.datasets.image_set import ImageSet, read_names
+from tinyconv.datasets.replace import current
 from tinyconv.datasets.sprite import Sprite, find_pair
 from tinyconv.datasets.write import write_sprite
 from tinyconv.shapes import check_integer, describe
@@ -136,7 +137,7 @@ def recognise(path: Path) -> Format:
         FileNotFoundError: If nothing is there.
         ValueError: If it is none of them.
     """
-    if not path.exists():
+    if not current(path).exists():
         raise FileNotFoundError(f"Expected a data set. Received: {path}, which is not there")
     for kind in FORMATS:
         if kind.matches(path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyconv.datasets.image_set import ImageSet
 from tinyconv.datasets.png import write_png
-from tinyconv.datasets.write import replace_all
+from tinyconv.datasets.replace import replace_all
 from tinyconv.shapes import check_integer
 
 __all__ = ["contact_sheet", "write_sheet"]

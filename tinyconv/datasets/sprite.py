@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyconv.datasets.png import MAX_BYTES, read_png
+from tinyconv.datasets.replace import current, file_names
 from tinyconv.shapes import check_integer, describe
 
 __all__ = ["Sprite"]
@@ -63,14 +65,14 @@ class Sprite:
                              f"Received: label_format={describe(label_format)}")
         shape = None if image_shape is None else _check_image_shape(image_shape)
         image_path, label_path = find_pair(path) if labels is None else (Path(path), Path(labels))
-        rows = read_png(image_path, 1 if shape is None else shape[2], max_bytes)
+        rows = read_png(current(image_path), 1 if shape is None else shape[2], max_bytes)
         shape = _square(rows.shape[1], image_path) if shape is None else shape
         height, width, channels = shape
         if rows.shape[1] != height * width * channels:
             raise ValueError(f"Expected {image_path} to be {height * width} pixels wide for "
                              f"image_shape={shape}. Received: {rows.shape[1] // channels} pixels")
         self.images = rows.reshape(-1, *shape)
-        self.labels, self.num_classes = read_labels(label_path, len(rows), num_classes, label_format)
+        self.labels, self.num_classes = read_labels(current(label_path), len(rows), num_classes, label_format)
 
     @classmethod
     def from_folder(cls, folder: Any, **options: Any) -> Sprite:
@@ -160,8 +162,9 @@ def find_pair(folder: Any) -> tuple[Path, Path]:
         raise ValueError("Expected path to be a folder with a sprite, or the paths of its two files. "
                          f"Received: {folder}, which is no folder")
     found = []
+    there = file_names(folder)
     for pattern in ("*images*.png", "*labels*uint8"):
-        names = sorted(path.name for path in folder.glob(pattern) if not path.name.startswith("."))
+        names = [name for name in there if fnmatchcase(name, pattern)]
         if len(names) != 1:
             what = describe(names) if names else f"no such file in {folder}"
             raise ValueError(f"Expected one file {pattern} in {folder}. Received: {what}")
@@ -185,7 +188,7 @@ def read_labels(path: Path, count: int, num_classes: int | None, label_format: s
     else:
         expected = f"{count * num_classes} bytes, {num_classes} for each of {count} images"
         fits = size == count * num_classes
-    if not fits or size // count > 1 << 16:
+    if not fits or size // count > 1 << 16 or size > MAX_BYTES:
         raise ValueError(f"Expected {path} to have {expected}. Received: {size} bytes")
     values = np.fromfile(path, np.uint8)
     if values.size != size:

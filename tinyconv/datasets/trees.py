@@ -6,8 +6,6 @@ import csv
 import io
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +16,8 @@ import numpy as np
 from tinyconv.datasets.image_files import SUFFIXES, as_array, opened_image
 from tinyconv.datasets.image_set import NAMES_FILE, ImageSet, encode_names, read_names
 from tinyconv.datasets.png import MAX_BYTES, write_png
-from tinyconv.formats.guard import FormatError, open_inside
+from tinyconv.formats.guard import FormatError, open_inside, shorten
+from tinyconv.formats.temporary import remove_abandoned, temporary_folder
 from tinyconv.image import resize_area
 from tinyconv.shapes import describe, standardize_pair
 
@@ -26,6 +25,7 @@ __all__ = ["class_folders", "find_csv", "read_csv_set", "read_folder_set", "writ
 
 _MAX_CSV_BYTES = 32 << 20
 _MAX_ROWS = 1 << 20
+_SHOWN_NAME = 120
 _FILE_COLUMNS = ("filename", "file", "image", "path", "file_name", "image_path", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "y")
 # Class names that are no names of folders: on some system they mean something else.
@@ -178,7 +178,7 @@ def _read_all(files: Sequence[tuple[Path, str]], image_size: Any, channels: int 
     size = None if image_size is None else standardize_pair(image_size, "image_size")
     out: np.ndarray | None = None
     for row, (folder, name) in enumerate(files):
-        what = str(folder / name)
+        what = str(folder / (name if len(name) <= _SHOWN_NAME and name.isprintable() else shorten(name)))
         file, _ = open_inside(folder, name, what, "its folder")
         with file, opened_image(what, file) as image:
             pixels = as_array(image, channels)
@@ -264,13 +264,9 @@ def _new_folder(root: Path) -> Iterator[Path]:
     if root.is_symlink() or (root.exists() and not root.is_dir()) or (root.is_dir() and any(root.iterdir())):
         raise FileExistsError(f"Expected a folder that is new or empty. Received: {root}")
     root.parent.mkdir(parents=True, exist_ok=True)
-    temporary = root.with_name(f".{root.name}-{secrets.token_hex(8)}.new")
-    temporary.mkdir()
-    try:
+    remove_abandoned(root.parent)
+    with temporary_folder(root.parent) as temporary:
         yield temporary
-        if root.is_dir():
-            root.rmdir()  # it is empty; Windows would not rename to it
+        if os.name == "nt" and root.is_dir():
+            root.rmdir()  # it is empty; elsewhere a rename replaces it
         temporary.rename(root)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

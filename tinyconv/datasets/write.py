@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,10 +10,11 @@ import numpy as np
 
 from tinyconv.datasets.image_set import NAMES_FILE, encode_names
 from tinyconv.datasets.png import write_png
+from tinyconv.datasets.replace import replace_all
 from tinyconv.image_input import check_class_names
 from tinyconv.shapes import check_integer, describe
 
-__all__ = ["replace_all", "write_sprite"]
+__all__ = ["write_sprite"]
 
 
 def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = None, one_hot: bool = True,
@@ -24,7 +22,8 @@ def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = 
     """Writes labelled images as a sprite: a PNG with one image a row, and a file of labels.
 
     The files are written under temporary names and renamed when they are complete; where one
-    cannot be, the files that were there before stay.
+    cannot be, the files that were there before stay. Files of one folder are replaced as one:
+    whenever the process ends, all old files are read there or all new ones.
 
     Args:
         images: uint8 array (N, height, width), (N, height * width), or (N, height, width, channels)
@@ -116,48 +115,3 @@ def _paths(path: Any, prefix: str) -> tuple[Path, Path]:
                          f"Received: prefix={describe(prefix)}")
     start = f"{prefix}_" if prefix else ""
     return Path(path) / f"{start}images.png", Path(path) / f"{start}labels_uint8"
-
-
-def replace_all(files: list[tuple[Path, Callable[[BinaryIO], Any]]]) -> None:
-    """Writes every file beside its place, then renames all; after an error all are as they were."""
-    token = secrets.token_hex(8)
-    new = [path.with_name(f".{path.name}-{token}.new") for path, _ in files]
-    old = [path.with_name(f".{path.name}-{token}.old") for path, _ in files]
-    placed: list[int] = []
-    try:
-        for (path, write), temporary in zip(files, new, strict=True):
-            if path.is_dir():
-                raise ValueError(f"Expected path to name files. Received: {path}, which is a folder")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-        for i, (path, _) in enumerate(files):
-            _keep(path, old[i])
-            os.replace(new[i], path)
-            placed.append(i)
-    except BaseException:
-        for i, (path, _) in enumerate(files):
-            if old[i].exists():
-                os.replace(old[i], path)
-                old[i].unlink(missing_ok=True)  # two names of one file stay two
-            elif i in placed:
-                path.unlink(missing_ok=True)
-        raise
-    finally:
-        for temporary in new:
-            temporary.unlink(missing_ok=True)
-    for path in old:
-        path.unlink(missing_ok=True)
-
-
-def _keep(path: Path, copy: Path) -> None:
-    """Gives the file a second name, where it exists."""
-    try:
-        os.link(path, copy, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    except (OSError, NotImplementedError):  # a file system without links
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(path, copy)

@@ -25,7 +25,7 @@ from tinyconv.formats.guard import (
     fail,
     shorten,
 )
-from tinyconv.utils import import_extra
+from tinyconv.formats.hdf5_heaps import check_heaps
 
 __all__ = ["Dataset", "Group", "import_h5py", "reading", "write_names"]
 
@@ -45,7 +45,11 @@ _MAX_NAMES = 100_000
 
 def import_h5py() -> Any:
     """The module h5py; where it is missing, one line says what to install."""
-    return import_extra("h5py", "keras", "Keras' .h5 and .keras files")
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("Keras' .h5 and .keras files need h5py: pip install 'tinyconv[keras]'") from None
+    return h5py
 
 
 @contextlib.contextmanager
@@ -61,6 +65,7 @@ def reading(source: Any, what: str) -> Iterator[Group]:
     """
     h5py = import_h5py()
     try:
+        check_heaps(source, what)
         with h5py.File(source, "r") as file:
             yield Group(file, what)
     except FormatError:

@@ -44,8 +44,7 @@ from tinyconv.formats.hdf5 import Dataset, Group, import_h5py, reading, write_na
 from tinyconv.formats.keras_optimizer import read_state, write_state
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
 from tinyconv.formats.metadata import read_metadata, write_metadata
-from tinyconv.formats.store import write_file
-from tinyconv.formats.topology import read_topology
+from tinyconv.formats.store import put, write_file
 from tinyconv.formats.training import read_training_config
 from tinyconv.formats.zipped import Archive
 
@@ -93,11 +92,7 @@ def save(model: Any, path: Path, include_optimizer: bool = True, dialect: str = 
     if settings is not None:
         own["compile"] = settings
     data = (_archive(model, settings, own) if is_zip else _hdf5(model, settings, own, dialect == "keras3"))
-    write_file(path, lambda file: _put(file, data))
-
-
-def _put(file: Any, data: bytes) -> None:
-    file.write(data)
+    write_file(path, lambda file: put(file, data))
 
 
 def _archive(model: Any, settings: dict[str, Any] | None, own: dict[str, Any]) -> bytes:
@@ -319,7 +314,7 @@ def _state_entries(root: Group) -> list[tuple[str | None, Dataset]]:
 
 def _layers(config: Any, is_keras3: bool) -> tuple[list[Any], str | None]:
     """The layers of a model's description, and its name."""
-    name, entries, _ = read_topology(config, may_nest=False)
+    name, entries, _ = keras2.read_topology(config)
     return keras2.create_layers(entries, is_keras3), name
 
 
@@ -367,7 +362,7 @@ def save_weights(model: Any, path: Path) -> None:
     """Writes the weights of a built model as Keras 3's `.weights.h5` file."""
     with _new_hdf5() as (file, buffer):
         write_numbered(file, model)
-    write_file(path, lambda target: _put(target, buffer.getvalue()))
+    write_file(path, lambda target: put(target, buffer.getvalue()))
 
 
 def load_weights(model: Any, path: Path) -> None:

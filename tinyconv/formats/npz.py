@@ -7,7 +7,6 @@ and `numpy.savez` writes one that is read here.
 from __future__ import annotations
 
 import math
-import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,21 +15,18 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.guard import FormatError, fail, shorten
-from tinyconv.formats.names import named_weights
+from tinyconv.formats.npy import read_header
 from tinyconv.formats.store import write_file
 
 __all__ = ["load_weights", "save_weights"]
 
-# The header of an array of eight dimensions is below 200 bytes.
-_HEADER_BYTES = 4096
-# What the readers of archives and of headers raise where bytes are damaged or made up.
+# What the reader of archives raises where bytes are damaged or made up.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
-_NO_HEADER = (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError)
 
 
 def save_weights(model: Any, target: Path) -> None:
     """Writes all weights of a built model; whenever the process ends, the old file or the new one is there."""
-    arrays = {name: weight.value for name, weight in named_weights(model).items()}
+    arrays = {name: weight.value for name, weight in _names(model).items()}
 
     def write(file: Any) -> None:
         # Not np.savez: before NumPy 2.1 it takes allow_pickle=False for an array to save.
@@ -44,7 +40,7 @@ def save_weights(model: Any, target: Path) -> None:
 
 def load_weights(model: Any, target: Path) -> None:
     """Overwrites all weights of a built model; nothing is changed where something does not fit."""
-    names = named_weights(model)
+    names = _names(model)
     with open(target, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -57,6 +53,10 @@ def load_weights(model: Any, target: Path) -> None:
     model.set_weights(arrays)
 
 
+def _names(model: Any) -> dict[str, Any]:
+    return {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
+
+
 def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """One array; its header has to say what the model expects before anything is allocated."""
     where = f"{target}, {name}"
@@ -64,17 +64,7 @@ def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ..
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         fail(where, "an array stored or deflated, as NumPy writes it", f"method {entry.compress_type}")
     with archive.open(entry) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"version {version}")
-            read = (np.lib.format.read_array_header_1_0 if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0)
-            found, fortran, dtype = read(file, max_header_size=_HEADER_BYTES)
-        except _NO_HEADER as error:
-            if isinstance(error, _DAMAGED):
-                raise
-            fail(where, "a NumPy array", str(error))
+        found, by_columns, dtype = read_header(file, where)
         if found != shape or dtype.kind != "f":
             fail(where, f"floats of shape {shape}", f"{dtype} of shape {found}")
         size = math.prod(shape) * dtype.itemsize
@@ -83,4 +73,4 @@ def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ..
         fail(where, f"{size} bytes", f"{'more' if len(data) > size else len(data)}")
     values = np.frombuffer(data, dtype)
     with np.errstate(over="ignore"):  # what is too large becomes infinite
-        return (values.reshape(shape[::-1]).T if fortran else values.reshape(shape)).astype(np.float32)
+        return (values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)).astype(np.float32)

@@ -4,7 +4,7 @@ A folder is one description, `model.json`, and one file of weights that it names
 The weights are written first, under a name that nothing refers to; replacing
 `model.json` is the moment at which the new model is there; then the weights that
 only the old description named are removed.  Where the process ends in between, a
-reader sees one whole model, and at most a spare weights file stays behind.
+reader sees one whole model; what it left the next save removes before it begins.
 
 The first model of a folder has its weights in `weights.bin`, those that replace it
 have `weights-<start of their SHA-256>.bin`: a name never comes back with another
@@ -17,22 +17,18 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tinyconv.formats.guard import FormatError, parse_json, read_json
+from tinyconv.formats.temporary import abandoned, remove, remove_abandoned, sync_folder, temporary_file
 
-__all__ = ["DESCRIPTION", "GENERATOR", "commit", "write_file"]
+__all__ = ["DESCRIPTION", "GENERATOR", "commit", "put", "write_file"]
 
 DESCRIPTION = "model.json"
 GENERATOR = "tinyconv"
 _WEIGHTS = re.compile(r"weights(-[0-9a-f]{16})?\.bin")
-_TEMPORARY = re.compile(r"\.tinyconv-[0-9a-f]{16}\.tmp")
-# A temporary file this old, in seconds, was left by a save that was interrupted.
-_ABANDONED = 3600.0
 
 
 def commit(folder: Path, write_weights: Callable[[Callable[[Any], None]], None],
@@ -49,55 +45,75 @@ def commit(folder: Path, write_weights: Callable[[Callable[[Any], None]], None],
     """
     existed = folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    placed: Path | None = None
+    _remove_abandoned(folder)
     try:
-        with _temporary(folder) as (path, file):
+        with temporary_file(folder) as (weights, file):
             digest = _write(file, write_weights)
-            placed, is_new = _place(path, folder, digest)
-        try:
-            with _temporary(folder) as (path, file):
-                _write(file, lambda append: append(describe(placed.name, digest)))
-                stale = _weights_of(folder)
-                os.replace(path, folder / DESCRIPTION)
-        except BaseException:
-            if is_new:
-                placed.unlink(missing_ok=True)
-            raise
+            named = folder / f"weights-{digest[:16]}.bin"
+            default = folder / "weights.bin"
+            first = not (folder / DESCRIPTION).exists()
+            if not (first and _put(folder, weights, default, digest, describe, is_shared=False)):
+                _put(folder, weights, named, digest, describe, is_shared=True)
     except BaseException:
         if not existed:
             with contextlib.suppress(OSError):  # somebody else's files are in it by now
                 folder.rmdir()
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
+
+
+def _put(folder: Path, weights: Path, placed: Path, digest: str, describe: Callable[[str, str], bytes],
+         is_shared: bool) -> bool:
+    """Gives the weights their name, and then the folder its description; False where the name is another's.
+
+    Args:
+        folder: The model's folder.
+        weights: The weights under their temporary name.
+        placed: Their name.
+        digest: Their SHA-256.
+        describe: See `commit`.
+        is_shared: Whether a file of this name has the same content.
+    """
+    with temporary_file(folder) as (description, file):
+        # Written before the weights have their name: who is killed then leaves word of it.
+        _write(file, lambda append: append(describe(placed.name, digest)))
+        is_new = not placed.exists()
+        if is_shared:
+            os.replace(weights, placed)
+        else:
+            try:
+                os.link(weights, placed)  # unlike a rename, it fails where the name is taken
+            except OSError:
+                return False
+        try:
+            stale = _weights_of(folder)
+            os.replace(description, folder / DESCRIPTION)
+        except BaseException:
+            if is_new and placed.name not in _weights_of(folder):
+                placed.unlink(missing_ok=True)
+            raise
     # Another process may have saved meanwhile: what the folder's model needs now stays.
     for name in stale - _weights_of(folder) - {placed.name}:
         (folder / name).unlink(missing_ok=True)
-    _remove_abandoned(folder)
+    return True
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Writes one file under a temporary name and gives it its own when it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path.parent) as (temporary, file):
+    remove_abandoned(path.parent)
+    with temporary_file(path.parent) as (temporary, file):
         write(file)
         file.flush()
         os.fsync(file.fileno())
         file.close()  # Windows renames closed files only
         temporary.replace(path)
-    _sync_folder(path.parent)
-    _remove_abandoned(path.parent)
+    sync_folder(path.parent)
 
 
-@contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new file in `folder`; removed afterwards where it still has its temporary name."""
-    path = folder / f".tinyconv-{secrets.token_hex(8)}.tmp"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield path, file
-    finally:
-        path.unlink(missing_ok=True)
+def put(file: BinaryIO, data: bytes) -> None:
+    """Writes bytes: what `write_file` calls where they are at hand."""
+    file.write(data)
 
 
 def _write(file: BinaryIO, write: Callable[[Callable[[Any], None]], None]) -> str:
@@ -118,23 +134,10 @@ def _write(file: BinaryIO, write: Callable[[Callable[[Any], None]], None]) -> st
     return digest.hexdigest()
 
 
-def _place(path: Path, folder: Path, digest: str) -> tuple[Path, bool]:
-    """Gives the weights their name; returns it and whether there was no such file before."""
-    default = folder / "weights.bin"
-    if not (folder / DESCRIPTION).exists():
-        with contextlib.suppress(OSError):
-            os.link(path, default)  # unlike a rename, it fails where the name is taken
-            return default, True
-    named = folder / f"weights-{digest[:16]}.bin"
-    is_new = not named.exists()
-    os.replace(path, named)
-    return named, is_new
-
-
-def _weights_of(folder: Path) -> set[str]:
+def _weights_of(folder: Path, name: str = DESCRIPTION) -> set[str]:
     """The weights files of the model in `folder`, if this package wrote it."""
     try:
-        document = parse_json(read_json(folder, DESCRIPTION), DESCRIPTION)
+        document = parse_json(read_json(folder, name), name)
         if not str(document["generatedBy"]).startswith(GENERATOR):
             return set()
         paths = {path for group in document["weightsManifest"] for path in group["paths"]}
@@ -143,20 +146,9 @@ def _weights_of(folder: Path) -> set[str]:
     return {path for path in paths if isinstance(path, str) and _WEIGHTS.fullmatch(path)}
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the new names last through a loss of power, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def _remove_abandoned(folder: Path) -> None:
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if _TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _ABANDONED:
-                path.unlink()
+    """Removes what saves left that were killed: temporary files, and weights that only such a description names."""
+    for path in abandoned(folder):
+        for name in _weights_of(folder, path.name) - _weights_of(folder):
+            (folder / name).unlink(missing_ok=True)
+        remove(path)

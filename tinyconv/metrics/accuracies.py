@@ -73,7 +73,6 @@ class Accuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "up"
     function = staticmethod(accuracy)
 
 
@@ -85,7 +84,6 @@ class CategoricalAccuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "up"
     function = staticmethod(categorical_accuracy)
 
 
@@ -97,7 +95,6 @@ class SparseCategoricalAccuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "up"
     function = staticmethod(sparse_categorical_accuracy)
 
 
@@ -110,7 +107,6 @@ class BinaryAccuracy(FunctionMetric):
         threshold: Predictions above it are 1. In [0, 1]. Defaults to 0.5.
     """
 
-    direction = "up"
     function = staticmethod(binary_accuracy)
 
     def __init__(self, name: str | None = None, dtype: Any = None, threshold: float = 0.5) -> None:
@@ -125,8 +121,6 @@ class BinaryAccuracy(FunctionMetric):
 
 
 class _TopK(FunctionMetric):
-    direction = "up"
-
     def __init__(self, k: int = 5, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:

@@ -37,7 +37,6 @@ class MeanSquaredError(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.mean_squared_error)
 
 
@@ -49,7 +48,6 @@ class MeanAbsoluteError(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.mean_absolute_error)
 
 
@@ -61,7 +59,6 @@ class MeanAbsolutePercentageError(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.mean_absolute_percentage_error)
 
 
@@ -73,7 +70,6 @@ class MeanSquaredLogarithmicError(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.mean_squared_logarithmic_error)
 
 
@@ -85,7 +81,6 @@ class LogCoshError(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.log_cosh)
 
     def __init__(self, name: str | None = "logcosh", dtype: Any = None) -> None:
@@ -101,7 +96,6 @@ class CosineSimilarity(FunctionMetric):
         axis: -1.
     """
 
-    direction = "up"
     function = staticmethod(cosine_similarity)
 
     def __init__(self, name: str | None = None, dtype: Any = None, axis: int = -1) -> None:
@@ -116,8 +110,6 @@ class RootMeanSquaredError(RunningMean):
         name: Defaults to "root_mean_squared_error".
         dtype: None or "float32".
     """
-
-    direction = "down"
 
     def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None) -> None:
         super().__init__(dtype, name)
@@ -139,7 +131,6 @@ class Hinge(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.hinge)
 
 
@@ -151,7 +142,6 @@ class SquaredHinge(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.squared_hinge)
 
 
@@ -163,7 +153,6 @@ class CategoricalHinge(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.categorical_hinge)
 
 
@@ -175,7 +164,6 @@ class KLDivergence(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.kl_divergence)
 
 
@@ -187,13 +175,10 @@ class Poisson(FunctionMetric):
         dtype: None or "float32".
     """
 
-    direction = "down"
     function = staticmethod(losses.poisson)
 
 
 class _SmoothedCrossentropy(FunctionMetric):
-    direction = "down"
-
     def __init__(self, name: str | None = None, dtype: Any = None, from_logits: bool = False,
                  label_smoothing: float = 0, axis: int = -1) -> None:
         super().__init__(name, dtype)
@@ -239,7 +224,6 @@ class SparseCategoricalCrossentropy(FunctionMetric):
             samples are weighted not at all.
     """
 
-    direction = "down"
     function = staticmethod(losses.sparse_categorical_crossentropy)
 
     def __init__(self, name: str | None = None, dtype: Any = None, from_logits: bool = False,
@@ -271,7 +255,6 @@ class R2Score(Metric):
         dtype: None or "float32".
     """
 
-    direction = "up"
     _sums = np.zeros((4, 1))
     _samples: int
 
