@@ -228,14 +228,14 @@ def test_ndjson_is_read_and_drawn(tmp_path):
 @pytest.mark.parametrize("line", [
     b"", b"{", b"[]", b'{"drawing": [[[1], [1]]]}', b'{"word": "cat"}', b'{"word": "cat", "drawing": []}',
     b'{"word": "cat", "drawing": [[[], []]]}', b'{"word": "cat", "drawing": [[[1, 2], [1]]]}',
-    b'{"word": "cat", "drawing": [[[1], [1], [1]]]}', b'{"word": "cat", "drawing": [[["1"], [1]]]}',
+    b'{"word": "cat", "drawing": [[[1], [1], [1], [1]]]}', b'{"word": "cat", "drawing": [[["1"], [1]]]}',
     b'{"word": "cat", "drawing": [[[1e300], [1]]]}', b'{"word": "cat", "drawing": [[[1e999], [1]]]}',
     b'{"word": "cat", "drawing": [[[-1], [1]]]}', b'{"word": "cat", "drawing": [[[NaN], [1]]]}',
     b'{"word": "cat", "drawing": [[[' + b"9" * 5000 + b'], [1]]]}', b'{"word": "cat", "drawing": ' + b"[" * 50_000,
     b'{"word": "' + b"x" * (1 << 21) + b'"}',
     b'{"word": "cat", "drawing": [[' + 2 * (b"[" + b"1," * 6_000 + b"1],") [:-1] + b"]]}", b"\xff\xfe",
     json.dumps({"word": "cat", "drawing": [[[0, 255], [0, 255]]] * 101}).encode(),
-], ids=["empty", "cut", "list", "word", "none", "no-strokes", "no-points", "uneven", "raw", "text", "large", "infinite",
+], ids=["empty", "cut", "list", "word", "none", "no-strokes", "no-points", "uneven", "four", "text", "large", "infinite",
         "negative", "nan", "digits", "deep", "line", "points", "bytes",
         "strokes"])
 def test_ndjson_that_is_hostile_is_refused(line, tmp_path):

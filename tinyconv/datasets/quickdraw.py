@@ -31,7 +31,7 @@ __all__ = ["BITMAPS_URL", "QuickDraw", "class_files", "fetch", "load", "open_bit
 BITMAPS_URL = "https://storage.googleapis.com/quickdraw_dataset/full/numpy_bitmap/"
 SIDE = 28
 # What the files of the bucket are called where it is copied as it is.
-_PREFIXES = ("full_numpy_bitmap_", "full_simplified_", "full_binary_")
+_PREFIXES = ("full_numpy_bitmap_", "full_simplified_", "full_raw_")
 _SUFFIXES = (".npy", ".ndjson")  # in this order: bitmaps are quicker to read
 _CLASS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 '.-]{0,80}")
 _MAX_DOWNLOAD = 1 << 30
@@ -54,8 +54,8 @@ def load(folder: Any = None, classes: Sequence[str] | None = None, max_per_class
     The files are mapped into memory: of each only the sketches that are asked for are read.
 
     Args:
-        folder: Folder with `NAME.npy`, or `NAME.ndjson`, whose drawings are drawn as bitmaps
-            (`datasets.strokes`). Defaults to None: the folder `quickdraw` of the cache, into which
+        folder: Folder with `NAME.npy`, or `NAME.ndjson`, whose drawings, simplified or raw, are drawn as
+            bitmaps (`datasets.strokes`). Defaults to None: the folder `quickdraw` of the cache, into which
             the bitmaps of `classes` are downloaded where they are missing.
         classes: Names of classes, in the order of their numbers. Defaults to None: all of the folder, by name.
         max_per_class: Sketches of a class, the first ones of its file. Defaults to 5,000.

@@ -7,7 +7,8 @@ to 256 is halved; around the 256 x 256 units lies a margin of `padding` and half
 units wide with round ends and joints; all of it, 304 units, becomes 28 pixels.  They used cairo; here Pillow
 draws 64 times larger, black and white, and the means of 64 x 64 pixels are the grey levels.  Strokes are laid
 over each other one by one.  Nine of the data set's drawings come out as its own bitmaps but for 1 to 1.7 of
-255 levels (root of the mean square; 19 in the worst pixel).
+255 levels (root of the mean square; 19 in the worst pixel).  Raw drawings, with times and in the units of
+whatever screen they were drawn on, are simplified first (`datasets.simplify`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.datasets.simplify import simplify
 from tinyconv.formats.guard import FormatError, checked_dict, checked_list, checked_number, fail, parse_json
 from tinyconv.shapes import check_integer
 from tinyconv.utils import check_number
@@ -33,6 +35,7 @@ MAX_POINTS = 5_000
 MAX_AREA = 100 * 272**2
 _UNITS = 256
 _LARGEST = 255.0
+_LARGEST_RAW = 1e6
 _ZOOM = 64
 _LINE = _PADDING = 16
 
@@ -40,7 +43,7 @@ Stroke = tuple[list[float], list[float]]
 
 
 def read_ndjson(path: Any, limit: int | None = None) -> Iterator[tuple[str, list[Stroke]]]:
-    """The drawings of a file of simplified drawings, one JSON object a line, one after the other.
+    """The drawings of a file, one JSON object a line, one after the other; raw ones are simplified.
 
     Args:
         path: The file.
@@ -68,38 +71,50 @@ def read_ndjson(path: Any, limit: int | None = None) -> Iterator[tuple[str, list
 
 
 def _as_drawing(value: Any, what: str) -> list[Stroke]:
-    strokes = []
-    points, area = 0, 0.0
-    for stroke in checked_list(value, f"{what}: its strokes"):
-        if len(checked_list(stroke, f"{what}: a stroke")) != 2:
-            fail(what, "simplified drawings, strokes of x and y coordinates", f"{len(stroke)} lists in a stroke")
-        xs, ys = (checked_list(axis, f"{what}: coordinates") for axis in stroke)
-        points += len(xs)
-        if not xs or len(xs) != len(ys) or points > MAX_POINTS:
-            fail(what, f"as many x as y coordinates, 1 to {MAX_POINTS}", f"{len(xs)} and {len(ys)}")
-        x, y = _checked_axis(xs, what), _checked_axis(ys, what)
-        area += (max(x) - min(x) + _LINE) * (max(y) - min(y) + _LINE)
-        if area > MAX_AREA:
-            fail(what, f"strokes whose boxes have at most {MAX_AREA} squared units", "more")
-        strokes.append((x, y))
-    if not strokes:
-        fail(what, "at least one stroke", value)
-    return strokes
+    strokes = checked_list(value, f"{what}: its strokes")
+    lists = {len(checked_list(stroke, f"{what}: a stroke")) for stroke in strokes}
+    if lists not in ({2}, {3}):
+        fail(what, "strokes of x and y coordinates, or with times of x, y and t",
+             f"{max(lists)} lists in a stroke" if lists else "no strokes")
+    raw = lists == {3}
+    drawing = []
+    for stroke in strokes:
+        xs, ys, *_ = axes = [checked_list(axis, f"{what}: coordinates") for axis in stroke]
+        if not xs or any(len(axis) != len(xs) for axis in axes):
+            fail(what, "as many x as y coordinates, and times, at least 1", [len(axis) for axis in axes])
+        drawing.append((_checked_axis(xs, what, raw), _checked_axis(ys, what, raw)))
+    if raw:
+        try:
+            drawing = simplify(drawing)
+        except ValueError as error:
+            raise FormatError(f"{what}: {error}") from None
+    _check_size(drawing, what)
+    return drawing
 
 
-def _checked_axis(values: list[Any], what: str) -> list[float]:
-    numbers = [checked_number(value, f"{what}: a coordinate", _LARGEST) for value in values]
-    if min(numbers) < 0:
+def _checked_axis(values: list[Any], what: str, raw: bool) -> list[float]:
+    numbers = [checked_number(value, f"{what}: a coordinate", _LARGEST_RAW if raw else _LARGEST) for value in values]
+    if min(numbers) < 0 and not raw:
         fail(f"{what}: a coordinate", "a number from 0 to 255", min(numbers))
     return numbers
 
 
+def _check_size(drawing: list[Stroke], what: str) -> None:
+    """That a simplified drawing is drawn in reasonable time."""
+    points = sum(len(x) for x, _ in drawing)
+    if points > MAX_POINTS:
+        fail(what, f"at most {MAX_POINTS} points", points)
+    area = sum((max(x) - min(x) + _LINE) * (max(y) - min(y) + _LINE) for x, y in drawing)
+    if area > MAX_AREA:
+        fail(what, f"strokes whose boxes have at most {MAX_AREA} squared units", "more")
+
+
 def rasterize(drawings: Iterable[Any], side: int = 28, line_width: float = _LINE,
               padding: float = _PADDING) -> np.ndarray:
-    """Draws simplified drawings as the bitmaps of the data set are drawn.
+    """Draws drawings as the bitmaps of the data set are drawn.
 
     Args:
-        drawings: Lists of strokes, each `[xs, ys]` with coordinates from 0 to 255.
+        drawings: Lists of strokes, each `[xs, ys]` with coordinates from 0 to 255, or raw ones: `[xs, ys, ts]`.
         side: Height and width of the images. Defaults to 28.
         line_width: In units of the coordinates, 1 to 256. Defaults to 16.
         padding: Margin on every side, in the same units, beyond half a line's width. Defaults to 16.
