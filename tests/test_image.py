@@ -104,6 +104,26 @@ def test_drawings_tell_whether_they_are_dark_on_light():
     assert not image.is_dark_on_light(drawing)
 
 
+def test_even_light_takes_a_plane_away():
+    lines = np.zeros((50, 40, 1), np.float32)
+    lines[20:30, 5:35] = 120
+    lines[:25, 8] = 90  # reaches the border
+    down, right = np.arange(50)[:, None, None], np.arange(40)[:, None]
+    np.testing.assert_allclose(image.even_light(lines + 30 + 0.5 * down - 0.3 * right), lines * (255 / 120), atol=1e-3)
+    np.testing.assert_allclose(image.even_light(lines / 255 + 0.2, maximum=1), lines / 120, atol=1e-5)
+    clean = np.where(lines > 0, 255, 0).astype(np.uint8)
+    np.testing.assert_array_equal(image.even_light(clean), clean)
+    empty = np.random.default_rng(0).integers(40, 50, (9, 9, 1)).astype(np.uint8)
+    np.testing.assert_array_equal(image.even_light(empty), empty)
+    assert image.even_light(np.full((1, 1, 3), 7, np.uint8)).tolist() == [[[7, 7, 7]]]
+
+
+def test_stretch_levels_makes_the_largest_value_white():
+    np.testing.assert_allclose(image.stretch_levels([[[10], [0], [5]]])[0, :, 0], [255, 0, 127.5])
+    np.testing.assert_allclose(image.stretch_levels([[[10], [0]]], maximum=1)[0, :, 0], [1, 0])
+    assert image.stretch_levels(np.zeros((2, 2, 1))).max() == 0
+
+
 def test_bounding_box_and_crop_hold_the_drawing_in_the_middle():
     drawing = np.zeros((12, 10, 1), np.uint8)
     drawing[3:9, 4:6] = 7

@@ -39,12 +39,33 @@ def test_dark_drawings_become_what_bright_ones_do(fit):
 
 def test_fits_are_those_of_the_image_functions():
     bright = drawing(paper=0, ink=255)
-    np.testing.assert_array_equal(ImageInput("mnist")(bright, (28, 28, 1)), image.fit_by_mass(bright))
+    np.testing.assert_array_equal(ImageInput("mnist")(bright, (28, 28, 1)),
+                                  image.stretch_levels(image.fit_by_mass(bright)))
     np.testing.assert_array_equal(ImageInput("content", margin=0.1)(bright, (14, 14, 1)),
-                                  image.resize_area(image.crop_to_content(bright, 0.1), 14))
+                                  image.stretch_levels(image.resize_area(image.crop_to_content(bright, 0.1), 14)))
     np.testing.assert_array_equal(ImageInput()(bright, (30, 20, 1)), image.resize_area(bright, (30, 20)))
     np.testing.assert_array_equal(ImageInput()(bright, (90, 70, 1)),
                                   image.resize_bilinear(bright, (90, 70), half_pixel_centers=True))
+
+
+def test_photographs_of_drawings_become_what_scans_do():
+    """Paper in uneven light, grain, and a pale pencil; a line that reaches the border."""
+    lines = drawing(240, paper=0, ink=1)[..., 0].astype(float)
+    lines[:3, 40:90] = 1
+    paper = 150 + np.linspace(0, 60, 240) + np.linspace(-15, 15, 240)[:, None]
+    grain = np.random.default_rng(0).normal(0, 1, (240, 240))
+    photograph = np.rint(paper * (1 - 0.4 * lines) + grain).astype(np.uint8)[..., None]
+    scan = np.rint(255 * (1 - lines)).astype(np.uint8)[..., None]
+    found, expected = (ImageInput("content")(picture, (28, 28, 1)) for picture in (photograph, scan))
+    assert np.abs(found - expected).mean() < 4
+
+
+def test_large_photographs_lose_their_grain():
+    lines = np.kron(drawing(60, paper=0, ink=1)[..., 0], np.ones((20, 20)))
+    grain = np.random.default_rng(0).normal(0, 12, lines.shape)
+    photograph = np.clip(180 - 90 * lines + grain, 0, 255).astype(np.uint8)[..., None]
+    expected = ImageInput("content")(drawing(), (28, 28, 1))
+    assert np.abs(ImageInput("content")(photograph, (28, 28, 1)) - expected).mean() < 8
 
 
 def test_pictures_of_the_inputs_size_stay_as_they_are():

@@ -19,12 +19,15 @@ from tinyconv.shapes import check_integer, describe, standardize_pair
 from tinyconv.utils import check_flag, check_number
 
 __all__ = [
-    "batch", "bounding_box", "center_of_mass", "crop_to_content", "fit_by_mass", "flatten_alpha", "invert",
-    "is_dark_on_light", "resize_area", "resize_bilinear", "to_grayscale",
+    "batch", "bounding_box", "center_of_mass", "crop_to_content", "even_light", "fit_by_mass", "flatten_alpha",
+    "invert", "is_dark_on_light", "resize_area", "resize_bilinear", "stretch_levels", "to_grayscale",
 ]
 
 # Rec. 601 luma, as Keras and TensorFlow have it.
 _LUMA = np.array([0.2989, 0.5870, 0.1140])
+# The ground of a drawing is what lies this near to its border, as a share of the shorter side; what differs from it
+# by less than so many levels may be grain.
+_BORDER, _GRAIN = 0.03, 16
 # No image is resized, cut out or placed so that it has more values.
 _MAX_VALUES = 2**28
 
@@ -166,6 +169,58 @@ def is_dark_on_light(image: Any, maximum: float = 255) -> bool:
 
 
 # --- drawings ---
+
+
+def even_light(image: Any, maximum: float = 255) -> np.ndarray:
+    """Takes the ground away from a drawing that was photographed or scanned.
+
+    The ground is the plane, along which light grows or fades, through the pixels near the border but for
+    lines that reach it. A drawing on a ground that is black stays as it is.
+
+    Args:
+        image: (height, width, channels), brighter than its ground.
+        maximum: White. Defaults to 255.
+
+    Returns:
+        float32 of the same shape: 0 where nothing is drawn, `maximum` at the strongest line. An image that
+        nowhere differs from its ground by more than a sixteenth of `maximum` is left as it is.
+    """
+    values, white = _as_image(image).astype(np.float32), check_number(maximum, "maximum")
+    lines = np.maximum(values - _ground(values, white * _GRAIN / 255), 0)
+    return stretch_levels(lines, white) if lines.max() > white * _GRAIN / 255 else values
+
+
+def _ground(values: np.ndarray, grain: float) -> np.ndarray:
+    """The plane through the pixels near the border, as float32 (height, width, 1)."""
+    height, width = values.shape[:2]
+    edge = max(1, round(_BORDER * min(height, width)))
+    down, right = (np.linspace(-1, 1, length)[:, None] for length in (height, width))
+    near = np.ones((height, width), bool)
+    near[edge:-edge, edge:-edge] = False
+    levels = values[near].mean(axis=-1, dtype=np.float64)
+    rows, columns = np.nonzero(near)
+    places = np.column_stack([np.ones(len(levels)), down[rows], right[columns]])
+    kept = np.ones(len(levels), bool)
+    for _ in range(3):  # without what lies off the plane: lines, most of all
+        plane = np.linalg.lstsq(places[kept], levels[kept], rcond=None)[0]
+        away = np.abs(levels - places @ plane)
+        kept = away <= max(grain / 2, 2.5 * np.median(away))
+    return (plane[0] + plane[1] * down + plane[2] * right.T)[..., None].astype(np.float32)
+
+
+def stretch_levels(image: Any, maximum: float = 255) -> np.ndarray:
+    """Multiplies an image so that its largest value becomes `maximum`.
+
+    Args:
+        image: (height, width, channels), no value negative.
+        maximum: White. Defaults to 255.
+
+    Returns:
+        float32 of the same shape; an image that is black stays so.
+    """
+    values, white = _as_image(image).astype(np.float32), check_number(maximum, "maximum")
+    largest = float(values.max())
+    return values if largest in (0, white) else np.minimum(values * np.float32(white / largest), np.float32(white))
 
 
 def bounding_box(image: Any, threshold: float = 0.0) -> Box:

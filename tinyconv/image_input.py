@@ -16,6 +16,8 @@ __all__ = ["FITS", "ImageInput", "check_class_names"]
 FITS = ("stretch", "content", "mnist")
 # Pixels this much above black belong to a drawing: JPEG files and scans have no clean ground.
 _THRESHOLD = 48
+# A picture of twice this height or width, or more, is shrunk by a whole factor first, which takes its grain away.
+_SIDE = 256
 _MAX_CLASSES = 1 << 16
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -25,7 +27,8 @@ class ImageInput:
 
     The picture is laid on white where it is transparent, made grey where the model has one channel,
     inverted, fitted to the model's height and width by area, and its values, 0 to 255, become
-    value * scale + offset.  A picture that has the model's height and width is not fitted.
+    value * scale + offset.  A picture that has the model's height and width is not fitted.  A drawing that
+    is cut out has its ground made black and its strongest line white, before and after it is fitted.
 
     Args:
         fit: "stretch", the default: the whole picture is resized. "content": the drawing is cut out and
@@ -100,13 +103,17 @@ class ImageInput:
         height, width = shape[:2]
         if values.shape[:2] == (height, width):
             return values
+        if self.fit == "stretch":
+            return _resized(values, height, width)
+        shrink = max(1, max(values.shape[:2]) // _SIDE)
+        if shrink > 1:
+            values = images_module.resize_area(values, [max(1, round(side / shrink)) for side in values.shape[:2]])
+        values = images_module.even_light(values)
         if self.fit == "mnist" and height == width:
-            return images_module.fit_by_mass(values, height, max(1, round(height * 20 / 28)), _THRESHOLD)
-        if self.fit != "stretch":
-            values = images_module.crop_to_content(values, self.margin, threshold=_THRESHOLD)
-        if values.shape[0] >= height and values.shape[1] >= width:
-            return images_module.resize_area(values, (height, width))
-        return images_module.resize_bilinear(values, (height, width), half_pixel_centers=True)
+            fitted = images_module.fit_by_mass(values, height, max(1, round(height * 20 / 28)), _THRESHOLD)
+        else:
+            fitted = _resized(images_module.crop_to_content(values, self.margin, threshold=_THRESHOLD), height, width)
+        return images_module.stretch_levels(fitted)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments, as JSON can hold them."""
@@ -133,6 +140,12 @@ class ImageInput:
 
     def __repr__(self) -> str:
         return f"ImageInput({', '.join(f'{key}={value!r}' for key, value in self.get_config().items())})"
+
+
+def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    if values.shape[0] >= height and values.shape[1] >= width:
+        return images_module.resize_area(values, (height, width))
+    return images_module.resize_bilinear(values, (height, width), half_pixel_centers=True)
 
 
 def check_class_names(names: Any) -> list[str]:
