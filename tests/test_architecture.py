@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
     ("shapes", "maps"),
-    ("utils", "progress", "sources", "interrupts", "image", "image_input"),
+    ("utils", "progress", "sources", "web", "interrupts", "image", "image_input"),
     ("engine.program", "engine.update_rules"),
     ("engine",),
     ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),
@@ -32,7 +32,8 @@ FLOORS = (
     ("__init__",),
     ("bench",),
     ("cli_arguments",),
-    ("cli", "cli_data", "cli_dataset", "cli_networks", "cli_predict", "cli_train", "__main__"),
+    ("cli", "cli_check", "cli_convert", "cli_data", "cli_dataset", "cli_networks", "cli_predict", "cli_train",
+     "__main__"),
 )
 # Imports inside a function that go up: the method of a model that calls on a format.
 DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__"),

@@ -121,7 +121,7 @@ def test_every_form_of_an_array_gives_the_same(change):
     lambda: layers.Conv2D(1, 3, strides=0), lambda: layers.Conv2D(1, 3, strides=(1, -1)),
     lambda: layers.Conv2D(1, 3, dilation_rate=0), lambda: layers.Conv2D(1, 3, padding="full"),
     lambda: layers.Conv2D(1, 3, strides=2**63), lambda: layers.MaxPooling2D(0), lambda: layers.Dense(0),
-    lambda: layers.Dropout(1.0), lambda: layers.Dropout(float("nan")), lambda: layers.Reshape((0, 3)),
+    lambda: layers.Dropout(1.5), lambda: layers.Dropout(float("nan")), lambda: layers.Reshape((0, 3)),
     lambda: layers.Rescaling(float("inf")), lambda: layers.Rescaling(1e300), lambda: layers.ReLU(-1),
     lambda: layers.ReLU(negative_slope=-0.1), lambda: layers.ReLU(threshold=-1), lambda: layers.LeakyReLU(-0.1),
     lambda: layers.Input(shape=(HUGE, HUGE, 1)), lambda: Sequential(3), lambda: Sequential([3]),

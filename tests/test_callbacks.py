@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from tinyconv import Sequential, layers
+from tinyconv import Sequential, layers, metrics
 from tinyconv.callbacks import (
     BackupAndRestore,
     Callback,
@@ -210,14 +210,57 @@ def test_early_stopping_restores_best_weights(capsys):
         "Epoch 4: early stopping", "Restoring model weights from the end of the best epoch: 2."]
 
 
-def test_early_stopping_mode_follows_the_name():
-    assert EarlyStopping(monitor="val_accuracy").mode == "max"
-    assert EarlyStopping(monitor="loss").mode == "min"
-    assert EarlyStopping(monitor="my_score", mode="max").mode == "max"
-    with pytest.raises(ValueError, match="mode='max'"):
-        EarlyStopping(monitor="my_score")
+class Distance(metrics.Mean):
+    """A metric whose name says the opposite of what it is."""
+
+    direction = "down"
+
+    def __init__(self):
+        super().__init__("accuracy_gap")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(np.abs(y_true - y_pred.argmax(axis=-1)))
+
+
+def loss_per_true_class(y_true, y_pred):
+    return y_pred[:, 0]
+
+
+@pytest.mark.parametrize(("monitor", "stops"), [
+    ("val_loss", 1), ("val_accuracy", 2), ("hits", 2), ("val_AUC", 2), ("accuracy_gap", 1), ("val_mean_squared_error", 1)])
+def test_auto_mode_asks_the_metric_which_way_is_better(small_model, monitor, stops):
+    """Of figures 1, 2, 1, 1 the first or the second is the best."""
+    small_model.compile("sgd", "categorical_crossentropy", metrics=[
+        "accuracy", metrics.F1Score(name="hits", average="macro"), "AUC", Distance(), "mean_squared_error"])
+    callback = EarlyStopping(monitor, patience=1)
+    callback.set_model(small_model)
+    callback.on_train_begin()
+    for epoch, value in enumerate((1.0, 2.0, 1.0, 1.0)):
+        callback.on_epoch_end(epoch, {monitor: value})
+        if small_model.stop_training:
+            break
+    assert callback.stopped_epoch == stops
+
+
+@pytest.mark.parametrize("monitor", ["my_score", "loss_per_true_class", "val_mean", "learning_rate"])
+@pytest.mark.parametrize("make", [
+    EarlyStopping, ReduceLROnPlateau, lambda **kwargs: ModelCheckpoint("m", save_best_only=True, **kwargs)])
+def test_auto_mode_refuses_figures_that_do_not_say(small_model, small_data, monkeypatch, monitor, make):
+    """Names tell nothing: neither "loss" nor "score" in one."""
+    monkeypatch.setattr(Sequential, "save", lambda self, path: None)
+    small_model.compile("sgd", "sparse_categorical_crossentropy", metrics=[loss_per_true_class, Mean()])
+    with pytest.raises(ValueError, match=f"whether '{monitor}' should grow or shrink; pass mode='max'.*Received"):
+        small_model.fit(*small_data, verbose=0, callbacks=[make(monitor=monitor)])
+    assert small_model.optimizer.iterations == 0
+    small_model.fit(*small_data, verbose=0, callbacks=[make(monitor="loss"), make(monitor="val_loss", mode="max")],
+                    validation_split=0.5, epochs=2)
     with pytest.raises(ValueError, match="Received: mode='up'"):
-        EarlyStopping(mode="up")
+        make(mode="up")
+
+
+class Mean(metrics.Mean):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_pred)
 
 
 def test_early_stopping_warns_of_a_missing_figure():
@@ -236,6 +279,12 @@ def test_checkpoint_saves_the_best_only(capsys):
     assert "did not improve from 3.00000" in capsys.readouterr().out
 
 
+def test_checkpoint_saves_where_it_cannot_tell_the_best():
+    with pytest.warns(UserWarning, match="'val_loss' to save only the best model, which is not available: it is saved"):
+        model = run(ModelCheckpoint("m{epoch}", save_best_only=True), [{"loss": 1.0}])
+    assert model.saved == ["m1"]
+
+
 def test_checkpoint_starts_from_a_threshold():
     callback = ModelCheckpoint("m{epoch}", save_best_only=True, initial_value_threshold=2.5)
     model = run(callback, losses(3, 4, 2))
@@ -244,8 +293,8 @@ def test_checkpoint_starts_from_a_threshold():
 
 def test_checkpoint_refuses_a_path_before_training(small_model, small_data, tmp_path):
     weights = small_model.get_weights()
-    with pytest.raises(ValueError, match=r"expected .* the name of a folder.*Received: path='.*best\.onnx'"):
-        small_model.fit(*small_data, epochs=1, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "best.onnx")])
+    with pytest.raises(ValueError, match=r"expected .* the name of a folder.*Received: path='.*best\.pb'"):
+        small_model.fit(*small_data, epochs=1, verbose=0, callbacks=[ModelCheckpoint(tmp_path / "best.pb")])
     for before, after in zip(weights, small_model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     assert not list(tmp_path.iterdir())
@@ -257,6 +306,12 @@ def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):
     small_model.fit(*small_data, batch_size=5, epochs=2, verbose=0,
                     callbacks=[ModelCheckpoint("e{epoch}", save_freq=3)])
     assert saved == ["e1", "e2"]
+    saved.clear()
+    small_model.fit(*small_data, batch_size=5, epochs=2, verbose=0,
+                    callbacks=[ModelCheckpoint("e{epoch}-b{batch:02d}-{loss:.0f}", save_freq=3)])
+    assert [path[:6] for path in saved] == ["e1-b03", "e2-b02"]
+    with pytest.raises(ValueError, match="no figure for the field 'batch'"):
+        run(ModelCheckpoint("m-{batch}"), losses(1.0))
 
 
 @pytest.mark.parametrize("template", [

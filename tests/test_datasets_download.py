@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import hashlib
 import socket
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -265,14 +265,7 @@ def test_progress_is_shown_with_tqdm(server, tmp_path, capsys):
 
 @pytest.mark.parametrize("length", [True, False], ids=["length", "no length"])
 def test_progress_is_shown_without_tqdm(server, tmp_path, capsys, monkeypatch, length):
-    original = builtins.__import__
-
-    def without_tqdm(name, *arguments, **options):
-        if name == "tqdm":
-            raise ImportError(name)
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_tqdm)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     server.length = length
     download(server.url, tmp_path / "file")
     lines = capsys.readouterr().err.splitlines()

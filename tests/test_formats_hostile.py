@@ -391,7 +391,7 @@ def stack_of(document: dict) -> list[dict]:
     (lambda d: stack_of(d)[1]["config"].update(_seed=1), "_seed"),
     (lambda d: stack_of(d)[1]["config"].update(weights=[]), "weights"),
     (lambda d: stack_of(d).clear(), "at least one layer"),
-    (lambda d: stack_of(d).append(copy.deepcopy(d["modelTopology"])), "models within models"),
+    (lambda d: stack_of(d).append(copy.deepcopy(d["modelTopology"])), "layer 'model_conv': Expected an input of shape"),
     (lambda d: d["userDefinedMetadata"]["tinyconv"]["compile"].update(optimizer={"class_name": "os"}),
      "optimizer"),
     (lambda d: d["userDefinedMetadata"]["tinyconv"]["training"].update(seed=-1), "training state"),

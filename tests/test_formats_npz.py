@@ -169,7 +169,7 @@ def test_the_file_follows_from_the_weights_alone(tmp_path):
 
 @pytest.mark.parametrize("path", ["w.h5", "w", "w.npz.txt", "", None, 3])
 def test_other_names_are_refused(path):
-    with pytest.raises(ValueError, match="ends in '.npz' or '.weights.h5'"):
+    with pytest.raises(ValueError, match="ends in '.npz', '.safetensors' or '.weights.h5'"):
         model_of().save_weights(path)
 
 

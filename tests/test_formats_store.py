@@ -65,7 +65,7 @@ def test_paths_of_folder_and_description(saved: tuple, tmp_path: Path,
     assert same_bits(model, load_model("er"))
 
 
-@pytest.mark.parametrize("name", ["model.npz", "model.onnx", "file"])
+@pytest.mark.parametrize("name", ["model.npz", "model.pb", "file"])
 def test_save_refuses_names_of_files(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="or the name of a folder"):

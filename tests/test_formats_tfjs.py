@@ -202,6 +202,21 @@ def test_training_goes_on_with_layers_frozen_between(tmp_path: Path) -> None:
     assert same_bits(model, resumed)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_training_goes_on_where_the_engine_sees_weights_in_another_shape(tmp_path: Path, frozen: bool) -> None:
+    x, y = data()
+    model = Sequential([layers.PReLU(input_shape=x.shape[1:]), layers.Flatten(), layers.Dense(y.shape[1])])
+    model.compile("adam", "mse")
+    model.fit(x, y, verbose=0)
+    model.layers[0].trainable = not frozen
+    model.save(tmp_path)
+    resumed = load_model(tmp_path)
+    model.layers[0].trainable = resumed.layers[0].trainable = True
+    for each in (model, resumed):
+        each.fit(x, y, verbose=0)
+    assert same_bits(model, resumed)
+
+
 def test_compile_settings_are_kept_in_full(tmp_path: Path) -> None:
 
     model = small_model()
@@ -297,6 +312,35 @@ def functional(document: dict) -> dict:
     return document
 
 
+def nested(document: dict) -> dict:
+    """As transfer learning makes it: a frozen model and a new head in a model, all layers called alike."""
+    stack = document["modelTopology"]["config"]["layers"]
+    head = [{**layer, "config": {**layer["config"]}} for layer in stack[3:]]
+    body = functional(document)["modelTopology"]["config"]
+    body["layers"] = [layer for layer in body["layers"] if layer["name"] not in {each["config"]["name"] for each in head}]
+    body["output_layers"] = [stack[3]["name"], 0, 0]
+    inner = [{"class_name": "Model", "config": {**body, "name": "body"}},
+             {"class_name": "Sequential", "config": {"name": "head", "layers": [
+                 {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 3, 3, 3], "name": "in"}}, *head]}}]
+    document["modelTopology"] = {"class_name": "Sequential", "config": {"name": "whole", "layers": inner}}
+    return document
+
+
+def called_twice(document: dict) -> dict:
+    """A functional model that calls another, whose first call, node 0, was its own creation."""
+    stack = with_input_layer(document)["modelTopology"]["config"]["layers"]
+    name = stack[0]["config"]["name"]
+    inner = {"class_name": "Sequential", "name": "inner", "inbound_nodes": [[[name, 0, 0, {}]]],
+             "config": {"name": "inner", "layers": stack[1:4]}}
+    rest = [{**layer, "name": layer["config"]["name"]} for layer in stack[4:]]
+    for before, layer, node in zip([inner, *rest], rest, [1, 0, 0, 0]):
+        layer["inbound_nodes"] = [[[before["name"], node, 0, {"training": False}]]]
+    document["modelTopology"] = {"class_name": "Model", "config": {"name": "outer", "layers": [
+        {**stack[0], "name": name, "inbound_nodes": []}, inner, *rest],
+        "input_layers": [[name, 0, 0]], "output_layers": [[rest[-1]["name"], 0, 0]]}}
+    return document
+
+
 def suffixed(document: dict) -> dict:
     return renamed(document, lambda name: name + ":0")
 
@@ -324,8 +368,8 @@ def reordered_settings(document: dict) -> dict:
 
 
 @pytest.mark.parametrize("change", [
-    wrapped, bare_list, with_input_layer, with_build_shape, functional, suffixed, prefixed, numbered,
-    reordered_settings,
+    wrapped, bare_list, with_input_layer, with_build_shape, functional, nested, called_twice, suffixed, prefixed,
+    numbered, reordered_settings,
 ], ids=lambda change: change.__name__)
 def test_load_reads_dialects(change: object, saved: tuple) -> None:
     model, folder, document = saved
@@ -333,6 +377,68 @@ def test_load_reads_dialects(change: object, saved: tuple) -> None:
     loaded = load_model(folder)
     assert same_bits(model, loaded)
     assert loaded.program.ops == model.program.ops
+
+
+def test_load_takes_models_within_models_apart(tmp_path: Path) -> None:
+    """Names that occur twice are told apart, and what is frozen as a whole is so layer for layer."""
+    model = Sequential([layers.Input((4,)), layers.Dense(3, name="a"), layers.Dense(5, name="b"),
+                        layers.Dense(2, name="c")])
+    model.save(tmp_path)
+    document = read_description(tmp_path)
+    stack = document["modelTopology"]["config"]["layers"]
+    stack[2]["config"]["name"] = "a"
+    stack[1:] = [{"class_name": "Sequential", "config": {"name": "in", "trainable": False, "layers": stack[1:]}}]
+    for spec, name in zip(document["weightsManifest"][0]["weights"], ["a/kernel", "a/bias", "b/kernel", "b/bias",
+                                                                      "a_1/kernel", "a_1/bias"]):
+        spec["name"] = name
+    write_description(tmp_path, document)
+    loaded = load_model(tmp_path)
+    assert [layer.name for layer in loaded.layers] == ["a", "b", "in_a"]
+    assert [layer.trainable for layer in loaded.layers] == [True, False, False]
+    assert same_bits(model, loaded)
+
+
+def two_outputs(document: dict) -> str:
+    config = functional(document)["modelTopology"]["config"]
+    config["output_layers"].insert(0, [config["layers"][1]["name"], 0, 0])
+    return "output_layers: expected the last layer of the chain"
+
+
+def shared_input(document: dict) -> str:
+    stack = functional(document)["modelTopology"]["config"]["layers"][::-1]
+    stack[2]["inbound_nodes"] = stack[1]["inbound_nodes"]
+    return r"expected a plain chain.*Received: .*with the input of"
+
+
+def merged(document: dict) -> str:
+    stack = functional(document)["modelTopology"]["config"]["layers"]
+    stack[1]["class_name"] = "Concatenate"
+    stack[1]["inbound_nodes"] = [[[stack[2]["name"], 0, 0, {}], [stack[3]["name"], 0, 0, {}]]]
+    return r"expected a layer that tinyconv has. Received: 'Concatenate'"
+
+
+def called_with_two(document: dict) -> str:
+    stack = functional(document)["modelTopology"]["config"]["layers"]
+    stack[1]["inbound_nodes"] = [[[stack[2]["name"], 0, 0, {}], [stack[3]["name"], 0, 0, {}]]]
+    return "expected a plain chain.*Received: 'Flatten with 2 inputs'"
+
+
+def layers_alone(document: dict) -> str:
+    topology = document.pop("modelTopology")
+    document.clear()
+    document.update(topology)
+    return "expected a model with its weights. Received: layers alone"
+
+
+@pytest.mark.parametrize("change", [two_outputs, shared_input, merged, called_with_two, layers_alone],
+                         ids=lambda change: change.__name__)
+def test_load_refuses_what_is_no_chain_of_its_layers(change: object, saved: tuple) -> None:
+    _, folder, document = saved
+    message = change(document)
+    write_description(folder, document)
+    with pytest.raises(FormatError, match=message) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [7, 64, 100, 10**6])

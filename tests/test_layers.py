@@ -132,6 +132,11 @@ CASES = [
     ("Normalization", {"mean": [0.5, 1, 2], "variance": (1, 0, 2)}, (4, 5, 3), (4, 5, 3), 0),
     ("Softmax", {}, (3, 4), (3, 4), 0),
     ("Softmax", {"axis": 1}, (3, 4, 2), (3, 4, 2), 0),
+    ("Softmax", {"axis": [1, -1]}, (3, 4, 2), (3, 4, 2), 0),
+    ("Softmax", {"axis": [1, 2, 3]}, (3, 4, 2), (3, 4, 2), 0),
+    ("BatchNormalization", {"axis": 1}, (3, 4, 2), (3, 4, 2), 12),
+    ("BatchNormalization", {"axis": -2, "scale": False}, (3, 4, 2), (3, 4, 2), 12),
+    ("Dropout", {"rate": 0.5, "noise_shape": [None, 1, None, 3]}, (4, 5, 3), (4, 5, 3), 0),
     ("SpatialDropout2D", {"rate": 0.25}, (4, 4, 2), (4, 4, 2), 0),
     ("SpatialDropout2D", {"rate": 0.25, "data_format": "channels_first", "seed": 4}, (2, 4, 4), (2, 4, 4), 0),
     ("SpatialDropout1D", {"rate": 0.5}, (4, 2), (4, 2), 0),
@@ -598,16 +603,20 @@ def test_linear_activation_adds_no_operation():
         ("AveragePooling2D", {"strides": -1}, "`strides`"),
         ("GlobalMaxPooling2D", {"data_format": "channels_middle"}, "`data_format`"),
         ("GlobalAveragePooling2D", {"keepdims": "yes"}, "`keepdims`"),
-        ("Dropout", {"rate": 1.0}, "`rate`"),
+        ("Dropout", {"rate": 1.1}, "`rate`"),
         ("Dropout", {"rate": -0.1}, "`rate`"),
         ("Dropout", {"rate": "half"}, "`rate`"),
         ("Dropout", {"rate": 0.5, "seed": -1}, "`seed`"),
-        ("SpatialDropout2D", {"rate": 1.0}, "`rate`"),
+        ("SpatialDropout2D", {"rate": 1.1}, "`rate`"),
         ("SpatialDropout2D", {"rate": 0.5, "data_format": "last"}, "`data_format`"),
         ("GaussianNoise", {"stddev": -1.0}, "`stddev`"),
         ("GaussianDropout", {"rate": 1}, "`rate`"),
         ("AlphaDropout", {"rate": 0.5, "noise_shape": (1,)}, "`noise_shape`"),
         ("Dropout", {"rate": 0.5, "noise_shape": (1, 2)}, "`noise_shape`"),
+        ("Dropout", {"rate": 0.5, "noise_shape": (None, 0)}, "`noise_shape`"),
+        ("Dropout", {"rate": 0.5, "noise_shape": 3}, "`noise_shape`"),
+        ("Softmax", {"axis": ()}, "`axis`"),
+        ("Softmax", {"axis": 0}, "`axis`"),
         ("Reshape", {"target_shape": (-1, -1)}, "`target_shape`"),
         ("Reshape", {"target_shape": (0, 3)}, "`target_shape`"),
         ("Reshape", {"target_shape": (2, 2, 2, 2)}, "`target_shape`"),
@@ -699,7 +708,10 @@ def test_layer_refuses_other_dtypes():
         (lambda: layers.AveragePooling2D((1, 5)), (9, 4, 1), "Pool larger than its input"),
         (lambda: layers.GlobalMaxPooling2D(), (10,), "height, width, channels"),
         (lambda: layers.Reshape((3, -1)), (8,), "8 values"),
-        (lambda: layers.Softmax(axis=0), (4, 4, 2), "`axis`"),
+        (lambda: layers.Softmax(axis=(1, 4)), (4, 4, 2), "`axis`"),
+        (lambda: layers.BatchNormalization(axis=4), (4, 4, 2), "`axis`"),
+        (lambda: layers.Dropout(0.5, (None, 1, 2, 2)), (4, 4, 2), "`noise_shape`"),
+        (lambda: layers.Dropout(0.5, (None, 4, 4)), (4, 4, 2), "`noise_shape`"),
         (lambda: layers.Softmax(axis=4), (4, 4, 2), "`axis`"),
         (lambda: layers.Softmax(axis=-4), (4, 4, 2), "`axis`"),
         (lambda: layers.SpatialDropout2D(0.5), (4, 2), "height, width, channels"),
@@ -961,6 +973,54 @@ def test_reshape_keeps_row_major_order():
     x = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)
     np.testing.assert_array_equal(_run(layers.Reshape((3, -1)), x=x), x.reshape(2, 3, 4))
     np.testing.assert_array_equal(_run(layers.Flatten(), x=x), x.reshape(2, 12))
+
+
+def _in_training(layer, x):
+    model = Sequential([layers.Input(x.shape[1:]), layer], seed=3)
+    return model(x, training=True)
+
+
+@pytest.mark.parametrize("layer", [layers.Dropout(1.0), layers.SpatialDropout2D(1), layers.Dropout(1, (None, 1, 1, 1))])
+def test_a_rate_of_one_drops_everything(layer):
+    x = np.full((3, 4, 5, 2), np.inf, np.float32)
+    np.testing.assert_array_equal(_in_training(layer, x), np.zeros_like(x))
+
+
+@pytest.mark.parametrize("noise_shape", [
+    (None, 1, 1, None), (None, 1, None, 3), (None, 4, 1, 1), (None, None, 5, 1), (None, 1, 5, 1), (None, 1, 1, 1),
+    (None, None, 1, 3)])
+def test_noise_shape_drops_values_of_an_axis_together(noise_shape):
+    x = np.random.default_rng(0).uniform(1, 2, (200, 4, 5, 3)).astype(np.float32)
+    y = _in_training(layers.Dropout(0.25, noise_shape), x)
+    kept = y != 0
+    np.testing.assert_allclose(y, np.where(kept, x / 0.75, 0), rtol=1e-6)
+    drawn = np.ones((200, *[1 if size == 1 else full for size, full in zip(noise_shape[1:], x.shape[1:])]), bool)
+    drawn = kept[tuple(slice(0, size) for size in drawn.shape)]
+    np.testing.assert_array_equal(kept, np.broadcast_to(drawn, x.shape))
+    share = drawn.mean()
+    assert abs(share - 0.75) < 5 * np.sqrt(0.25 * 0.75 / drawn.size)
+    each = drawn.reshape(200, -1)
+    assert each.shape[1] == 1 or (each.any(axis=1) & ~each.all(axis=1)).any()  # by itself, not all together
+    if noise_shape == (None, 1, 1, None):
+        np.testing.assert_array_equal(y, _in_training(layers.SpatialDropout2D(0.25), x))
+
+
+@pytest.mark.parametrize("axis", [1, 2, -2])
+def test_batch_normalization_of_another_axis_is_that_of_the_last_with_the_axes_moved(axis):
+    x = np.random.default_rng(0).normal(size=(16, 4, 5, 3)).astype(np.float32)
+    moved = np.ascontiguousarray(np.moveaxis(x, axis, -1))
+    one, other = layers.BatchNormalization(axis=axis, momentum=0.5), layers.BatchNormalization(momentum=0.5)
+    ours, theirs = _in_training(one, x), _in_training(other, moved)
+    np.testing.assert_array_equal(np.moveaxis(ours, axis, -1), theirs)
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_batch_normalization_of_channels_first_goes_into_the_convolution():
+    first = {"data_format": "channels_first"}
+    stack = [layers.Conv2D(4, 3, **first), layers.BatchNormalization(axis=1), layers.MaxPooling2D(2, **first)]
+    kinds = [op.kind for op in _lower(*stack, input_shape=(2, 8, 8)).ops]
+    assert kinds == ["gather", "conv2d", "batch_normalization", "max_pool2d", "gather"]
 
 
 # --- sequences, depthwise and transposed convolutions ---

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tinyconv
-from tinyconv import Sequential, layers, utils
+from tinyconv import Sequential, layers, models, optimizers, utils
 
 
 def seed_network(seed: int = 0) -> Sequential:
@@ -253,6 +253,46 @@ def test_a_model_that_is_not_trainable_trains_none_of_its_layers():
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="`trainable` to be True or False. Received: trainable='no'"):
         model.trainable = "no"
+
+
+def test_clone_model_begins_afresh():
+    model = seed_network()
+    model.compile(optimizers.SGD(0.5, momentum=0.9), "categorical_crossentropy",
+                  metrics=["accuracy", lambda y, p: p[:, 0]])
+    x, y = images(4), np.eye(10, dtype=np.float32)[[1, 2, 3, 4]]
+    model.class_names = list("abcdefghij")
+    model.train_on_batch(x, y)
+    clone = models.clone_model(model)
+    assert clone.get_config() == model.get_config() and clone.class_names == model.class_names
+    assert not np.array_equal(clone.get_weights()[0], model.get_weights()[0])
+    assert clone.optimizer is not model.optimizer and clone.optimizer.iterations == 0
+    assert clone.optimizer.get_config() == model.optimizer.get_config()
+    clone.set_weights(model.get_weights())
+    assert clone.test_on_batch(x, y) == model.test_on_batch(x, y)
+    assert clone.train_on_batch(x, y)[0] == model.train_on_batch(x, y)[0]
+    bare = models.clone_model(Sequential([layers.Dense(3, name="a")], name="b"))
+    assert not bare.built and not bare.compiled and bare.name == "b" and bare.layers[0].name == "a"
+    thin = models.clone_model(model, clone_function=lambda layer: layers.Flatten())
+    assert thin.output_shape == (None, 784)
+    with pytest.raises(TypeError, match="Sequential. Received: model=3"):
+        models.clone_model(3)
+    with pytest.raises(ValueError, match="input_tensors to be None"):
+        models.clone_model(model, input_tensors=x)
+
+
+def test_json_describes_a_model():
+    model = seed_network()
+    text = model.to_json(indent=1)
+    again = models.model_from_json(text)
+    assert again.get_config()["layers"][1:] == model.get_config()["layers"][1:]
+    assert again.input_shape == model.input_shape and again.to_json(indent=1) == text
+    for bad in ("{", "[]", '{"class_name": "os"}', text.replace("Conv2D", "Lambda"), text.replace('"valid"', '"up"')):
+        with pytest.raises(ValueError, match="xpected|line 1"):
+            models.model_from_json(bad)
+    with pytest.raises(TypeError, match="Received: json_string=int"):
+        models.model_from_json(3)
+    with pytest.raises(ValueError, match="no weights yet"):
+        Sequential([layers.Dense(2)]).to_json()
 
 
 @pytest.mark.parametrize("layer", [

@@ -87,8 +87,8 @@ def test_normalization_takes_its_moments_from_its_arguments(settings):
 
 
 BAD_ARGUMENTS = [
-    ({"axis": 0}, "`axis` to be None, or integers other than 0"),
-    ({"axis": 1.5}, "`axis` to be None, or integers"),
+    ({"axis": 0}, "`axis` to be an integer other than 0"),
+    ({"axis": 1.5}, "`axis` to be an integer"),
     ({"mean": 1.0}, "both `mean` and `variance`"),
     ({"mean": [1.0, 2.0], "variance": 1.0}, "of one shape"),
     ({"axis": None, "mean": [1.0], "variance": [1.0]}, "at most 0 dimensions"),

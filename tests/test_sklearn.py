@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from tinyconv import Sequential, datasets, layers
+from tinyconv import Sequential, datasets, layers, optimizers
 from tinyconv.callbacks import LambdaCallback
 from tinyconv.sklearn import Classifier
 
@@ -94,6 +94,47 @@ def test_a_network_of_ones_own_and_its_copies():
         one.partial_fit(X, Y)
     np.testing.assert_array_equal(again.predict_proba(X), ours.predict_proba(X))
     assert not hasattr(clone(ours), "model_")
+
+
+def test_loaded_and_adapted_weights_are_kept_and_not_changed():
+    adapted = layers.Normalization(name="normalization")
+    adapted.adapt(X)
+    trained = Sequential([layers.Input(shape=(4,)), adapted, layers.Dense(2, activation="softmax")])
+    trained.layers[1].set_weights([[[1.0, -1.0]] * 4, [0.5, 0.0]])
+    before = trained.get_weights()
+    ours = Classifier(lambda shape, classes: trained, learning_rate=0.0, epochs=1).fit(X, Y)
+    np.testing.assert_array_equal(ours.predict_proba(X), trained.predict(X))
+    for learning_rate, same in ((0.0, True), (0.5, False)):
+        ours = Classifier(lambda shape, classes: trained, learning_rate=learning_rate, epochs=1).fit(X, Y)
+        for one, other in zip(ours.model_.layers[0].get_weights(), adapted.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert np.array_equal(ours.model_.layers[1].get_weights()[0], before[-2]) == same
+    for one, other in zip(before, trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_random_state_decides_the_weights_of_a_network_that_knows_its_input():
+    one, same, other = (Classifier(own_network, random_state=seed, epochs=2).fit(X, Y) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.predict_proba(X), same.predict_proba(X))
+    assert not np.array_equal(one.predict_proba(X), other.predict_proba(X))
+
+
+def test_the_learning_rate_is_the_optimizers_own_unless_another_is_given():
+    def rate(**arguments):
+        return Classifier(epochs=1, **arguments).fit(X, Y).model_.optimizer.learning_rate
+
+    falling = optimizers.schedules.ExponentialDecay(0.25, 1000, 0.5, staircase=True)
+    assert rate() == 0.005
+    assert rate(optimizer="adam") == 0.001
+    assert rate(optimizer="adam", learning_rate=0.5) == 0.5
+    assert rate(optimizer=optimizers.SGD(0.1)) == 0.1
+    assert rate(optimizer=optimizers.SGD(falling)) == 0.25
+    assert rate(optimizer=optimizers.SGD(falling), learning_rate=0.5) == 0.5
+    assert rate(optimizer=optimizers.SGD(lambda step: 0.75)) == 0.75
+    assert rate(optimizer="sgd", learning_rate=falling) == 0.25
+    given = optimizers.SGD(0.1, momentum=0.5)
+    ours = Classifier(optimizer=given, epochs=1).fit(X, Y).fit(X, Y)
+    assert ours.model_.optimizer.momentum == 0.5 and not given.built and given.iterations == 0
 
 
 def test_partial_fit_and_warm_start_go_on():

@@ -10,7 +10,7 @@ import pytest
 
 import tinyconv
 from tinyconv import Sequential, data, layers, losses, metrics, optimizers
-from tinyconv.callbacks import LambdaCallback
+from tinyconv.callbacks import BackupAndRestore, LambdaCallback
 from tinyconv.progress import Progress, verbosity
 
 CLASSES = 4
@@ -343,15 +343,108 @@ def test_epoch_order_is_a_permutation_by_seed_and_epoch():
     assert not np.array_equal(order, data.epoch_order(100, True, 1, 1))
     assert not np.array_equal(order, data.epoch_order(100, True, 2, 0))
     np.testing.assert_array_equal(data.epoch_order(5, False, 1, 0), range(5))
-    assert [len(part) for part in data.batches(order, 30, None)] == [30, 30, 30, 10]
-    assert [len(part) for part in data.batches(order, 30, 2)] == [30, 30]
+    assert [len(part) for part in data.batches(order, 30, 0, None)] == [30, 30, 30, 10]
+    assert [len(part) for part in data.batches(order, 30, 0, 2)] == [30, 30]
+    assert [len(part) for part in data.batches(order, 30, 2, 3)] == [30, 10]
 
 
-def test_steps_per_epoch_limits_the_batches(blobs):
-    x, _, y = blobs
-    model = dense_model()
-    model.fit(x, y, batch_size=10, epochs=2, steps_per_epoch=3, verbose=0)
-    assert model.optimizer.iterations == 6
+def largest(y_true, y_pred):
+    """A function of a batch: one number."""
+    return y_pred.max()
+
+
+class Batches(metrics.Metric):
+    """Counts batches."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.batches += 1
+
+    def result(self):
+        return self.batches
+
+    def reset_state(self):
+        self.batches = 0
+
+
+@pytest.mark.parametrize(("size", "cuts"), [(None, (32, 64)), (64, (64,)), (70, ())])
+def test_evaluate_means_over_batches_what_a_function_says_of_a_batch(size, cuts):
+    """As Keras: batches of 32 unless another size is given, each counted once; others are means over samples."""
+    x = np.random.default_rng(0).normal(size=(70, 3)).astype(np.float32)
+    model = Sequential([layers.Activation("linear", input_shape=(3,))])
+    for arguments in ({"metrics": [largest, Batches()]}, {"weighted_metrics": [largest, Batches()]}):
+        model.compile("sgd", "mae", **arguments)
+        loss, value, batches = model.evaluate(x, 0 * x, batch_size=size, verbose=0)
+        parts = np.split(x, cuts)
+        assert value == pytest.approx(np.mean([part.max() for part in parts]), rel=1e-6)
+        assert batches == len(parts)
+        assert loss == pytest.approx(np.abs(x).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="'largest' expected a value for each of .* samples to weight them. Received: one"):
+        model.evaluate(x, 0 * x, sample_weight=np.ones(70), verbose=0)
+
+
+def test_validation_in_fit_has_its_batches():
+    x = np.random.default_rng(0).normal(size=(70, 3)).astype(np.float32)
+    model = Sequential([layers.Activation("linear", input_shape=(3,))])
+    model.compile("sgd", "mae", metrics=[largest])
+
+    def validate(**arguments):
+        history = model.fit(x, 0 * x, batch_size=16, verbose=0, validation_data=(x, 0 * x), **arguments).history
+        return history["val_loss"][0], history["val_largest"][0]
+
+    assert validate()[1] == pytest.approx(np.mean([part.max() for part in np.split(x, (16, 32, 48, 64))]))
+    assert validate(validation_batch_size=35)[1] == pytest.approx((x[:35].max() + x[35:].max()) / 2)
+    loss, value = validate(validation_steps=2)
+    assert loss == pytest.approx(np.abs(x[:32]).mean(), rel=1e-5)
+    assert value == pytest.approx((x[:16].max() + x[16:32].max()) / 2)
+
+
+def _rows_seen(epochs: int, steps: int, callbacks=(), **arguments) -> list[list[set[int]]]:
+    """The samples of every batch, by epoch: each has a weight of its own, which its batch changes."""
+    samples = 7
+    model = Sequential([layers.Dense(1, use_bias=False, kernel_initializer="zeros", input_shape=(samples,))], seed=4)
+    model.compile(optimizers.SGD(0.125), "mse")
+    seen: list[list[set[int]]] = []
+    before = [model.get_weights()[0]]
+
+    def look(batch, logs):
+        after = model.get_weights()[0]
+        seen[-1].append(set(np.flatnonzero((after != before[-1]).ravel()).tolist()))
+        before[:] = [after]
+
+    def begin(epoch, logs):
+        seen.append([])
+        before[:] = model.get_weights()
+
+    watch = LambdaCallback(on_epoch_begin=begin, on_train_batch_end=look)
+    model.fit(np.eye(samples), np.full((samples, 1), 1e6), batch_size=2, epochs=epochs, steps_per_epoch=steps,
+              verbose=0, callbacks=[*callbacks, watch], **arguments)
+    return seen
+
+
+def test_steps_per_epoch_go_on_where_the_last_epoch_ended():
+    """As Keras: the data end with an epoch, which may be shorter; the next begins them anew."""
+    first, second = [{0, 1}, {2, 3}], [{4, 5}, {6}]
+    assert _rows_seen(3, 2, shuffle=False) == [first, second, first]
+    with pytest.warns(UserWarning, match="x ran out of data after 1 batches"):
+        assert _rows_seen(3, 3, shuffle=False) == [[*first, {4, 5}], [{6}], [*first, {4, 5}]]
+    with pytest.warns(UserWarning, match="x ran out of data after 4 batches"):
+        assert _rows_seen(2, 5, shuffle=False) == [first + second] * 2
+    assert _rows_seen(3, 2, shuffle=False, initial_epoch=1) == [first, second]
+    one, two, three, four = _rows_seen(4, 2)
+    for halves in (one + two, three + four):
+        assert sorted(row for batch in halves for row in batch) == list(range(7))
+    assert one + two != three + four
+
+
+def test_steps_per_epoch_go_on_in_a_run_that_is_resumed(tmp_path):
+    def interrupt(epoch, logs):
+        if epoch == 1:
+            raise RuntimeError("power cut")
+
+    whole = _rows_seen(4, 2)
+    with pytest.raises(RuntimeError, match="power cut"):
+        _rows_seen(4, 2, [LambdaCallback(on_epoch_begin=interrupt), BackupAndRestore(tmp_path)])
+    assert _rows_seen(4, 2, [BackupAndRestore(tmp_path)]) == whole[1:]
 
 
 # --- data ---

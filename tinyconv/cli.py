@@ -1,4 +1,4 @@
-"""The command line: tinyconv train, evaluate, predict, dataset, bench, info."""
+"""The command line: tinyconv train, evaluate, predict, convert, dataset, bench, info."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import tinyconv
-from tinyconv import cli_dataset, cli_predict, cli_train
+from tinyconv import cli_convert, cli_dataset, cli_predict, cli_train
 from tinyconv.cli_arguments import parse_positive
+from tinyconv.cli_convert import convert
 from tinyconv.cli_predict import evaluate, predict
 from tinyconv.cli_train import train
 
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_train.add_options(command(train, "Train a network on labelled images and save it."))
     cli_predict.add_evaluate_options(command(evaluate, "Measure a model on the held-out images."))
     cli_predict.add_predict_options(command(predict, "Name the most probable classes of image files."))
+    cli_convert.add_options(command(convert, "Write a model in another format."))
 
     text = "Say what a data set holds, or write it in another format."
     group = commands.add_parser("dataset", help=text, description=text)

@@ -244,7 +244,7 @@ def epoch_order(samples: int, shuffle: bool, seed: int, epoch: int) -> np.ndarra
     return np.random.Generator(np.random.PCG64(keys)).permutation(samples).astype(np.int64, copy=False)
 
 
-def batches(order: np.ndarray, batch_size: int, steps: int | None) -> list[np.ndarray]:
-    """An epoch's order cut into batches; the last may be smaller."""
-    cut = [order[start:start + batch_size] for start in range(0, len(order), batch_size)]
-    return cut if steps is None else cut[:steps]
+def batches(order: np.ndarray, batch_size: int, first: int, steps: int | None) -> list[np.ndarray]:
+    """An order cut into batches, at most `steps` from the batch `first` on; the last of all may be smaller."""
+    cut = [order[start:start + batch_size] for start in range(first * batch_size, len(order), batch_size)]
+    return cut[:steps]

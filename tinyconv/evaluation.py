@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Generator, Iterable
@@ -22,6 +23,7 @@ from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
+    from tinyconv.metrics import Metric
 
 __all__ = ["Evaluator", "as_results", "batch_hooks", "by_name"]
 
@@ -30,6 +32,8 @@ Callbacks = Callback | CallbackList | Iterable[Callback] | None
 
 # Values of the largest activation of an evaluated batch, where the caller leaves its size open.
 _EVALUATION_VALUES = 1 << 22
+# Keras' default.
+_USUAL_BATCH = 32
 
 
 class Evaluator(Network):
@@ -91,6 +95,16 @@ class Evaluator(Network):
         """`"loss"` and the names of the metrics, in the order of what `evaluate` returns."""
         return list(self._resolve().names)
 
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics themselves, in the order of `metrics_names` behind "loss"."""
+        return list(self._resolve().metrics)
+
+    def _metric_direction(self, name: str) -> str | None:
+        """Which way the metric of this name improves, "up" or "down"; None where it does not say."""
+        known = dict(zip(self.metrics_names[1:], self.metrics))
+        return known[name].direction if name in known else None
+
     def get_compile_config(self) -> dict[str, Any] | None:
         """Optimizer, loss and metrics as JSON can hold them; None before `compile`.
 
@@ -113,6 +127,11 @@ class Evaluator(Network):
         if self._loss_weight != 1:
             settings["loss_weights"] = self._loss_weight
         return settings
+
+    def _compile_like(self, model: Evaluator) -> None:
+        """Compiles as another model is, with an optimizer, a loss and metrics of its own."""
+        self.compile(model.optimizer.fresh(), copy.copy(model.loss), model._loss_weight,
+                     copy.deepcopy(model._metrics), copy.deepcopy(model._weighted_metrics))
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles from what `get_compile_config` returned.
@@ -195,7 +214,8 @@ class Evaluator(Network):
 
         Args:
             x, y, sample_weight: As in `fit`; x may be an iterable of batches.
-            batch_size: Samples a batch; the results do not depend on it.
+            batch_size: Samples a batch. Defaults to 32 where a loss or a function of one's own depends on
+                what is in a batch; other results do not, and the batches are as large as is quick.
             verbose: 0 silent, 1 or 2 one line. Defaults to `"auto"`: 1.
             steps: At most so many batches (of 32 where no batch_size is given). Defaults to all.
             callbacks: Callbacks to call.
@@ -217,7 +237,7 @@ class Evaluator(Network):
         return as_results(results, return_dict)
 
     def _evaluate(self, source: Data | Stream, batch_size: int | None, steps: int | None,
-                  listeners: CallbackList) -> dict[str, float]:
+                  listeners: CallbackList, usual: int = _USUAL_BATCH) -> dict[str, float]:
         self._refresh_trainable()  # frozen weights have no penalty
         executor, objective = self._executor(), self._resolve()
         listening = listeners.listens(*batch_hooks("test"))
@@ -225,7 +245,8 @@ class Evaluator(Network):
         sums = np.zeros(1 + len(objective.counted))
         samples = 0
         listeners.call("on_test_begin", {})
-        with closing(self._test_batches(source, batch_size, steps, listening)) as batches:
+        usual = usual if listening or steps is not None or objective.by_batch else 0
+        with closing(self._test_batches(source, batch_size, steps, usual)) as batches:
             for batch, data in enumerate(batches):
                 if listening:
                     listeners.call("on_test_batch_begin", batch, {})
@@ -240,13 +261,13 @@ class Evaluator(Network):
         return results
 
     def _test_batches(self, source: Data | Stream, batch_size: int | None, steps: int | None,
-                      as_keras: bool) -> Generator[Data, None, None]:
+                      usual: int) -> Generator[Data, None, None]:
         if isinstance(source, Stream):
             source.restart()  # every validation looks at the same batches
             for x, y, weight in source.epoch(steps):
                 yield self._prepare(x, y, weight)
             return
-        for start, stop in self._cuts(len(source.x), batch_size, steps, as_keras):
+        for start, stop in self._cuts(len(source.x), batch_size, steps, usual):
             yield adapters.ready(source.slice(start, stop))[0]
 
     def _measure(self, executor: Executor, objective: Objective, data: Data) -> np.ndarray:
@@ -257,17 +278,20 @@ class Evaluator(Network):
             objective.update(data.y, predictions, data.sample_weight)
         return sums
 
-    def _cuts(self, samples: int, batch_size: int | None, steps: int | None,
-              as_keras: bool) -> list[tuple[int, int]]:
+    def _cuts(self, samples: int, batch_size: int | None, steps: int | None, usual: int) -> list[tuple[int, int]]:
         """Start and stop of every batch of an evaluation.
 
-        What a batch holds changes no result but that of a loss which is no mean over samples, so where
-        nobody can tell the batches are as large as memory makes sensible.
+        Args:
+            samples: How many there are.
+            batch_size: What the caller wants; None: `usual`, or where that is 0, because nobody can tell
+                the batches, as large as memory makes sensible.
+            steps: At most so many batches.
+            usual: Keras' size of a batch here, or 0.
         """
         if batch_size is not None:
             size = shapes.check_integer(batch_size, "batch_size")
-        elif as_keras or steps is not None or (self._objective is not None and self._objective.loss.by_batch):
-            size = 32
+        elif usual:
+            size = usual
         else:
             largest = max(math.prod(op.output_shape) for op in self.program.ops) if self.program.ops else 1
             size = min(1024, max(32, _EVALUATION_VALUES // largest))
@@ -311,7 +335,7 @@ class Evaluator(Network):
             x = adapters.as_inputs(x, self._input_shape, lazy=True)
             if len(x) == 0:
                 raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")
-            cuts = self._cuts(len(x), batch_size, steps, listening)
+            cuts = self._cuts(len(x), batch_size, steps, _USUAL_BATCH if listening or steps is not None else 0)
             count = len(cuts)
             batches = (adapters.as_inputs(x[start:stop], self._input_shape) for start, stop in cuts)
         return self._predict(batches, count, level, listeners, listening)

@@ -14,7 +14,7 @@ from tinyconv.training import Trainer
 if TYPE_CHECKING:
     from tinyconv.image_input import ImageInput
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
 
 
 class Sequential(Trainer):
@@ -104,32 +104,52 @@ class Sequential(Trainer):
             model.build(shape)
         return model
 
-    def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None) -> None:
-        """Saves layers, weights, training configuration and optimizer.
+    def to_json(self, **kwargs: Any) -> str:
+        """The layers of the built model as Keras' JSON, for `models.model_from_json` here or in Keras.
 
         Args:
-            filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`); or a
-                folder, for TensorFlow.js, created where it is missing.
+            **kwargs: For `json.dumps`, such as indent=2.
+        """
+        from tinyconv.formats import description
+
+        self._check_has_weights()
+        return description.to_json(self, **kwargs)
+
+    def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
+             opset: int | None = None, data_format: str | None = None, quantization: str | None = None) -> None:
+        """Saves layers, weights, training configuration and optimizer; to ONNX what prediction needs.
+
+        Args:
+            filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`), or in
+                `.onnx` (needs the extra `[onnx]`); or a folder, for TensorFlow.js, created where it is missing.
             overwrite: Whether a model that is there may be replaced. Defaults to `True`.
             dialect: Who is to read a `.h5` file: `"keras3"` or `"keras2"`. Defaults to `None`: `"keras3"`.
+            opset: Version of the operators in an ONNX file, 13 or later. Defaults to `None`: 13.
+            data_format: How images enter and leave an ONNX file's model: `"channels_last"` or
+                `"channels_first"`. Defaults to `None`: `"channels_last"`, as here.
+            quantization: How TensorFlow.js' weights are made smaller: `"uint8"`, `"uint16"` or `"float16"`;
+                the optimizer's state is then left out. Defaults to `None`: they are kept bit for bit.
 
         Raises:
+            ValueError: If the model has a layer that the format has not.
             FileExistsError: If a model is there and may not be replaced.
-            ImportError: If h5py is not installed, for Keras' files.
+            ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
         """
         from tinyconv import formats
 
         if not overwrite and _holds_model(filepath):
             raise FileExistsError("A model is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
-        formats.save_model(self, filepath, dialect=dialect)
+        formats.save_model(self, filepath, dialect=dialect, opset=opset, data_format=data_format,
+                           quantization=quantization)
 
     def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
         """Saves the weights alone.
 
         Args:
             filepath: A file that ends in `.npz`, for a NumPy archive with an array "layer/weight" for
-                each; or in `.weights.h5`, for Keras 3 (needs the extra `[keras]`).
+                each; in `.weights.h5`, for Keras 3 (needs the extra `[keras]`); or in `.safetensors`, for
+                PyTorch (needs the extra `[safetensors]`, see `formats.torch_modules`).
             overwrite: Whether a file that is there may be replaced. Defaults to `True`.
 
         Raises:
@@ -148,8 +168,9 @@ class Sequential(Trainer):
         """Overwrites the weights with those that `save_weights` saved from a model of the same layers.
 
         Args:
-            filepath: A file that ends in `.npz`; or `.weights.h5`, `.h5` or `.keras` of any Keras, whose
-                layers with weights are those of this model, in this order.
+            filepath: A file that ends in `.npz`; `.weights.h5`, `.h5` or `.keras` of any Keras, or
+                `.safetensors` of a torch.nn.Sequential, whose layers with weights are those of this
+                model, in this order.
 
         Raises:
             ValueError: If the model is not built, or the file does not fit it; nothing is changed then.
@@ -198,14 +219,15 @@ def _holds_model(filepath: str | PathLike[str]) -> bool:
     from tinyconv import formats
 
     path = Path(filepath)
-    return path.exists() if formats.is_keras_file(path) else (path / "model.json").exists()
+    return path.exists() if formats.is_model_file(path) else (path / "model.json").exists()
 
 
 def load_model(filepath: str | PathLike[str]) -> Sequential:
     """Reads a model of Keras or TensorFlow.js.
 
     Args:
-        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file.
+        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file, or its
+            address on a server: "https://...".
 
     Returns:
         The model; compiled, and ready to go on training, where the files say how.
@@ -213,3 +235,49 @@ def load_model(filepath: str | PathLike[str]) -> Sequential:
     from tinyconv import formats
 
     return formats.load_model(filepath)
+
+
+def save_model(model: Sequential, filepath: str | PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:
+    """Another way to call `Sequential.save`."""
+    model.save(filepath, overwrite, **kwargs)
+
+
+def model_from_json(json_string: str) -> Sequential:
+    """A new model of the layers that `Sequential.to_json`, Keras 1 to 3 or TensorFlow.js wrote.
+
+    Raises:
+        ValueError: If the text does not describe a chain of layers that tinyconv has.
+    """
+    from tinyconv.formats import description
+
+    return description.from_json(json_string)
+
+
+def clone_model(model: Sequential, input_tensors: None = None,
+                clone_function: Callable[[Layer], Layer] | None = None) -> Sequential:
+    """A new model of the same layers and compile settings; its weights and its optimizer begin afresh.
+
+    Args:
+        model: A `Sequential`.
+        input_tensors: None: a model's input has no tensor.
+        clone_function: Makes a new layer of each. Defaults to None: from the layer's config.
+
+    Raises:
+        TypeError: If it is no model.
+        ValueError: If a layer that `clone_function` made does not fit, or input_tensors is not None.
+    """
+    if not isinstance(model, Sequential):
+        raise TypeError(f"Expected model to be a Sequential. Received: model={model!r}")
+    if input_tensors is not None:
+        raise ValueError(f"Expected input_tensors to be None. Received: {type(input_tensors).__name__}")
+    clone = Sequential(name=model.name)
+    if model._shape_declared:
+        clone.add(layers_module.Input(model.input_shape[1:]))
+    for layer in model.layers:
+        clone.add(type(layer).from_config(layer.get_config()) if clone_function is None else clone_function(layer))
+    if model.built and not clone.built:
+        clone.build(model.input_shape)
+    clone.class_names, clone.image_input = model.class_names, model.image_input
+    if model.compiled:
+        clone._compile_like(model)
+    return clone

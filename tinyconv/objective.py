@@ -53,6 +53,11 @@ class Objective:
                     f"of {self.loss.kind!r} are. Received: metric {metric.kind!r}"
                 )
 
+    @property
+    def by_batch(self) -> bool:
+        """Whether results may depend on what is together in a batch."""
+        return self.loss.by_batch or not all(map(metrics.is_mean, self.metrics))
+
     def buffer(self, samples: int) -> np.ndarray | None:
         """Room for the predictions of a batch, where a metric needs them."""
         return np.empty((samples, math.prod(self.output_shape)), np.float32) if self.others else None

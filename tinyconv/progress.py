@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Progress", "verbosity"]
+from tinyconv.utils import import_extra
+
+__all__ = ["Progress", "make_bar", "verbosity"]
+
+# Whether it was said that there are no bars.
+_told = False
 
 
 def verbosity(verbose: Any, auto: int = 1) -> int:
@@ -37,7 +42,8 @@ class Progress:
         self._verbose = verbose
         self._steps = steps
         self._start = time.perf_counter()
-        self._bar = _tqdm_bar(title, steps) if verbose == 1 else None
+        self._bar = make_bar(total=steps, desc=title or None, unit="batch", file=sys.stdout,
+                             mininterval=0.1) if verbose == 1 else None
         # None where a batch needs no call: the loop then skips it.
         self.batch = None if self._bar is None else self._bar.update
         if verbose and self._bar is None and title:
@@ -63,12 +69,20 @@ class Progress:
             self._bar.close()
 
 
-def _tqdm_bar(title: str, steps: int | None) -> Any:
+def make_bar(**settings: Any) -> Any:
+    """A bar of tqdm; None where that is not installed, which a terminal is told once.
+
+    Args:
+        **settings: Arguments of `tqdm.tqdm`.
+    """
+    global _told
     try:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-    except ImportError:
+        return import_extra("tqdm", "progress", "Progress bars").tqdm(**settings)
+    except ImportError as error:
+        if not _told and sys.stderr.isatty():
+            print(f"tinyconv: {error}", file=sys.stderr, flush=True)
+            _told = True
         return None
-    return tqdm(total=steps, desc=title or None, unit="batch", file=sys.stdout, mininterval=0.1)
 
 
 def _number(value: Any) -> str:

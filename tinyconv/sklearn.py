@@ -13,15 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from tinyconv import layers, optimizers
-from tinyconv.models import Sequential
+from tinyconv.models import Sequential, clone_model
 from tinyconv.shapes import check_integer, check_shape
-from tinyconv.utils import check_number
+from tinyconv.utils import missing_extra, seed_scope
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError:
+    raise missing_extra("scikit-learn", "sklearn", "The classes of tinyconv.sklearn") from None
 
 __all__ = ["Classifier"]
 
@@ -33,12 +37,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
     the features of a sample are an image. Images as they are, (samples, *image_shape), are taken too.
 
     Args:
-        model: A function `f(input_shape, classes)` that returns an uncompiled `Sequential` ending in
-            a softmax over the classes; None for a convolutional network like that of the MNIST tutorial
-            where `image_shape` has a height and a width of 8 or more, else for one hidden layer of 64 units.
+        model: A function `f(input_shape, classes)` that returns a `Sequential` ending in a softmax over the
+            classes; a copy of it is trained, which begins with its weights, be they loaded or adapted, or
+            drawn by `random_state`. None for a convolutional network like that of the MNIST tutorial where
+            `image_shape` has a height and a width of 8 or more, else for one hidden layer of 64 units.
         image_shape: Shape of a sample, such as (28, 28, 1). Defaults to None: (features,).
-        optimizer: Name, config or instance; an instance is not changed. Defaults to `"adam"`.
-        learning_rate: Replaces that of the optimizer. Defaults to 0.005.
+        optimizer: Name, config or instance; an instance is not changed. Defaults to None: `Adam(0.005)`,
+            which suits small sets of samples.
+        learning_rate: A number or a schedule that replaces the optimizer's, for searches. Defaults to
+            None: the optimizer's own.
         batch_size: Samples a step. Defaults to 32.
         epochs: Defaults to 20.
         validation_split: Share of the samples, the last ones, that only validate. Defaults to 0.
@@ -60,9 +67,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
 
     def __init__(self, model: Callable[..., Sequential] | None = None, *, image_shape: tuple[int, ...] | None = None,
-                 optimizer: Any = "adam", learning_rate: float | None = 0.005, batch_size: int = 32,
-                 epochs: int = 20, validation_split: float = 0.0, class_weight: Any = None, callbacks: Any = None,
-                 verbose: int = 0, random_state: Any = None, warm_start: bool = False) -> None:
+                 optimizer: Any = None, learning_rate: Any = None, batch_size: int = 32, epochs: int = 20,
+                 validation_split: float = 0.0, class_weight: Any = None, callbacks: Any = None, verbose: int = 0, random_state: Any = None, warm_start: bool = False) -> None:
         # As scikit-learn wants it: kept as given, checked in fit.
         self.model = model
         self.image_shape = image_shape
@@ -124,19 +130,20 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def _compiled(self, shape: tuple[int, ...], classes: int) -> Sequential:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        model = (default_network if self.model is None else self.model)(shape, classes)
-        if not isinstance(model, Sequential):
-            raise TypeError(f"Expected model to return a Sequential. Received: {model!r}")
-        config = model.get_config()
-        model = Sequential([layers.deserialize(layer) for layer in config["layers"]], config["name"], seed)
-        if not model.built:
-            model.build((None, *shape))
+        with seed_scope(seed):
+            given = (default_network if self.model is None else self.model)(shape, classes)
+            if not isinstance(given, Sequential):
+                raise TypeError(f"Expected model to return a Sequential. Received: {given!r}")
+            model = clone_model(given)
+            if not model.built:
+                model.build((None, *shape))
+        if given.built:
+            model.set_weights(given.get_weights())
         if model.output_shape != (None, classes):
             raise ValueError(f"Expected model to return a network with {classes} outputs. "
                              f"Received: output_shape={model.output_shape}")
-        optimizer = optimizers.deserialize(optimizers.serialize(optimizers.get(self.optimizer)))
-        if self.learning_rate is not None:
-            optimizer.learning_rate = check_number(self.learning_rate, "learning_rate", 0.0)
+        optimizer = optimizers.Adam(0.005) if self.optimizer is None else optimizers.get(self.optimizer)
+        optimizer = optimizer.fresh(self.learning_rate)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Stream", "is_stream"]
+__all__ = ["Stream", "is_stream", "warn_of_end"]
 
 # Batches made ahead of the one that is computed.
 _AHEAD = 2
@@ -112,8 +112,7 @@ class Stream:
         if hasattr(self._source, "on_epoch_end"):
             self._source.on_epoch_end()
         if steps is not None and seen < steps:
-            warnings.warn(f"{self._name} ran out of data after {seen} batches: the epoch ends here. It should "
-                          "give at least steps_per_epoch * epochs batches.", stacklevel=2)
+            warn_of_end(self._name, seen)
 
     def _read(self) -> Iterator[Any]:
         """What is left of the source; where nothing is, all of it, for the last epoch took it to its end."""
@@ -146,6 +145,12 @@ class Stream:
                              f"Received: {len(parts)} parts")
         x, y, weight = (_numpy(part) for part in (*parts, None, None)[:3])
         return x, y, weight
+
+
+def warn_of_end(name: str, seen: int) -> None:
+    """Where an epoch has fewer batches than steps were asked for."""
+    warnings.warn(f"{name} ran out of data after {seen} batches: the epoch ends here. It should give at least "
+                  "steps_per_epoch * epochs batches.", stacklevel=3)
 
 
 def _numpy(part: Any) -> Any:

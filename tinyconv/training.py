@@ -24,7 +24,7 @@ from tinyconv.interrupts import Interrupts
 from tinyconv.network import check_seed
 from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
-from tinyconv.sources import Stream, is_stream
+from tinyconv.sources import Stream, is_stream, warn_of_end
 from tinyconv.utils import check_number
 
 if TYPE_CHECKING:
@@ -74,10 +74,11 @@ class Trainer(Evaluator):
             class_weight: dict from class id to the weight of its samples in the loss.
             sample_weight: Weight of every sample in the loss, (N,).
             initial_epoch: The epoch to start at. Defaults to 0.
-            steps_per_epoch: At most so many batches an epoch; an iterable then goes on in the next epoch
-                where it stood. Defaults to all.
+            steps_per_epoch: At most so many batches an epoch; the next epoch goes on where it ended, up to
+                the end of the data, where a shorter epoch ends as well. Defaults to all.
             validation_steps: At most so many batches a validation. Defaults to all.
-            validation_batch_size: Samples a batch of validation; results do not depend on it.
+            validation_batch_size: Samples a batch of validation, where it matters: see `evaluate`.
+                Defaults to batch_size.
             validation_freq: Validate every n-th epoch, or after the epochs (from 1) of a list. Defaults to 1.
 
         Returns:
@@ -126,14 +127,15 @@ class Trainer(Evaluator):
                         listeners.call("on_epoch_begin", epoch, {})
                         progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
                         try:
-                            batches = self._batches(data, size, steps, bool(shuffle), class_weight)
+                            batches = self._batches(data, size, steps, bool(shuffle), class_weight, epoch - first)
                             logs, done = self._train_epoch(batches, listeners, progress, interrupts)
                             if not done:
                                 raise ValueError("Expected at least one batch an epoch. Received: "
                                                  f"x={type(x).__name__} that yields none")
                             self._epochs_seen += 1
                             if validation is not None and due(epoch + 1):
-                                results = self._evaluate(validation, validation_batch_size, validation_steps, listeners)
+                                results = self._evaluate(validation, validation_batch_size, validation_steps, listeners,
+                                                         size)
                                 logs.update({f"val_{name}": value for name, value in by_name(results).items()})
                             listeners.call("on_epoch_end", epoch, logs)
                             progress.end(logs, done)
@@ -161,16 +163,22 @@ class Trainer(Evaluator):
             return self._source(validation_data, None, None, prefix="validation ")
         return self._source(*adapters.unpack(validation_data), prefix="validation ")
 
-    def _batches(self, source: Data | Stream, size: int, steps: int | None, shuffle: bool,
-                 class_weight: Any) -> Generator[tuple[Data, np.ndarray | None], None, None]:
-        """The batches of one epoch: data, and which rows of them (None: all)."""
+    def _batches(self, source: Data | Stream, size: int, steps: int | None, shuffle: bool, class_weight: Any,
+                 epoch: int) -> Generator[tuple[Data, np.ndarray | None], None, None]:
+        """The batches of one epoch, counted from where `fit` began: data, and which rows of them (None: all)."""
+        seed, number = self._order()
         if isinstance(source, Stream):
-            for x, y, weight in source.epoch(steps, self._order() if shuffle else None):
+            for x, y, weight in source.epoch(steps, (seed, number) if shuffle else None):
                 yield self._prepare(x, y, weight, class_weight), None
             return
-        order = adapters.epoch_order(len(source.x), shuffle, *self._order())
-        for rows in adapters.batches(order, size, steps):
+        count = -(-len(source.x) // size)
+        begun = epoch % -(-count // steps) if steps else 0  # how many epochs ago the data began
+        order = adapters.epoch_order(len(source.x), shuffle, seed, max(0, number - begun))
+        parts = adapters.batches(order, size, begun * (steps or 0), steps)
+        for rows in parts:
             yield adapters.ready(source, rows)
+        if steps is not None and len(parts) < steps:
+            warn_of_end("x", len(parts))
 
     def _order(self) -> tuple[int, int]:
         """What the order of an epoch's samples or batches follows from."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,8 @@ from tinyconv.shapes import describe
 
 __all__ = [
     "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed", "deserialize_object",
-    "get_random_seed", "normalize", "serialize_object", "set_random_seed", "to_categorical", "to_snake_case",
-    "unique_name",
+    "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "serialize_object", "set_random_seed",
+    "to_categorical", "to_snake_case", "unique_name",
 ]
 
 # How often each prefix was given out by `unique_name`.
@@ -22,6 +25,8 @@ _name_counts: dict[str, int] = {}
 # The seed of `set_random_seed` and how many seeds `default_seed` has drawn from it.
 _random_seed: int | None = None
 _seeds_drawn = 0
+# The seed of `seed_scope`, and what counts those drawn from it.
+_scope: ContextVar[tuple[int, Iterator[int]] | None] = ContextVar("seed_scope", default=None)
 
 
 def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
@@ -124,9 +129,23 @@ def get_random_seed() -> int | None:
     return _random_seed
 
 
+@contextmanager
+def seed_scope(seed: int) -> Iterator[None]:
+    """Inside, in this thread, `default_seed` gives seeds that follow from `seed`."""
+    token = _scope.set((seed, itertools.count()))
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
 def default_seed() -> int:
-    """A fresh 63-bit seed: the next one of `set_random_seed`, else from the system's entropy."""
+    """A fresh 63-bit seed: the next one of a `seed_scope` or of `set_random_seed`, else from the system's entropy."""
     global _seeds_drawn
+    scope = _scope.get()
+    if scope is not None:
+        seed, drawn = scope
+        return derive_seed(seed, next(drawn))
     if _random_seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
     _seeds_drawn += 1
@@ -186,6 +205,30 @@ def clear_session(free_memory: bool = True) -> None:
         free_memory: Accepted for Keras' sake; models are freed when nothing refers to them.
     """
     _name_counts.clear()
+
+
+def import_extra(module: str, extra: str, what: str) -> Any:
+    """Imports what an extra of this package brings.
+
+    Args:
+        module: The module: "h5py".
+        extra: The extra that has it: "keras".
+        what: What needs it, in the plural: "Keras' .h5 and .keras files".
+
+    Raises:
+        ImportError: If it is not installed; one line says what to install.
+    """
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError:
+        raise missing_extra(module, extra, what) from None
+
+
+def missing_extra(module: str, extra: str, what: str) -> ImportError:
+    """The error of `import_extra`."""
+    return ImportError(f"{what} need {module.split('.')[0]}: pip install 'tinyconv[{extra}]'")
 
 
 def __getattr__(name: str) -> Any:

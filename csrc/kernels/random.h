@@ -65,7 +65,7 @@ static void noise(int kind, int backward, float amount, const vfloat *x, vfloat 
         break;
     }
     default: {
-        const float scale = 1.0f / (1.0f - amount);
+        const float scale = amount < 1 ? 1.0f / (1.0f - amount) : 0; /* at 1 nothing is kept */
         const int32_t threshold = drop_threshold(amount);
         for (ptrdiff_t i = 0; i < n; i++)
             y[i] = v_select(is_kept(key0, key1, (uint32_t)i, threshold), x[i] * scale, (vfloat){0});

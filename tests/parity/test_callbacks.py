@@ -79,7 +79,7 @@ def test_callback_decides_as_in_keras(call, figures):
 
 @pytest.mark.parametrize("call", [call for call in BY_BATCHES if is_present(call)], ids=str)
 def test_callback_counts_batches_as_in_keras(call):
-    call.args = ("nowhere/{epoch:02d}.keras",)
+    call.args = ("nowhere/{epoch:02d}-{batch}.keras",)
     assert follow(tinyconv, call, FALLING, batches=3) == follow(keras, call, FALLING, batches=3)
 
 

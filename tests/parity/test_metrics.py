@@ -64,6 +64,12 @@ def test_metric_has_the_config_of_keras(kind, call):
 
 
 @metrics
+def test_metric_improves_the_way_of_keras(kind, call):
+    ours, theirs = libraries(call)
+    assert ours.direction == getattr(theirs, "_direction", None)
+
+
+@metrics
 def test_metric_of_a_model_has_the_results_of_keras(kind, call):
     """Through evaluate, where the engine may count; batches are of unequal sizes."""
     y_true, y_pred = batch(kind, 11, 3)

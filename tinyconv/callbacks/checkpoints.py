@@ -10,7 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tinyconv.callbacks.base import Callback, Logs
-from tinyconv.callbacks.monitor import is_larger_better
+from tinyconv.callbacks.monitor import Monitor
 
 # What only some scripts need is imported where it is used: `import tinyconv` stays quick.
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class ModelCheckpoint(Callback):
     Args:
         filepath: Where to save, as of `Sequential.save`; with `save_weights_only` as of `save_weights`. May
             hold fields of the form `{epoch:02d}` and `{val_loss:.2f}`: the epoch, from 1, and the figures of
-            the epoch.
+            the epoch; where batches are counted, those so far, and `{batch}`, from 1 in every epoch.
         monitor: Name of the figure that `save_best_only` looks at. Defaults to `"val_loss"`.
         verbose: 1 prints a line whenever the model is saved. Defaults to 0.
         save_best_only: Whether to save only when the figure improves. Defaults to `False`.
         save_weights_only: Whether to save with `save_weights`, not with `save`. Defaults to `False`.
-        mode: `"min"`, `"max"`, or `"auto"`: by the name of the figure.
+        mode: `"min"`, `"max"`, or `"auto"`: as the model's metric of that name says. Defaults to `"auto"`.
         save_freq: `"epoch"`, or a number of batches. Defaults to `"epoch"`.
         initial_value_threshold: The value to improve on at the start.
     """
@@ -55,7 +55,7 @@ class ModelCheckpoint(Callback):
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.best = initial_value_threshold
-        self._larger_is_better = save_best_only and is_larger_better("ModelCheckpoint", monitor, mode)
+        self._monitor = Monitor("ModelCheckpoint", monitor, mode)
         self._batches = 0
         self._epoch = 0
         if save_freq != "epoch":  # a hook for every batch only where it is needed
@@ -63,6 +63,8 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.model._check_save_path(self.filepath, self.save_weights_only)
+        if self.save_best_only:
+            self._monitor.begin(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
@@ -74,39 +76,37 @@ class ModelCheckpoint(Callback):
     def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
         self._batches += 1
         if self._batches % int(self.save_freq) == 0:
-            self._save(self._epoch, logs or {})
+            self._save(self._epoch, {"batch": batch + 1, **(logs or {})})
 
     def _save(self, epoch: int, logs: Logs) -> None:
         path = _fill_template(self.filepath, {**logs, "epoch": epoch + 1})
-        if not self.save_best_only:
-            if self.verbose > 0:
-                print(f"\nEpoch {epoch + 1}: saving model to {path}")
-            self._write(path)
+        if not self._is_due(epoch, logs, path):
             return
-        current = logs.get(self.monitor)
-        if current is None:
-            warnings.warn(f"ModelCheckpoint needs {self.monitor!r}, which is not available; nothing is "
-                          f"saved. Available: {', '.join(logs)}", stacklevel=3)
-        elif self._improves(current):
-            if self.verbose > 0:
-                best = "inf" if self.best is None else f"{self.best:.5f}"
-                print(f"\nEpoch {epoch + 1}: {self.monitor} improved from {best} to {current:.5f}, "
-                      f"saving model to {path}")
-            self.best = current
-            self._write(path)
-        elif self.verbose > 0:
-            print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
-
-    def _write(self, path: str) -> None:
         if self.save_weights_only:
             self.model.save_weights(path)
         else:
             self.model.save(path)
+        if self.verbose > 0:
+            print(f"\nEpoch {epoch + 1}: finished saving model to {path}")
 
-    def _improves(self, value: float) -> bool:
-        if self.best is None:
-            return not math.isnan(value)
-        return value > self.best if self._larger_is_better else value < self.best
+    def _is_due(self, epoch: int, logs: Logs, path: str) -> bool:
+        """Whether the model is to be saved, which is also told."""
+        message = f"saving model to {path}"
+        current = logs.get(self.monitor)
+        due = True
+        if self.save_best_only and current is None:
+            warnings.warn(f"ModelCheckpoint needs {self.monitor!r} to save only the best model, which is not "
+                          f"available: it is saved. Available: {', '.join(logs)}", stacklevel=4)
+        elif self.save_best_only and current is not None:
+            best = "None" if self.best is None else f"{self.best:.5f}"
+            due = self._monitor.improves(current, self.best) and not (self.best is None and math.isnan(current))
+            if due:
+                self.best, message = current, f"{self.monitor} improved from {best} to {current:.5f}, {message}"
+            else:
+                message = f"{self.monitor} did not improve from {best}"
+        if self.verbose > 0:
+            print(f"\nEpoch {epoch + 1}: {message}")
+        return due
 
 
 def _check_template(template: str) -> None:
@@ -117,7 +117,7 @@ def _check_template(template: str) -> None:
         fields = [(name, spec) for _, name, spec, _ in string.Formatter().parse(template) if name is not None]
         for _, name, spec, conversion in string.Formatter().parse(template):
             if name is not None and not conversion and "{" not in (spec or ""):
-                format(1 if name == "epoch" else 1.0, spec or "")
+                format(1 if name in ("epoch", "batch") else 1.0, spec or "")
     except ValueError as error:
         raise ValueError(f"ModelCheckpoint expected a filepath with fields such as {{epoch:02d}} ({error}). "
                          f"Received: filepath={template!r}") from None

@@ -68,7 +68,7 @@ class ReduceLROnPlateau(Callback):
         factor: What the learning rate is multiplied by, in (0, 1). Defaults to 0.1.
         patience: Epochs without improvement before that. Defaults to 10.
         verbose: 1 prints a line whenever the learning rate changes. Defaults to 0.
-        mode: `"min"`, `"max"`, or `"auto"`: by the name of the figure.
+        mode: `"min"`, `"max"`, or `"auto"`: as the model's metric of that name says.
         min_delta: The least change that counts as an improvement. Defaults to 0.0001.
         cooldown: Epochs after a change in which nothing is counted. Defaults to 0.
         min_lr: The learning rate is never set below it. Defaults to 0.
@@ -93,6 +93,7 @@ class ReduceLROnPlateau(Callback):
         self.cooldown_counter = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._monitor.begin(self.model)
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.progress import Progress, verbosity
+from tinyconv.utils import import_extra
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,13 +155,7 @@ class TensorBoard(Callback):
         if update_freq not in ("epoch", "batch") and not is_count:
             raise ValueError("TensorBoard expected update_freq to be 'epoch', 'batch' or a positive number of "
                              f"batches. Received: update_freq={update_freq!r}")
-        import importlib
-
-        try:
-            self._make_writer = importlib.import_module("tensorboard.summary").Writer
-        except ImportError:
-            raise ImportError("TensorBoard needs the package tensorboard: pip install 'tinyconv[tensorboard]'"
-                              ) from None
+        self._make_writer = import_extra("tensorboard.summary", "tensorboard", "TensorBoard's files").Writer
         self.log_dir = Path(log_dir)
         self.update_freq = update_freq
         self.write_steps_per_second = write_steps_per_second

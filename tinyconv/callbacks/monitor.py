@@ -2,45 +2,49 @@
 
 from __future__ import annotations
 
-__all__ = ["Monitor", "is_larger_better"]
+from typing import Any
 
-_LARGER_IS_BETTER = ("acc", "auc", "top_k", "precision", "recall", "f1", "fmeasure")
-_SMALLER_IS_BETTER = ("loss", "error", "entropy", "mse", "mae", "divergence")
-
-
-def is_larger_better(owner: str, monitor: str, mode: str) -> bool:
-    """Which way a monitored figure improves."""
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f"{owner} expected mode to be 'auto', 'min' or 'max'. Received: mode={mode!r}")
-    if mode != "auto":
-        return mode == "max"
-    name = monitor.lower()
-    if any(part in name for part in _SMALLER_IS_BETTER):
-        return False
-    if any(part in name for part in _LARGER_IS_BETTER):
-        return True
-    raise ValueError(f"{owner} cannot tell whether {monitor!r} should grow or shrink; pass mode='max' or "
-                     f"mode='min'. Received: monitor={monitor!r}, mode={mode!r}")
+__all__ = ["Monitor"]
 
 
 class Monitor:
-    """A figure that is watched, and its best value so far.
+    """A figure that is watched: which way it improves, and by how much it has to.
 
     Args:
         owner: Name of the callback, for messages.
         name: Name of the figure, as in `History.history`.
-        mode: `"min"`, `"max"`, or `"auto"`: by the name of the figure.
-        min_delta: The least change that counts as an improvement, >= 0.
+        mode: `"min"`, `"max"`, or `"auto"`: as the model's metric of that name says, which a loss and
+            every metric of `tinyconv.metrics` with a best value does.
+        min_delta: The least change that counts as an improvement; its sign does not matter. Defaults to 0.
+
+    Raises:
+        ValueError: If there is no such mode.
     """
 
     def __init__(self, owner: str, name: str, mode: str, min_delta: float = 0) -> None:
-        self.mode = "max" if is_larger_better(owner, name, mode) else "min"
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{owner} expected mode to be 'auto', 'min' or 'max'. Received: mode={mode!r}")
+        self._owner = owner
+        self.name = name
+        self.mode = mode
         self.min_delta = abs(min_delta)
+        self._sign = -1 if mode == "min" else 1
+
+    def begin(self, model: Any) -> None:
+        """Finds out which way the figure of this model improves; to be called when training begins.
+
+        Raises:
+            ValueError: If the mode is "auto" and no metric tells.
+        """
+        if self.mode != "auto":
+            return
+        metric = self.name.removeprefix("val_")
+        direction = "down" if metric == "loss" else model._metric_direction(metric)
+        if direction is None:
+            raise ValueError(f"{self._owner} cannot tell whether {self.name!r} should grow or shrink; pass mode='max' or "
+                             f"mode='min'. Received: monitor={self.name!r}, mode={self.mode!r}")
+        self._sign = 1 if direction == "up" else -1
 
     def improves(self, value: float, reference: float | None) -> bool:
         """Whether a value is better than the reference by more than `min_delta`; None is worse than all."""
-        if reference is None:
-            return True
-        if self.mode == "max":
-            return value - self.min_delta > reference
-        return value + self.min_delta < reference
+        return reference is None or self._sign * value - self.min_delta > self._sign * reference

@@ -23,7 +23,7 @@ class EarlyStopping(Callback):
         min_delta: The least change that counts as an improvement. Defaults to 0.
         patience: Epochs without improvement before training stops. Defaults to 0.
         verbose: 1 prints a line when training stops. Defaults to 0.
-        mode: `"min"`, `"max"`, or `"auto"`: by the name of the figure.
+        mode: `"min"`, `"max"`, or `"auto"`: as the model's metric of that name says.
         baseline: A value to beat: waiting starts anew only where it is beaten.
         restore_best_weights: Whether to end with the weights of the best epoch.
             Defaults to `False`: those of the last.
@@ -52,6 +52,7 @@ class EarlyStopping(Callback):
         self.best_weights: list[np.ndarray] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._monitor.begin(self.model)
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

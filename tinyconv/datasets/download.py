@@ -10,22 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from tinyconv.progress import make_bar
 from tinyconv.shapes import describe
+from tinyconv.web import DownloadError, WrongRange, check_url, open_url, reading, too_long, total_length
 
 __all__ = ["DownloadError", "cache_folder", "download", "has_checksum"]
 
 MAX_BYTES = 1 << 30
 TIMEOUT = 30.0
 _PIECE = 1 << 16
-_SCHEMES = ("http", "https")
-
-
-class DownloadError(OSError):
-    """A file could not be downloaded; the message is one line and names the address."""
-
-
-class _WrongRange(DownloadError):
-    """What is there of a partial download does not fit what the server has."""
 
 
 def cache_folder() -> Path:
@@ -71,7 +64,7 @@ def download(url: str, path: str | os.PathLike[str], sha256: str | None = None, 
         ValueError: If the address is not http or https.
     """
     path = Path(path)
-    _check_url(url)
+    check_url(url)
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError(f"Expected sha256 to be 64 hexadecimal digits. Received: sha256={describe(sha256)}")
     if sha256 is not None and has_checksum(path, sha256):
@@ -103,7 +96,7 @@ def _fill(url: str, file: BinaryIO, sha256: str | None, max_bytes: int, timeout:
     for resume in (True, False) if resumable else (False,):
         try:
             digest = _transfer(url, file, resume, max_bytes, timeout, progress)
-        except _WrongRange:
+        except WrongRange:
             continue
         if sha256 in (None, digest):
             os.fsync(file.fileno())
@@ -117,19 +110,6 @@ def _place(file: BinaryIO, part: Path, path: Path) -> None:
         file.close()  # Windows renames closed files only
     os.replace(part, path)
     file.close()
-
-
-def _check_url(url: Any) -> None:
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        valid = isinstance(url, str) and parts.scheme in _SCHEMES and bool(parts.hostname) \
-            and re.search(r"[\x00-\x20\x7f]", url) is None and (parts.port or 1) > 0
-    except (ValueError, TypeError, AttributeError):
-        valid = False
-    if not valid:
-        raise ValueError(f"Expected the url to be an http or https address. Received: {describe(url)}")
 
 
 @contextmanager
@@ -161,7 +141,6 @@ def _lock(file: BinaryIO, part: Path) -> bool:
 def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: float, progress: bool) -> str:
     """Brings `file` to its full length; returns its SHA-256."""
     import hashlib
-    import http.client
 
     file.seek(0)
     digest = hashlib.sha256()
@@ -170,12 +149,12 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
             digest.update(piece)
     start = file.tell()
     try:
-        with _open(url, start, timeout) as response:
+        with reading(url), open_url(url, timeout, start) as response:
             if start and response.status != 206:  # the server sends everything
                 start, digest = 0, hashlib.sha256()
-            total = _total(response, url, start)
+            total = total_length(response, url, start)
             if total is not None and total > max_bytes:
-                raise _too_long(url, max_bytes, total)
+                raise too_long(url, max_bytes, total)
             file.seek(start)
             file.truncate()
             received = start
@@ -185,16 +164,11 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
                 while piece := response.read(_PIECE):
                     received += len(piece)
                     if received > max_bytes:
-                        raise _too_long(url, max_bytes, received)
+                        raise too_long(url, max_bytes, received)
                     file.write(piece)
                     digest.update(piece)
                     md5.update(piece)
                     meter.update(len(piece))
-    except DownloadError:
-        raise
-    except (OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
-        raise DownloadError(f"Could not download {url}: {reason}") from error
     finally:
         file.flush()
     if total is not None and received != total:
@@ -203,59 +177,6 @@ def _transfer(url: str, file: BinaryIO, resume: bool, max_bytes: int, timeout: f
     if stated is not None and md5.digest() != stated:
         raise DownloadError(f"Expected {url} to have the MD5 {stated.hex()}. Received: {md5.hexdigest()}")
     return digest.hexdigest()
-
-
-def _too_long(url: str, max_bytes: int, received: int) -> DownloadError:
-    return DownloadError(f"Expected {url} to send at most {max_bytes} bytes. Received: {received} bytes")
-
-
-def _open(url: str, start: int, timeout: float) -> Any:
-    """The response to a request for the file from byte `start` on."""
-    from urllib.error import HTTPError
-    from urllib.request import Request
-
-    request = Request(url, headers={"User-Agent": "tinyconv", "Accept-Encoding": "identity"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    try:
-        return _opener().open(request, timeout=timeout)
-    except HTTPError as error:
-        with error:
-            if start and error.code == 416:
-                raise _WrongRange(f"Could not resume {url}: HTTP status 416") from None
-            status = " ".join(f"{error.code} {error.reason}".split())
-            raise DownloadError(f"Could not download {url}: HTTP status {status}") from None
-
-
-def _opener() -> Any:
-    """What fetches http and https addresses and nothing else: no files, no FTP, no data addresses."""
-    from urllib import request
-
-    class Redirects(request.HTTPRedirectHandler):
-        def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
-            scheme = newurl.partition(":")[0].lower()
-            if scheme not in _SCHEMES or (scheme == "http" and req.type == "https"):
-                fp.close()
-                raise DownloadError(f"Could not download {req.full_url}: redirected to {describe(newurl)}")
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-    opener = request.OpenerDirector()
-    for handler in (request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
-                    request.HTTPDefaultErrorHandler, Redirects, request.HTTPErrorProcessor):
-        opener.add_handler(handler())
-    return opener
-
-
-def _total(response: Any, url: str, start: int) -> int | None:
-    """Size of the whole file, as the server states it."""
-    if start:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
-        if not match or int(match[1]) != start:
-            raise _WrongRange(f"Could not resume {url} at byte {start}: the server sends another part")
-        if match[2] != "*":
-            return int(match[2])
-    length = response.headers.get("Content-Length")
-    return start + int(length) if length and length.isdecimal() else None
 
 
 def _stated_md5(response: Any) -> bytes | None:
@@ -279,7 +200,8 @@ class _Meter:
 
     def __init__(self, url: str, total: int | None, start: int, show: bool) -> None:
         name = url.rpartition("/")[2]
-        self._bar = _tqdm_bar(name, total, start) if show else None
+        self._bar = make_bar(total=total, initial=start, desc=name, unit="B", unit_scale=True,
+                             file=sys.stderr) if show else None
         self._show = show and self._bar is None
         self._name, self._total, self._done, self._tenth = name, total, start, -1
         self._report()
@@ -303,11 +225,3 @@ class _Meter:
             self._tenth = tenth
             of = f" of {self._total / 1e6:.1f}" if self._total else ""
             print(f"{self._name}: {self._done / 1e6:.1f}{of} MB", file=sys.stderr, flush=True)
-
-
-def _tqdm_bar(name: str, total: int | None, start: int) -> Any:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=total, initial=start, desc=name, unit="B", unit_scale=True, file=sys.stderr)

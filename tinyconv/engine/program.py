@@ -26,8 +26,8 @@ max_pool2d          pool_size, strides: (int, int); padding as conv2d, counted
                     as minus infinity; the first maximum in row-major order wins
 average_pool2d      as max_pool2d; padding is left out of the count
 activation          function: a name in ACTIVATIONS; parameters: tuple of floats
-dropout             noise: a name in NOISES; rate: float, in [0, 1) but for
-                    gaussian_noise; stream: int, the key of its random numbers;
+dropout             noise: a name in NOISES; rate: float, in [0, 1), or 1 where
+                    values are dropped, or any of a gaussian_noise; stream: int, the key of its random numbers;
                     identity outside training
 rescale             scale, offset: float; y = x * scale + offset
 batch_normalization epsilon, momentum: float; scale, center: whether there are a gamma

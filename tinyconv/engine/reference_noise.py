@@ -62,7 +62,7 @@ def _linear(op: Op, noise: Noise, images: int) -> tuple[np.ndarray, np.ndarray |
         scale = 1 / math.sqrt((1 - rate) * (1 + rate * _SELU_LIMIT**2))
         offset = -scale * _SELU_LIMIT * rate
         return mask * scale, np.where(mask, offset, scale * _SELU_LIMIT + offset)
-    return mask / (1 - rate), None
+    return (mask / (1 - rate) if rate < 1 else np.zeros(mask.shape)), None
 
 
 def image_keys(noise: Noise, stream: int, images: int) -> Any:

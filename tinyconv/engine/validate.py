@@ -372,8 +372,9 @@ def _check_dropout(program: Program, i: int, op: Op) -> None:
     noise, rate = op.attributes.get("noise", "dropout"), op.attributes["rate"]
     if noise not in NOISES:
         raise _refusal(i, op, f"a noise of {NOISES}", f"noise={noise!r}")
-    if not 0 <= rate < (1 if noise != "gaussian_noise" else _LARGEST):
-        raise _refusal(i, op, "a rate in [0, 1)", f"rate={rate}")
+    drops = noise in ("dropout", "spatial_dropout")
+    if not (0 <= rate < (1 if noise != "gaussian_noise" else _LARGEST) or (drops and rate == 1)):
+        raise _refusal(i, op, f"a rate in [0, 1{']' if drops else ')'}", f"rate={rate}")
 
 
 def _check_batch_normalization(program: Program, i: int, op: Op) -> None:

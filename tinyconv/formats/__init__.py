@@ -4,59 +4,89 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.formats.guard import FormatError, fail, shorten
 
-__all__ = ["FormatError", "check_save_path", "check_weights_path", "is_keras_file", "load_model", "load_weights",
-           "save_model", "save_weights"]
+if TYPE_CHECKING:
+    from tinyconv.formats.torch_network import torch_modules, torch_names
+
+__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
+           "save_model", "save_weights", "torch_modules", "torch_names"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
-_FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", ".onnx", ".pb", ".safetensors", ".tflite", ".zip"}
+_ONNX_SUFFIX = ".onnx"
+_FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
+# Of files with weights alone.
+WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
 
 
 def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool = True,
-               dialect: str | None = None) -> None:
-    """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, else for TensorFlow.js.
+               dialect: str | None = None, opset: int | None = None, data_format: str | None = None,
+               quantization: str | None = None) -> None:
+    """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, as ONNX' where it ends in
+    `.onnx`, else for TensorFlow.js.
 
-    Training goes on from the saved model bit for bit as it would have here.  A model that
-    is there already is replaced; whenever the process ends meanwhile, the old model or the
-    new one is there.  Other files in a folder are left alone.
+    Training goes on from the saved model bit for bit as it would have here, but from ONNX files and
+    quantized weights, which are for prediction.  A model that is there already is replaced; whenever the
+    process ends meanwhile, the old model or the new one is there.  Other files in a folder are left alone.
 
     Args:
         model: A built `Sequential`.
-        path: A file that ends in `.keras`, `.h5` or `.hdf5`; or the folder of a TensorFlow.js
+        path: A file that ends in `.keras`, `.h5`, `.hdf5` or `.onnx`; or the folder of a TensorFlow.js
             LayersModel, created where it is missing, or the model.json in it.
         include_optimizer: Whether to save compile settings, the optimizer's state and the
             state of training. Defaults to True.
         dialect: Who is to read a Keras file, "keras3", or for `.h5` "keras2" (Keras 2 and
             TensorFlow.js' converter). Defaults to None: "keras3".
+        opset: Version of the operators in an ONNX file, 13 or later. Defaults to None: 13.
+        data_format: How images and sequences enter and leave an ONNX file's model, "channels_last" or
+            "channels_first". Defaults to None: "channels_last", as here.
+        quantization: How TensorFlow.js' weights are made smaller: "uint8", "uint16" or "float16", see
+            `formats.quantize`. Defaults to None: float32.
 
     Raises:
         ValueError: If the model is not built, or cannot be written in this format.
-        ImportError: If h5py is not installed, for Keras' files.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
         OSError: If the file or folder cannot be written.
     """
     target = check_save_path(path)
-    if is_keras_file(target):
+    of_keras, of_onnx = _is_keras_file(target), _is_onnx_file(target)
+    for name, value, where, fits in (
+            ("dialect", dialect, ".keras and .h5 files", of_keras), ("opset", opset, ".onnx files", of_onnx),
+            ("data_format", data_format, ".onnx files", of_onnx),
+            ("quantization", quantization, "TensorFlow.js' folders", not (of_keras or of_onnx))):
+        if value is not None and not fits:
+            raise ValueError(f"save expected {name} for {where} only. "
+                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
+    if of_onnx:
+        from tinyconv.formats import onnx
+
+        onnx.save(model, target, opset, data_format)
+    elif of_keras:
         from tinyconv.formats import keras
 
         keras.save(model, target, include_optimizer, dialect or "keras3")
-        return
-    if dialect is not None:
-        raise ValueError("save expected a dialect for .keras and .h5 files only. "
-                         f"Received: dialect={dialect!r}, path={os.fspath(path)!r}")
-    from tinyconv.formats import tfjs
+    else:
+        from tinyconv.formats import tfjs
 
-    tfjs.save(model, target, include_optimizer)
+        tfjs.save(model, target, include_optimizer, quantization)
 
 
-def is_keras_file(path: Path) -> bool:
-    """Whether a path is that of one of Keras' files, by its suffix."""
+def is_model_file(path: Path) -> bool:
+    """Whether a path is that of a file with a whole model, by its suffix."""
+    return _is_keras_file(path) or _is_onnx_file(path)
+
+
+def _is_keras_file(path: Path) -> bool:
     return path.suffix.lower() in _KERAS_SUFFIXES and not path.is_dir()
+
+
+def _is_onnx_file(path: Path) -> bool:
+    return path.suffix.lower() == _ONNX_SUFFIX and not path.is_dir()
 
 
 def check_save_path(path: str | os.PathLike[str]) -> Path:
@@ -64,12 +94,17 @@ def check_save_path(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: If the path cannot be that of a file or folder that is written here.
-        ImportError: If h5py is not installed, for Keras' files.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
     """
     from tinyconv.formats import hdf5, store
 
     target = _as_path(path, "save_model")
-    if is_keras_file(target):
+    if _is_onnx_file(target):
+        from tinyconv.formats import onnx
+
+        onnx.import_onnx()
+        return target
+    if _is_keras_file(target):
         if target.name.endswith(".weights.h5"):
             raise ValueError("save_model expected a name for a whole model, such as 'my_model.keras'; weights alone "
                              f"are saved by save_weights. Received: path={os.fspath(target)!r}")
@@ -78,7 +113,7 @@ def check_save_path(path: str | os.PathLike[str]) -> Path:
     if target.name == store.DESCRIPTION and not target.is_dir():
         target = target.parent
     if target.suffix.lower() in _FILE_SUFFIXES or (target.exists() and not target.is_dir()):
-        raise ValueError("save_model expected a file that ends in .keras or .h5, or the name of a folder, such as "
+        raise ValueError("save_model expected a file that ends in .keras, .h5 or .onnx, or the name of a folder, such as "
                          "'my_model': a TensorFlow.js LayersModel is one. "
                          f"Received: path={os.fspath(target)!r}")
     return target
@@ -89,19 +124,24 @@ def load_model(path: str | os.PathLike[str]) -> Any:
 
     Args:
         path: A `.keras` or `.h5` file of Keras; or the folder of a TensorFlow.js LayersModel,
-            or the model.json in it.
+            or the model.json in it, or that one's address on a server (http or https).
 
     Returns:
         A `Sequential`, compiled where the file has a training configuration that can be used.
 
     Raises:
         FormatError: A ValueError: if a file is missing, damaged, or not such a model.
+        DownloadError: An OSError: if a server does not send a file.
         ImportError: If h5py is not installed, for Keras' files.
     """
+    if isinstance(path, str) and "://" in path:
+        from tinyconv.formats import remote
+
+        return remote.load(path)
     target = _as_path(path, "load_model")
     suffix = target.suffix.lower()
-    if suffix == ".npz" and not target.is_dir():
-        raise FormatError("load_model expected a whole model, an .npz file holds weights alone: create the model, "
+    if suffix in WEIGHTS_SUFFIXES and not target.is_dir():
+        raise FormatError(f"load_model expected a whole model, a file {suffix} holds weights alone: create the model, "
                           f"then call its load_weights. Received: path={os.fspath(target)!r}")
     start = _first_bytes(target)
     if suffix in _KERAS_SUFFIXES and start is not None or start in (_HDF5_MAGIC, _ZIP_MAGIC):
@@ -123,59 +163,81 @@ def _first_bytes(path: Path) -> bytes | None:
 
 
 def save_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Saves all weights of a built model, by the suffix: `.npz` or `.weights.h5`.
+    """Saves all weights of a built model, by the suffix: `.npz`, `.safetensors` or `.weights.h5`.
 
     Raises:
         ValueError: If the path ends otherwise.
     """
     target = check_weights_path(path)
-    if target.suffix == ".npz":
-        from tinyconv.formats import npz
-
-        npz.save_weights(model, target)
-        return
-    from tinyconv.formats import keras
-
-    keras.save_weights(model, target)
+    _weights_module(target).save_weights(model, target)
 
 
 def check_weights_path(path: Any) -> Path:
     """The file that `save_weights` would write to.
 
     Raises:
-        ValueError: If the path does not end in `.npz` or `.weights.h5`.
-        ImportError: If h5py is not installed, for `.weights.h5`.
+        ValueError: If the path does not end in `.npz`, `.safetensors` or `.weights.h5`.
+        ImportError: If h5py is not installed, for `.weights.h5`, or safetensors, for `.safetensors`.
     """
-    from tinyconv.formats import hdf5
+    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(WEIGHTS_SUFFIXES):
+        raise ValueError("Expected the name of a file that ends in '.npz', '.safetensors' or '.weights.h5' for weights "
+                         f"alone. Received: {shorten(str(path))}")
+    target = Path(path)
+    if target.suffix == ".h5":
+        from tinyconv.formats import hdf5
 
-    if not isinstance(path, (str, os.PathLike)) or not str(path).endswith((".npz", ".weights.h5")):
-        raise ValueError("Expected the name of a file that ends in '.npz' or '.weights.h5' for weights alone. "
-                         f"Received: {shorten(str(path))}")
-    if not str(path).endswith(".npz"):
         hdf5.import_h5py()
-    return Path(path)
+    elif target.suffix == ".safetensors":
+        from tinyconv.formats import safetensors
+
+        safetensors.import_safetensors()
+    return target
+
+
+def _weights_module(target: Path) -> Any:
+    """What reads and writes weights in files of such a name."""
+    if target.suffix == ".npz":
+        from tinyconv.formats import npz
+
+        return npz
+    if target.suffix == ".safetensors":
+        from tinyconv.formats import safetensors
+
+        return safetensors
+    from tinyconv.formats import keras
+
+    return keras
 
 
 def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Overwrites all weights of a built model: from `.npz`, or any `.weights.h5`, `.h5` or `.keras` of Keras.
+    """Overwrites all weights of a built model.
+
+    Args:
+        model: The model.
+        path: A file that ends in `.npz` or `.safetensors`; or any `.weights.h5`, `.h5` or `.keras` of Keras.
 
     Raises:
         ValueError: If the path ends otherwise, or the file does not fit the model; nothing is changed then.
+        ImportError: If the package that reads such a file is not installed.
     """
     target = _as_path(path, "load_weights")
     if target.exists() and not target.is_file():  # opening a named pipe would wait for a writer for ever
         fail("load_weights", "a plain file", os.fspath(target))
-    if target.suffix.lower() in _KERAS_SUFFIXES:
-        from tinyconv.formats import keras
-
-        keras.load_weights(model, target)
-        return
-    from tinyconv.formats import npz
-
-    npz.load_weights(model, check_weights_path(target))
+    if target.suffix.lower() not in _KERAS_SUFFIXES:
+        target = check_weights_path(target)
+    _weights_module(target).load_weights(model, target)
 
 
 def _as_path(path: Any, function: str) -> Path:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path) or "\0" in str(path):
         raise ValueError(f"{function} expected a path. Received: path={path!r}")
     return Path(path)
+
+
+def __getattr__(name: str) -> Any:
+    """Functions of other modules of this folder, imported when they are asked for."""
+    if name in ("torch_modules", "torch_names"):
+        from tinyconv.formats import torch_network
+
+        return getattr(torch_network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

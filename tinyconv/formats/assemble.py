@@ -35,7 +35,7 @@ def weight_shapes(created: list[Any]) -> list[dict[str, tuple[int, ...]]]:
     shape = created[0].batch_input_shape[1:]
     for layer in created:
         what = f"layer {shorten(layer.name, 40)}"
-        sizes = layer.weight_shapes(shape)
+        sizes = guarded(what, layer.weight_shapes, shape)
         for name, size in sizes.items():
             checked_product(size, f"{what} {name}")
         expected.append(sizes)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "FormatError", "MissingFileError", "check_depth", "checked_dict", "checked_integer", "checked_list",
-    "checked_number", "checked_product", "checked_shape", "checked_string", "fail", "open_inside",
-    "parse_json", "read_json", "shorten", "unique",
+    "MAX_JSON_BYTES", "FormatError", "MissingFileError", "check_depth", "check_inside", "checked_dict",
+    "checked_integer", "checked_list", "checked_number", "checked_product", "checked_shape", "checked_string", "fail",
+    "open_inside", "parse_json", "read_json", "shorten", "unique",
 ]
 
 # A weight of more values than this is not one of a model that runs here.
@@ -209,6 +209,19 @@ def _constant(text: str) -> NoReturn:
 # --- files ---
 
 
+def check_inside(name: Any, what: str, where: str = "the model's folder") -> list[str]:
+    """The parts of a path that a file states, which must be relative and lead down, with "/" between its parts.
+
+    Raises:
+        FormatError: If it is no such path.
+    """
+    name = checked_string(name, what)
+    parts = name.split("/")
+    if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]+:", name):
+        fail(what, f"a relative path inside {where}", name)
+    return [part for part in parts if part not in ("", ".")]
+
+
 def open_inside(folder: Path, name: Any, what: str, where: str = "the model's folder") -> tuple[FileIO, int]:
     """Opens a file that a file names, for reading, if it is a regular file inside `folder`.
 
@@ -225,10 +238,7 @@ def open_inside(folder: Path, name: Any, what: str, where: str = "the model's fo
         MissingFileError: If there is no such file.
         FormatError: If the path leads out of the folder, also by a link, or not to a plain file.
     """
-    name = checked_string(name, what)
-    parts = name.split("/")
-    if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]+:", name):
-        fail(what, f"a relative path inside {where}", name)
+    parts = check_inside(name, what, where)
     try:
         root = os.path.realpath(folder, strict=True)
         path = os.path.realpath(os.path.join(root, *parts), strict=True)

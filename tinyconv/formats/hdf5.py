@@ -26,6 +26,7 @@ from tinyconv.formats.guard import (
     shorten,
 )
 from tinyconv.formats.hdf5_heaps import check_heaps
+from tinyconv.utils import import_extra
 
 __all__ = ["Dataset", "Group", "import_h5py", "reading", "write_names"]
 
@@ -45,11 +46,7 @@ _MAX_NAMES = 100_000
 
 def import_h5py() -> Any:
     """The module h5py; where it is missing, one line says what to install."""
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("Keras' .h5 and .keras files need h5py: pip install 'tinyconv[keras]'") from None
-    return h5py
+    return import_extra("h5py", "keras", "Keras' .h5 and .keras files")
 
 
 @contextlib.contextmanager

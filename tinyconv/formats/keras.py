@@ -45,6 +45,7 @@ from tinyconv.formats.keras_optimizer import read_state, write_state
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
 from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.store import put, write_file
+from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config
 from tinyconv.formats.zipped import Archive
 
@@ -314,7 +315,7 @@ def _state_entries(root: Group) -> list[tuple[str | None, Dataset]]:
 
 def _layers(config: Any, is_keras3: bool) -> tuple[list[Any], str | None]:
     """The layers of a model's description, and its name."""
-    name, entries, _ = keras2.read_topology(config)
+    name, entries, _ = read_topology(config, may_nest=False)
     return keras2.create_layers(entries, is_keras3), name
 
 

@@ -1,10 +1,7 @@
-"""The Keras 2 dialect of a model's description, which TensorFlow.js and old Keras share.
+"""The Keras 2 dialect of a layer's description, which TensorFlow.js and old Keras share.
 
-Writes `Sequential` models in it, and reads what Keras 2.0 to 2.15, TensorFlow.js and
-their converters wrote: wrapped under `model_config`, as a bare list of layers, or
-as a functional model that is a plain chain; Keras 3's objects with their modules, and
-Keras 1's names (`formats.keras1`), are read as well.  Classes are looked up in the closed
-table of `tinyconv.layers`.
+Writes `Sequential` models in it, and creates the layers that `formats.topology` found in
+what Keras 2.0 to 2.15, TensorFlow.js, their converters and Keras 3 wrote.
 """
 
 from __future__ import annotations
@@ -17,11 +14,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import constraints, initializers, layers, regularizers
-from tinyconv.formats import keras1
 from tinyconv.formats.guard import (
     FormatError,
-    checked_dict,
-    checked_list,
     checked_string,
     fail,
     shorten,
@@ -29,7 +23,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
 
-__all__ = ["PRIVATE", "class_name_of", "config_of", "create_layers", "read_topology", "weight_name", "write_topology"]
+__all__ = ["PRIVATE", "class_name_of", "config_of", "create_layers", "find_class", "weight_name", "write_topology"]
 
 # Marks what other readers would take for something else: they refuse the name, and say so.
 PRIVATE = "tinyconv>"
@@ -53,10 +47,6 @@ _PRIVATE_CLASSES = {
 }
 # Names of weights here -> there.
 _WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}
-# Models, which may not stand among the layers of another.
-_NESTED = {"Functional", "Model", "Sequential"}
-# The packages that Keras' own classes come from.
-_MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 # What a reader may meet when it hands a file's settings to a class.
 BAD_SETTINGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -187,118 +177,27 @@ def _write_initializer(value: dict[str, Any], shape: tuple[int, ...]) -> dict[st
 # --- reading ---
 
 
-def read_topology(topology: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any] | None]:
-    """Finds a model's layers in a topology of any dialect.
+def find_class(class_name: str, what: str) -> type[layers.Layer]:
+    """The class of this package that a file's layer becomes.
 
-    Returns:
-        The model's name or None, the layers' {"class_name", "config"} in order, the first of them
-        with its batch_input_shape, and the training configuration of Keras' files or None.
+    Args:
+        class_name: The class in the file.
+        what: Subject of the error message.
 
     Raises:
-        FormatError: If it is not a chain of layers.
+        FormatError: If there is none.
     """
-    topology = checked_dict(topology, "modelTopology")
-    if "node" in topology:
-        raise FormatError("modelTopology: expected layers. Received: a graph model (TensorFlow operations)")
-    training = topology.get("training_config")
-    if topology.get("model_config") is not None:
-        topology = checked_dict(topology["model_config"], "model_config")
-    class_name, config = topology.get("class_name"), topology.get("config")
-    if class_name == "Sequential":
-        if isinstance(config, list):
-            config = {"layers": config}
-        config = checked_dict(config, "Sequential config")
-        entries = [_entry(entry, index) for index, entry in enumerate(
-            checked_list(config.get("layers"), "Sequential layers"))]
-    elif class_name in ("Functional", "Model"):
-        config = checked_dict(config, f"{class_name} config")
-        entries = _chain(config)
-    else:
-        fail("modelTopology class_name", "Sequential or a chain of class Model", class_name)
-    name = config.get("name")
-    return (name if isinstance(name, str) and name else None, _with_input_shape(entries, config),
-            training if isinstance(training, dict) else None)
-
-
-def _entry(value: Any, index: int) -> dict[str, Any]:
-    value = checked_dict(value, f"layer {index}")
-    class_name = checked_string(value.get("class_name"), f"layer {index} class_name")
-    config = checked_dict(value.get("config"), f"layer {index} ({class_name}) config")
-    if class_name in _NESTED:
-        fail(f"layer {index}", "a layer (models within models are not read)", f"the model {config.get('name')}")
-    if class_name == "Lambda":
-        fail(f"layer {index}", "a layer of Keras (a Lambda holds Python code, which is never run from a file)",
-             f"Lambda {config.get('name')}")
-    _check_origin(value, f"layer {index}")
-    class_name, config = keras1.modernize(class_name, config)
-    return {"class_name": class_name, "config": dict(config)}
-
-
-def _check_origin(value: dict[str, Any], what: str) -> None:
-    """Refuses a user's class, even where it has the name of one of Keras' own."""
-    module, registered = value.get("module"), value.get("registered_name")
-    is_own = registered in (None, value["class_name"]) or str(registered).startswith("keras>")
-    if not is_own or not (module is None or str(module).split(".")[0] in _MODULES):
-        fail(what, "a layer of Keras", f"the custom object {registered or module}")
-
-
-def _chain(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of a functional model in which each feeds the next and nothing else."""
-    values = checked_list(config.get("layers"), "layers")
-    following: dict[str, int] = {}
-    first = None
-    for index, value in enumerate(values):
-        entry = _entry(value, index)
-        nodes = checked_list(value.get("inbound_nodes", []), f"layer {index} inbound_nodes")
-        if entry["class_name"] == "InputLayer" and not nodes and first is None:
-            first = index
-            continue
-        match nodes:
-            case [[[str() as source, 0, 0, *arguments]]] | [[str() as source, 0, 0, *arguments]] if (
-                    source not in following and all(map(_is_plain_call, arguments))):
-                following[source] = index
-            case [{"args": [{"config": {"keras_history": [str() as source, 0, 0]}}], **others}] if (
-                    source not in following and _is_plain_call(others.get("kwargs"))):
-                following[source] = index  # Keras 3
-            case _:
-                raise FormatError("layers: expected a plain chain. Received: a layer without exactly one "
-                                  "input of its own, or called with other arguments, "
-                                  f"{shorten(value.get('name'))}")
-    names = unique([checked_string(value.get("name"), "layer name") for value in values], "layer names")
-    order = [] if first is None else [first]
-    while order and names[order[-1]] in following and len(order) < len(values):
-        order.append(following[names[order[-1]]])
-    if not values or len(order) != len(values):
-        fail("layers", f"one chain of {len(values)} layers", f"a chain of {len(order)}")
-    return [_entry(values[index], index) for index in order]
-
-
-def _is_plain_call(kwargs: Any) -> bool:
-    """Whether a layer is called with nothing but its input; that it is not in training goes without saying."""
-    return not kwargs or (isinstance(kwargs, dict) and not any(kwargs.values()))
-
-
-def _with_input_shape(entries: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Moves the input's shape to the first layer, wherever the dialect has it."""
-    shape = None
-    if entries and entries[0]["class_name"] == "InputLayer":
-        first = entries.pop(0)["config"]
-        shape = first.get("batch_input_shape") or first.get("batch_shape")
-    if not entries:
-        fail("layers", "at least one layer", "none")
-    inputs = [entry["config"].pop("batch_input_shape", None) for entry in entries]
-    shape = shape or inputs[0] or config.get("build_input_shape")
-    if not isinstance(shape, list) or len(shape) < 2:
-        fail("batch_input_shape", "[null, ...] for the first layer", shape)
-    entries[0]["config"]["batch_input_shape"] = shape
-    return entries
+    try:
+        return layers.get("ReLU" if class_name == "ThresholdedReLU" else class_name.removeprefix(PRIVATE))
+    except ValueError:
+        fail(what, "a layer that tinyconv has", class_name)
 
 
 def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> list[Any]:
-    """Creates the layers of `read_topology`.
+    """Creates the layers that a file describes.
 
     Args:
-        entries: The layers.
+        entries: The layers, from `topology.read_topology`.
         is_keras3: Whether Keras 3 wrote them, where the name hard_sigmoid is another function's.
 
     Raises:
@@ -307,15 +206,11 @@ def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> lis
     created = []
     left_out: list[str] = []
     for index, entry in enumerate(entries):
-        class_name = entry["class_name"].removeprefix(PRIVATE)
         config = {key: _plain(value) for key, value in entry["config"].items()}
-        if class_name == "ThresholdedReLU":
-            class_name, config = "ReLU", _read_threshold(config)
+        if entry["class_name"] == "ThresholdedReLU":
+            config = _read_threshold(config)
         what = f"layer {index} ({shorten(config.get('name'), 40)})"
-        try:
-            cls = layers.get(class_name)
-        except ValueError:
-            fail(what, "a layer that tinyconv has", class_name)
+        cls = find_class(entry["class_name"], what)
         for key in [key for key in config if key.endswith(("_regularizer", "_constraint"))]:
             if not _is_known(key, config[key]) and _has_effect(config.pop(key)):
                 left_out.append(f"{key} of {shorten(config.get('name'), 40)}")

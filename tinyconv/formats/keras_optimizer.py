@@ -16,7 +16,7 @@ import numpy as np
 
 from tinyconv.formats.guard import FormatError, fail
 from tinyconv.formats.hdf5 import Dataset
-from tinyconv.formats.optimizer import weight_names
+from tinyconv.formats.names import named_weights
 
 __all__ = ["read_state", "write_state"]
 
@@ -53,7 +53,7 @@ def write_state(model: Any, settings: dict[str, Any], is_keras3: bool = True) ->
     written: list[tuple[str, np.ndarray]] = [(f"{optimizer.name}/iteration" if is_keras3 else "iteration:0", batches)]
     if is_keras3 and not isinstance(settings["optimizer"]["config"]["learning_rate"], dict):
         written.append((f"{optimizer.name}/learning_rate", np.array(optimizer.learning_rate, np.float32)))
-    names = weight_names(model)
+    names = list(named_weights(model))
     for slot, index in _places(model):
         weight = model.weights[index].value
         state = optimizer.state_of(weight) or optimizer.new_state(weight)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.guard import FormatError, fail, shorten
+from tinyconv.formats.names import named_weights
 from tinyconv.formats.npy import read_header
 from tinyconv.formats.store import write_file
 
@@ -26,7 +27,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, Uni
 
 def save_weights(model: Any, target: Path) -> None:
     """Writes all weights of a built model; whenever the process ends, the old file or the new one is there."""
-    arrays = {name: weight.value for name, weight in _names(model).items()}
+    arrays = {name: weight.value for name, weight in named_weights(model).items()}
 
     def write(file: Any) -> None:
         # Not np.savez: before NumPy 2.1 it takes allow_pickle=False for an array to save.
@@ -40,7 +41,7 @@ def save_weights(model: Any, target: Path) -> None:
 
 def load_weights(model: Any, target: Path) -> None:
     """Overwrites all weights of a built model; nothing is changed where something does not fit."""
-    names = _names(model)
+    names = named_weights(model)
     with open(target, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -51,10 +52,6 @@ def load_weights(model: Any, target: Path) -> None:
         except _DAMAGED as error:
             raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
     model.set_weights(arrays)
-
-
-def _names(model: Any) -> dict[str, Any]:
-    return {f"{layer.name}/{weight.name}": weight for layer in model.layers for weight in layer.weights}
 
 
 def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ...]) -> np.ndarray:

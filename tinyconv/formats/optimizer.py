@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv import optimizers
 from tinyconv.formats.guard import fail, shorten
 from tinyconv.formats.manifest import WeightSpec
+from tinyconv.formats.names import named_weights
 
-__all__ = ["StateReader", "weight_names", "write_state"]
+__all__ = ["StateReader", "write_state"]
 
 _NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"}}
 _STEPS = "iter"
@@ -33,7 +33,7 @@ def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
     if not optimizer.built:
         return []
     tensors = [(_STEPS, np.array(optimizer.batches, np.int32))]
-    names = weight_names(model)
+    names = list(named_weights(model))
     order = [index for index, trains in _by_training(model)
              if trains or optimizer.state_of(model.weights[index])]
     for slot, position in _slots(optimizer).items():
@@ -54,11 +54,6 @@ def _slots(optimizer: Any) -> dict[str, int | None]:
     for place, slot in enumerate(optimizer.slots):
         places[renamed.get(slot, slot)] = place
     return places
-
-
-def weight_names(model: Any) -> list[str]:
-    """"layer/weight" of every weight of a model."""
-    return [f"{layer.name}/{weight.name}" for layer in model.layers for weight in layer.weights]
 
 
 def _by_training(model: Any) -> list[tuple[int, bool]]:
@@ -93,7 +88,7 @@ class StateReader:
         self._pairs: list[tuple[str, str, np.ndarray]] = []  # momentum, velocity, state array
         if not restore or not specs:
             return
-        self._optimizer = model.optimizer = optimizers.deserialize(optimizers.serialize(model.optimizer))
+        self._optimizer = model.optimizer = model.optimizer.fresh()
         if specs[0].shape not in ((), (1,)) or specs[0].dtype != "int32":
             fail("optimizer weights", "the number of steps, an int32, first", specs[0].name)
         self._assign(model, specs)
@@ -101,7 +96,7 @@ class StateReader:
 
     def _assign(self, model: Any, specs: list[WeightSpec]) -> None:
         slots = _slots(self._optimizer)
-        names = weight_names(model)
+        names = list(named_weights(model))
         shapes = {f"{name}/{slot}": (index, slot, weight.shape)
                   for index, (name, weight) in enumerate(zip(names, model.weights)) for slot in slots}
         if all(spec.name in shapes for spec in specs[1:]):
@@ -113,8 +108,9 @@ class StateReader:
                 fail(f"optimizer weight {shorten(spec.name)}", f"float32 of shape {list(shape)}",
                      [spec.dtype, *spec.shape])
         held = {index for index, _, _ in found}  # of weights that are frozen now, some may have state
-        self._optimizer.build(model.weights, [index in held or trains
-                                              for index, trains in enumerate(model._trained())])
+        program = model.program
+        self._optimizer.build(program.weights, [index in held or trains
+                                                for index, trains in enumerate(program.trainable)])
         for spec, (index, slot, _) in zip(specs[1:], found):
             self._arrays[spec.name] = self._state_array(index, slot, slots)
         kinds = {(index, slot): spec.name for spec, (index, slot, _) in zip(specs[1:], found)}

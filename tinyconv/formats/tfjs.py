@@ -8,7 +8,7 @@ modelTopology        the layers, in the Keras 2 dialect (`formats.keras2`)
 weightsManifest      names and shapes of the weights; the optimizer's state too,
                      marked "group": "optimizer" as TensorFlow.js does
                      (`formats.optimizer`); "sha256" of the files, for readers
-                     that look at it
+                     that look at it; "quantization" where asked for (`formats.quantize`)
 trainingConfig       loss, metrics and optimizer, as far as TensorFlow.js has them
 userDefinedMetadata  under "tinyconv": the compile settings in full, and what
                      else training goes on from; names of classes, and how
@@ -19,6 +19,7 @@ userDefinedMetadata  under "tinyconv": the compile settings in full, and what
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
 from tinyconv.formats.metadata import read_metadata, write_metadata
+from tinyconv.formats.quantize import QUANTIZATIONS, quantize
+from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read", "save"]
 
 # How often a folder is read again that another process saves to meanwhile.
 _ATTEMPTS = 5
@@ -47,25 +50,29 @@ _ATTEMPTS = 5
 # --- saving ---
 
 
-def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
+def save(model: Any, folder: Path, include_optimizer: bool = True, quantization: str | None = None) -> None:
     """Writes `model` into `folder`, in place of the model that is there. See `formats.save_model`."""
     if not getattr(model, "built", False):
         raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
                          f"Received: model '{getattr(model, 'name', model)}' without weights")
     topology, private = keras2.write_topology(model)
-    tensors = [(_spec(keras2.weight_name(layer, weight.name), weight.value), weight.value)
+    if quantization not in (None, *QUANTIZATIONS):
+        raise ValueError(f"save expected quantization to be None or one of {list(QUANTIZATIONS)}. "
+                         f"Received: quantization={quantization!r}")
+    tensors = [_tensor(keras2.weight_name(layer, weight.name), weight.value, quantization)
                for layer in model.layers for weight in layer.weights]
     document: dict[str, Any] = {
         "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
     }
     own: dict[str, Any] = {"version": 1, **write_metadata(model)}
     settings = model.get_compile_config() if include_optimizer else None
-    if include_optimizer:
+    goes_on = include_optimizer and quantization is None
+    if goes_on:
         own["training"] = model.get_training_state()
     if settings is not None:
         own["compile"] = settings
         tensors += [({**_spec(name, array), "group": "optimizer"}, array)
-                    for name, array in optimizer.write_state(model)]
+                    for name, array in (optimizer.write_state(model) if goes_on else [])]
         config = write_training_config(settings)
         if config is not None:
             document["trainingConfig"] = config
@@ -85,6 +92,14 @@ def save(model: Any, folder: Path, include_optimizer: bool = True) -> None:
 
     _dump(document)  # what JSON cannot hold is found before anything is written
     store.commit(folder, write_weights, describe)
+
+
+def _tensor(name: str, array: np.ndarray, quantization: str | None) -> tuple[dict[str, Any], np.ndarray]:
+    """A weight's entry in the manifest, and what is stored of it."""
+    if quantization is None:
+        return _spec(name, array), array
+    stored, how = quantize(array, quantization, name)
+    return {**_spec(name, array), "quantization": how}, stored
 
 
 def _spec(name: str, array: np.ndarray) -> dict[str, Any]:
@@ -118,7 +133,7 @@ def load(path: Path) -> Any:
     for attempt in range(_ATTEMPTS):
         data = read_json(folder, name)
         try:
-            return _load(folder, parse_json(data, "JSON"))
+            return read(parse_json(data, "JSON"), lambda groups: (folder, groups))
         except FormatError as error:
             # A save that ended just now took the old weights away: read what it wrote.
             if attempt + 1 == _ATTEMPTS or read_json(folder, name) == data:
@@ -126,12 +141,25 @@ def load(path: Path) -> Any:
     raise AssertionError("unreachable")
 
 
-def _load(folder: Path, document: Any) -> Any:
+def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]) -> Any:
+    """The model of a parsed model.json.
+
+    Args:
+        document: What is in the file.
+        place: Called with the groups of weights when everything else is right; returns the folder of
+            their files, and the groups by their names there.
+
+    Raises:
+        FormatError: If it is not a model, or its files do not fit it.
+    """
     document = checked_dict(document, "the file")
     if document.get("format") not in (None, "layers-model"):
         fail("format", "layers-model (graph models hold TensorFlow operations, not layers)",
              document["format"])
-    name, entries, training = keras2.read_topology(document.get("modelTopology"))
+    if document.get("modelTopology") is None and "class_name" in document:
+        raise FormatError("the file: expected a model with its weights. Received: layers alone, as Keras' to_json "
+                          "writes them; model_from_json reads it")
+    name, entries, training = read_topology(document.get("modelTopology"))
     created = keras2.create_layers(entries)
     expected = expected_weights(created)
     if document.get("weightsManifest") is None:
@@ -139,6 +167,7 @@ def _load(folder: Path, document: Any) -> Any:
     groups = parse_manifest(document["weightsManifest"])
     specs = [spec for group in groups for spec in group.specs if not spec.is_optimizer]
     targets = dict(zip((spec.name for spec in specs), match(expected, specs)))
+    folder, groups = place(groups)
     opened: set[tuple[int, int]] = set()
     shards: list[Shards] = []
     try:

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from tinyconv import maps
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Shape
+from tinyconv.shapes import describe
 
 __all__ = [
-    "Image", "Pair", "add_permutation", "channels_first", "channels_last", "from_channels_last", "image_of", "pair_of",
-    "shape_of", "to_channels_last",
+    "Image", "Pair", "add_permutation", "axes_last", "axes_of", "channels_first", "channels_last", "check_axes",
+    "from_channels_last", "image_of", "pair_of", "shape_of", "to_channels_last",
 ]
 
 Image = tuple[int, int, int]
@@ -71,6 +77,66 @@ def add_permutation(builder: ProgramBuilder, shape: Shape, axes: tuple[int, ...]
         builder.shape = output
         return
     builder.add("gather", output, layer=layer, **attributes)
+
+
+def axes_of(axis: Any, shape: Shape) -> tuple[int, ...]:
+    """Axes of a sample of a shape from Keras' numbers, which count the batch: in order, from 0.
+
+    Args:
+        axis: A number, or several; negative ones count from the end.
+        shape: The shape of a sample.
+
+    Raises:
+        ValueError: If one is the batch's, or beyond the sample.
+    """
+    rank = len(shape) + 1
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    if any(not -rank < one < rank or one == 0 for one in axes):
+        raise ValueError(f"Expected `axis` to be in [1, {rank - 1}], or to count from the end, -1 to {1 - rank}. "
+                         f"Received: axis={axis}")
+    return tuple(sorted({one % rank - 1 for one in axes}))
+
+
+def check_axes(axis: Any, least: int = 0) -> tuple[int, ...]:
+    """The axes that an argument names, one or several, as numbers that count the batch.
+
+    Raises:
+        ValueError: If they are no integers, one is 0, or there are fewer than `least`.
+    """
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    if len(axes) < least or any(isinstance(one, bool) or not hasattr(one, "__index__") or one == 0 for one in axes):
+        raise ValueError("Expected `axis` to be an integer other than 0, the batch's, or several. "
+                         f"Received: axis={describe(axis)}")
+    return tuple(int(one) for one in axes)
+
+
+@contextmanager
+def axes_last(builder: ProgramBuilder, shape: Shape, axes: tuple[int, ...], layer: str) -> Iterator[None]:
+    """Around operations along some axes of samples of `shape`: they find these as the channels.
+
+    Where there are several or none, the images are of one row; behind the operations the sample's own
+    shape is back.
+    """
+    order = (*(axis for axis in range(len(shape)) if axis not in axes), *axes)
+    in_order = order == tuple(range(len(shape)))
+    image = builder.shape
+    if not in_order:
+        add_permutation(builder, shape, order, layer)
+    turned = builder.shape
+    size = math.prod(shape[axis] for axis in axes)
+    if len(axes) != 1:
+        add_reshape(builder, (1, math.prod(shape) // size, size), layer)
+    yield
+    add_reshape(builder, turned if not in_order else image, layer)
+    if not in_order:
+        back = tuple(order.index(axis) for axis in range(len(shape)))
+        add_permutation(builder, tuple(shape[axis] for axis in order), back, layer)
+
+
+def add_reshape(builder: ProgramBuilder, shape: Image, layer: str) -> None:
+    """Takes the values for an image of another shape, where it is another."""
+    if builder.shape != shape:
+        builder.add("reshape", shape, layer=layer)
 
 
 def to_channels_last(builder: ProgramBuilder, shape: Shape, data_format: str, layer: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from tinyconv import activations, initializers
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
-from tinyconv.layers.layout import add_permutation
+from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number, serialize_object
 
@@ -177,46 +177,33 @@ class ELU(ActivationLayer):
 
 
 class Softmax(ActivationLayer):
-    """exp(x) / sum(exp(x)) along an axis.
+    """exp(x) / sum(exp(x)) along an axis, or several.
 
     Args:
-        axis: Any but the batch's, which is counted: -1, or 3, is the last of an image. Defaults to -1.
+        axis: Any but the batch's, which is counted: -1, or 3, is the last of an image; or a tuple of them,
+            over whose values together the sum is. Defaults to -1.
 
     Input shape: any. Output shape: the input's.
     """
 
-    def __init__(self, axis: int = -1, **kwargs: Any) -> None:
+    def __init__(self, axis: int | tuple[int, ...] = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(axis, bool) or not isinstance(axis, int):
-            raise ValueError(  # noqa: TRY004 (as for every other axis that cannot be)
-                f"Expected `axis` to be an integer. Received: axis={describe(axis)}"
-            )
-        self.axis = axis
+        axes = check_axes(axis, least=1)
+        self.axis: Any = axes if isinstance(axis, (tuple, list)) else axes[0]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if self.axis == 0 or not -len(input_shape) <= self.axis <= len(input_shape):
-            raise ValueError(f"Expected `axis` to be in [1, {len(input_shape)}], or to count from the end, -1 to "
-                             f"{-len(input_shape)}. Received: axis={self.axis}")
+        axes_of(self.axis, input_shape)
         return input_shape
 
     def lower(self, builder: ProgramBuilder) -> None:
-        last = len(self.input_shape) - 1
-        axis = self.axis - 1 if self.axis > 0 else self.axis + last + 1
-        if axis == last:
+        with axes_last(builder, self.input_shape, axes_of(self.axis, self.input_shape), self.name):
             super().lower(builder)
-            return
-        axes = [*range(last + 1)]
-        axes[axis], axes[last] = last, axis
-        swapped = tuple(self.input_shape[k] for k in axes)
-        add_permutation(builder, self.input_shape, tuple(axes), self.name)
-        super().lower(builder)
-        add_permutation(builder, swapped, tuple(axes), self.name)
 
     def operation(self) -> tuple[str, tuple[float, ...]]:
         return "softmax", ()
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "axis": list(self.axis) if isinstance(self.axis, tuple) else self.axis}
 
 
 _CLASSES: dict[str, type[ActivationLayer]] = {

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from tinyconv import initializers
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_number
 
@@ -25,8 +26,8 @@ class BatchNormalization(Layer):
     covariate shift (2015).
 
     Args:
-        axis: The channels' axis, the last one: -1 or its number with the batch dimension counted.
-            Defaults to -1.
+        axis: The channels' axis, with the batch counted: -1, or 3, is the last of an image; 1 is that of
+            channels_first. Defaults to -1.
         momentum: How much of the moving statistics a step keeps. Defaults to 0.99.
         epsilon: Added to the variance, greater than 0. Defaults to 0.001.
         center: Whether there is a beta. Defaults to True.
@@ -45,7 +46,7 @@ class BatchNormalization(Layer):
     each (channels,); the last two are not trainable.
 
     Raises:
-        ValueError: If an argument is out of range, or the axis is not the input's last.
+        ValueError: If an argument is out of range, or the axis is not one of the input's.
     """
 
     gamma: Weight
@@ -63,11 +64,10 @@ class BatchNormalization(Layer):
                  renorm_clipping: None = None, renorm_momentum: float = 0.99, synchronized: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(axis, (list, tuple)) and len(axis) == 1:  # as Keras 2 saved it
-            axis = axis[0]
-        if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        axes = check_axes(axis)  # a list of one is how Keras 2 saved it
+        if len(axes) != 1:
             raise ValueError(f"Expected `axis` to be an integer. Received: axis={describe(axis)}")
-        self.axis = int(axis)
+        self.axis = axes[0]
         self.momentum = check_number(momentum, "momentum")
         self.epsilon = check_number(epsilon, "epsilon", 0.0)
         if self.epsilon == 0:
@@ -84,20 +84,23 @@ class BatchNormalization(Layer):
         self.set_rules(beta_regularizer=beta_regularizer, gamma_regularizer=gamma_regularizer,
                        beta_constraint=beta_constraint, gamma_constraint=gamma_constraint)
 
+    def channels_axis(self, shape: Shape) -> int:
+        """The channels' axis in a sample."""
+        return axes_of(self.axis, shape)[0]
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if self.axis not in (-1, len(input_shape)):
-            raise ValueError(f"Expected `axis` to be the last one, -1 or {len(input_shape)}. "
-                             f"Received: axis={self.axis}")
+        self.channels_axis(input_shape)
         return input_shape
 
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         names = ["gamma"] * self.scale + ["beta"] * self.center + ["moving_mean", "moving_variance"]
-        return {name: (input_shape[-1],) for name in names}
+        return {name: (input_shape[self.channels_axis(input_shape)],) for name in names}
 
     def lower(self, builder: ProgramBuilder) -> None:
-        builder.add("batch_normalization", builder.shape, self.lower_weights(builder), self.name,
-                    momentum=self.momentum, epsilon=self.epsilon, scale=self.scale, center=self.center,
-                    frozen=not self.trainable)
+        with axes_last(builder, self.input_shape, (self.channels_axis(self.input_shape),), self.name):
+            builder.add("batch_normalization", builder.shape, self.lower_weights(builder), self.name,
+                        momentum=self.momentum, epsilon=self.epsilon, scale=self.scale, center=self.center,
+                        frozen=not self.trainable)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinyconv import initializers
-from tinyconv.engine.program import ProgramBuilder, Shape3
+from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape, Weight
-from tinyconv.layers.layout import add_permutation
+from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_number
 
@@ -77,11 +77,7 @@ class Normalization(Layer):
     def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        axes = () if axis is None else tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
-        if any(isinstance(one, bool) or not hasattr(one, "__index__") or one == 0 for one in axes):
-            raise ValueError("Expected `axis` to be None, or integers other than 0, the batch's. "
-                             f"Received: axis={describe(axis)}")
-        self.axis = tuple(int(one) for one in axes)
+        self.axis = () if axis is None else check_axes(axis)
         if (mean is None) != (variance is None):
             raise ValueError("Expected both `mean` and `variance`, or neither. "
                              f"Received: mean={describe(mean)}, variance={describe(variance)}")
@@ -100,7 +96,7 @@ class Normalization(Layer):
         self.count_initializer = initializers.Zeros()
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        kept = tuple(input_shape[axis] for axis in self._kept_axes(input_shape))
+        kept = tuple(input_shape[axis] for axis in self.kept_axes(input_shape))
         if self.input_mean is not None:
             try:
                 np.broadcast_to(self.input_mean, kept)
@@ -112,16 +108,18 @@ class Normalization(Layer):
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         if self.input_mean is not None:
             return {}
-        kept = tuple(input_shape[axis] for axis in self._kept_axes(input_shape))
+        kept = tuple(input_shape[axis] for axis in self.kept_axes(input_shape))
         return {"mean": kept, "variance": kept, "count": ()}
 
-    def _kept_axes(self, shape: Shape) -> tuple[int, ...]:
+    def kept_axes(self, shape: Shape) -> tuple[int, ...]:
         """The axes of a sample that have statistics of their own, in order."""
-        rank = len(shape) + 1
-        if any(not -rank < axis < rank for axis in self.axis):
-            raise ValueError(f"Expected `axis` to be in [1, {rank - 1}], or to count from the end, -1 to {1 - rank}. "
-                             f"Received: axis={self.axis}")
-        return tuple(sorted({axis % rank - 1 for axis in self.axis}))
+        return axes_of(self.axis, shape)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance: the arguments, of any shape that fits the axes' sizes, or those of data."""
+        if self.input_mean is not None and self.input_variance is not None:
+            return self.input_mean, self.input_variance
+        return self.mean.value, self.variance.value
 
     def adapt(self, data: Any) -> None:
         """Takes mean and variance from data; what earlier data gave is forgotten.
@@ -138,7 +136,7 @@ class Normalization(Layer):
         count, mean, squares = 0, np.float64(0), np.float64(0)
         for batch in _batches(data):
             sample = self.input_shape if self.built else batch.shape[1:]
-            axes = self._kept_axes(sample)
+            axes = self.kept_axes(sample)
             if len(batch.shape) != len(sample) + 1 or any(batch.shape[1 + axis] != sample[axis] for axis in axes):
                 raise ValueError(f"Layer '{self.name}' expected data of shape (N, {', '.join(map(str, sample))}). "
                                  f"Received: data of shape {batch.shape}")
@@ -162,43 +160,29 @@ class Normalization(Layer):
         self._changed()
 
     def lower(self, builder: ProgramBuilder) -> None:
-        shape, image = self.input_shape, builder.shape
-        kept = self._kept_axes(shape)
-        size = math.prod(shape[axis] for axis in kept)
+        shape = self.input_shape
+        kept = self.kept_axes(shape)
+        sizes = tuple(shape[axis] for axis in kept)
         if self.input_mean is not None and self.input_variance is not None:
             if not kept:
                 self._lower_scalars(builder, float(self.input_mean), float(self.input_variance))
                 return
-            sizes = tuple(shape[axis] for axis in kept)
             if self._moments is None or self._moments[0].shape != sizes:
                 self._moments = tuple(np.ascontiguousarray(np.broadcast_to(array, sizes), np.float32)
                                       for array in (self.input_mean, self.input_variance))
-            weights = tuple(builder.constant(array.reshape(size)) for array in self._moments)
+            weights = tuple(builder.constant(array.reshape(-1)) for array in self._moments)
         else:
-            weights = tuple(self.lower_weight(builder, weight, weight.value.reshape(size))
+            weights = tuple(self.lower_weight(builder, weight, weight.value.reshape(-1))
                             for weight in (self.mean, self.variance))
             self.lower_weight(builder, self.count)
-        axes = (*(axis for axis in range(len(shape)) if axis not in kept), *kept)
-        in_order = axes == tuple(range(len(shape)))
-        if not in_order:
-            add_permutation(builder, shape, axes, self.name)
-        turned = builder.shape
-        self._reshape(builder, image if kept == (len(shape) - 1,) else (1, math.prod(shape) // size, size))
-        builder.add("batch_normalization", builder.shape, weights, self.name, momentum=0.0, epsilon=_EPSILON**2,
-                    scale=False, center=False, frozen=True, inverse=self.invert)
-        self._reshape(builder, turned)
-        if not in_order:
-            back = tuple(axes.index(axis) for axis in range(len(shape)))
-            add_permutation(builder, tuple(shape[axis] for axis in axes), back, self.name)
+        with axes_last(builder, shape, kept, self.name):
+            builder.add("batch_normalization", builder.shape, weights, self.name, momentum=0.0, epsilon=_EPSILON**2,
+                        scale=False, center=False, frozen=True, inverse=self.invert)
 
     def _lower_scalars(self, builder: ProgramBuilder, mean: float, variance: float) -> None:
         deviation = max(math.sqrt(variance), _EPSILON)
         scale, offset = (deviation, mean) if self.invert else (1 / deviation, -mean / deviation)
         builder.add("rescale", builder.shape, layer=self.name, scale=scale, offset=offset)
-
-    def _reshape(self, builder: ProgramBuilder, shape: Shape3) -> None:
-        if builder.shape != shape:
-            builder.add("reshape", shape, layer=self.name)
 
     def get_config(self) -> dict[str, Any]:
         mean, variance = self.input_mean, self.input_variance

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinyconv import shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape, refuse_unsupported
-from tinyconv.layers.layout import from_channels_last, to_channels_last
+from tinyconv.layers.layout import axes_last, from_channels_last, to_channels_last
+from tinyconv.shapes import describe
 from tinyconv.utils import check_number
 
 __all__ = [
@@ -33,16 +35,20 @@ class _Noise(Layer):
     """Base of the noise layers: one operation, whose amount is `rate`."""
 
     noise = "dropout"
+    all_may_go = False  # whether a rate of 1 makes sense
 
     def __init__(self, rate: float, seed: int | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.rate = check_number(rate, "rate", 0.0, 1.0, exclusive=True)
+        self.rate = check_number(rate, "rate", 0.0, 1.0, exclusive=not self.all_may_go)
         self.seed = check_seed(seed)
 
     def lower(self, builder: ProgramBuilder) -> None:
         if self.rate:
-            builder.add("dropout", builder.shape, layer=self.name, noise=self.noise, rate=self.rate,
-                        stream=random_stream(builder, self.seed))
+            self._add_noise(builder, self.noise)
+
+    def _add_noise(self, builder: ProgramBuilder, noise: str) -> None:
+        builder.add("dropout", builder.shape, layer=self.name, noise=noise, rate=self.rate,
+                    stream=random_stream(builder, self.seed))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
@@ -52,27 +58,63 @@ class Dropout(_Noise):
     """In training, sets values to 0 at random and scales the rest by 1 / (1 - rate).
 
     Args:
-        rate: Share of the values that are dropped, in [0, 1).
-        noise_shape: None.
+        rate: Share of the values that are dropped, in [0, 1]; at 1 all are.
+        noise_shape: The shape of what is drawn, with the batch's None in front: 1 in an axis drops values
+            along it together, the axis's size or None each by itself; (None, 1, 1, None) is a
+            `SpatialDropout2D`. Defaults to None: each value by itself.
         seed: Integer: layers with the same seed draw the same numbers. The numbers also depend on
             the model's seed. Defaults to None: every layer draws its own.
 
     Input shape: any. Output shape: the input's.
+
+    Raises:
+        ValueError: If an argument is out of range, or noise_shape does not fit the input.
     """
 
-    def __init__(self, rate: float, noise_shape: None = None, seed: int | None = None, **kwargs: Any) -> None:
+    all_may_go = True
+
+    def __init__(self, rate: float, noise_shape: Sequence[int | None] | None = None, seed: int | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(rate, seed, **kwargs)
-        refuse_unsupported(noise_shape=noise_shape)
+        self.noise_shape = None if noise_shape is None else _check_noise_shape(noise_shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        self._drawn_axes(input_shape)
+        return input_shape
+
+    def _drawn_axes(self, shape: Shape) -> tuple[int, ...]:
+        """The axes of a sample along which values are dropped one by one."""
+        sizes = (None,) * len(shape) if self.noise_shape is None else self.noise_shape[1:]
+        if len(sizes) != len(shape) or any(own not in (None, 1, size) for own, size in zip(sizes, shape)):
+            raise ValueError(f"Expected `noise_shape` to be (None, ...), and 1, None or the size for each of {shape}. "
+                             f"Received: noise_shape={self.noise_shape}")
+        return tuple(axis for axis, own in enumerate(sizes) if own != 1 or shape[axis] == 1)
+
+    def lower(self, builder: ProgramBuilder) -> None:
+        drawn = self._drawn_axes(self.input_shape)
+        if not self.rate or len(drawn) == len(self.input_shape):
+            super().lower(builder)
+            return
+        with axes_last(builder, self.input_shape, drawn, self.name):
+            self._add_noise(builder, "spatial_dropout")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "noise_shape": None}
+        return {**super().get_config(), "noise_shape": None if self.noise_shape is None else list(self.noise_shape)}
+
+
+def _check_noise_shape(noise_shape: Any) -> tuple[int | None, ...]:
+    sizes = tuple(noise_shape) if isinstance(noise_shape, (tuple, list)) else ()
+    if not sizes or sizes[0] is not None:
+        raise ValueError("Expected `noise_shape` to be (None, ...): every sample draws numbers of its own. "
+                         f"Received: noise_shape={describe(noise_shape)}")
+    return (None, *(None if size is None else shapes.check_integer(size, "noise_shape") for size in sizes[1:]))
 
 
 class SpatialDropout2D(_Noise):
     """In training, sets whole channels of an image to 0 at random and scales the rest by 1 / (1 - rate).
 
     Args:
-        rate: Share of the channels that are dropped, in [0, 1).
+        rate: Share of the channels that are dropped, in [0, 1]; at 1 all are.
         data_format: None, "channels_last" or "channels_first". Defaults to None: "channels_last".
         seed: As of `Dropout`.
 
@@ -81,6 +123,7 @@ class SpatialDropout2D(_Noise):
     """
 
     noise = "spatial_dropout"
+    all_may_go = True
     data_format = "channels_last"
     dimensions = 2
 
@@ -109,7 +152,7 @@ class SpatialDropout1D(SpatialDropout2D):
     """In training, sets whole channels of a sequence to 0 at random and scales the rest by 1 / (1 - rate).
 
     Args:
-        rate: Share of the channels that are dropped, in [0, 1).
+        rate: Share of the channels that are dropped, in [0, 1]; at 1 all are.
         seed: As of `Dropout`.
 
     Input shape: (steps, channels). Output shape: the input's.
@@ -170,7 +213,7 @@ class AlphaDropout(_Noise):
 
     Args:
         rate: Share of the values that are dropped, in [0, 1).
-        noise_shape: None.
+        noise_shape: None: what is dropped is drawn value by value.
         seed: As of `Dropout`.
 
     Input shape: any. Output shape: the input's.

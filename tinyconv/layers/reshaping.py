@@ -18,30 +18,32 @@ from tinyconv.layers.layout import (
     shape_of,
     to_channels_last,
 )
-from tinyconv.maps import Axis
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_number
 
 __all__ = [
-    "CenterCrop", "Cropping1D", "Cropping2D", "Permute", "RepeatVector", "Resizing", "UpSampling1D", "UpSampling2D",
+    "CenterCrop", "Cropping1D", "Cropping2D", "ImageMap", "Permute", "RepeatVector", "Resizing", "UpSampling1D", "UpSampling2D",
     "ZeroPadding1D", "ZeroPadding2D",
 ]
 
 Pair = tuple[int, int]
 
 
-class _ImageMap(Layer):
+class ImageMap(Layer):
     """Base of the layers whose output's rows and columns come from those of the input.
 
-    A subclass says how (`axes`); a sequence (steps, channels) is an image of one row.
+    A part of the image, perhaps beyond its border where there are zeros (`box`), is resized to the output's
+    size; a sequence (steps, channels) is an image of one row.
     """
 
     dimensions = 2
     data_format = "channels_last"
+    interpolation = "nearest"
+    antialias = False
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """The rows and the columns of the output."""
-        return maps.window(0, height), maps.window(0, width)
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        """The part of an image: its first row and column, its height and width."""
+        return (0, 0), (height, width)
 
     def output_size(self, height: int, width: int) -> Pair:
         """Height and width of the output; raises ValueError where the input is too small."""
@@ -55,14 +57,16 @@ class _ImageMap(Layer):
         image = image_of(self.input_shape, self.dimensions, self.data_format)
         output = image_of(self.output_shape, self.dimensions, self.data_format)
         maps.check_entries(output[0] * output[1], output[:2])  # before an axis takes memory
-        rows, columns = self.axes(*image[:2])
+        rows, columns = (
+            maps.shifted(maps.resize(size, wanted, self.interpolation, self.antialias), start)
+            for start, size, wanted in zip(*self.box(*image[:2]), output[:2], strict=True))
         attributes = maps.of_image(rows, columns, image)
         to_channels_last(builder, self.input_shape, self.data_format, self.name)
         builder.add("gather", output, layer=self.name, **attributes)
         from_channels_last(builder, self.output_shape, self.data_format, self.name)
 
 
-class ZeroPadding2D(_ImageMap):
+class ZeroPadding2D(ImageMap):
     """Rows and columns of zeros around an image.
 
     Args:
@@ -82,16 +86,15 @@ class ZeroPadding2D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return height + sum(self.padding[0]), width + sum(self.padding[1])
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        rows, columns = self.output_size(height, width)
-        return maps.window(-self.padding[0][0], rows), maps.window(-self.padding[1][0], columns)
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        return (-self.padding[0][0], -self.padding[1][0]), self.output_size(height, width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "padding": [list(pair) for pair in self.padding],
                 "data_format": self.data_format}
 
 
-class ZeroPadding1D(_ImageMap):
+class ZeroPadding1D(ImageMap):
     """Zeros before and after a sequence.
 
     Args:
@@ -112,14 +115,14 @@ class ZeroPadding1D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return height, width + sum(self.padding)
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return maps.window(0, height), maps.window(-self.padding[0], width + sum(self.padding))
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        return (0, -self.padding[0]), self.output_size(height, width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "padding": list(self.padding), "data_format": self.data_format}
 
 
-class Cropping2D(_ImageMap):
+class Cropping2D(ImageMap):
     """Cuts rows and columns off an image.
 
     Args:
@@ -142,16 +145,15 @@ class Cropping2D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return _left(height, self.cropping[0]), _left(width, self.cropping[1])
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        rows, columns = self.output_size(height, width)
-        return maps.window(self.cropping[0][0], rows), maps.window(self.cropping[1][0], columns)
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        return (self.cropping[0][0], self.cropping[1][0]), self.output_size(height, width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cropping": [list(pair) for pair in self.cropping],
                 "data_format": self.data_format}
 
 
-class Cropping1D(_ImageMap):
+class Cropping1D(ImageMap):
     """Cuts steps off both ends of a sequence.
 
     Args:
@@ -172,14 +174,14 @@ class Cropping1D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return height, _left(width, self.cropping)
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return maps.window(0, height), maps.window(self.cropping[0], _left(width, self.cropping))
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        return (0, self.cropping[0]), self.output_size(height, width)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "cropping": list(self.cropping)}
 
 
-class UpSampling2D(_ImageMap):
+class UpSampling2D(ImageMap):
     """Enlarges an image by whole factors.
 
     Args:
@@ -202,16 +204,12 @@ class UpSampling2D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return height * self.size[0], width * self.size[1]
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        rows, columns = self.output_size(height, width)
-        return maps.resize(height, rows, self.interpolation), maps.resize(width, columns, self.interpolation)
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": list(self.size), "data_format": self.data_format,
                 "interpolation": self.interpolation}
 
 
-class UpSampling1D(_ImageMap):
+class UpSampling1D(ImageMap):
     """Repeats every step of a sequence.
 
     Args:
@@ -229,14 +227,11 @@ class UpSampling1D(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return height, width * self.size
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        return maps.window(0, height), maps.resize(width, width * self.size, "nearest")
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
 
 
-class Resizing(_ImageMap):
+class Resizing(ImageMap):
     """Resizes an image to a given height and width.
 
     Args:
@@ -276,22 +271,15 @@ class Resizing(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return self.height, self.width
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        # What is resized: [start, start + size) of each axis, beyond the image where it is padded.
-        start, size = [0, 0], [height, width]
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
         if self.crop_to_aspect_ratio:
-            size = list(_largest_box(height, width, self.height, self.width))
-            start = [(height - size[0]) // 2, (width - size[1]) // 2]
-        elif self.pad_to_aspect_ratio:
-            margin = [(max(0, width * self.height // self.width - height)) // 2,
-                      (max(0, height * self.width // self.height - width)) // 2]
-            if margin[0]:
-                margin[1] = 0
-            start = [-margin[0], -margin[1]]
-            size = [height + 2 * margin[0], width + 2 * margin[1]]
-        rows, columns = (maps.shifted(maps.resize(own, wanted, self.interpolation, self.antialias), first)
-                         for own, wanted, first in zip(size, (self.height, self.width), start, strict=True))
-        return rows, columns
+            size = _largest_box(height, width, self.height, self.width)
+            return ((height - size[0]) // 2, (width - size[1]) // 2), size
+        if not self.pad_to_aspect_ratio:
+            return (0, 0), (height, width)
+        above = (max(0, width * self.height // self.width - height)) // 2
+        left = 0 if above else (max(0, height * self.width // self.height - width)) // 2
+        return (-above, -left), (height + 2 * above, width + 2 * left)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "height": self.height, "width": self.width,
@@ -300,7 +288,7 @@ class Resizing(_ImageMap):
                 "antialias": self.antialias, "data_format": self.data_format}
 
 
-class CenterCrop(_ImageMap):
+class CenterCrop(ImageMap):
     """The middle of an image; one that is too small is cut to the aspect ratio and enlarged.
 
     Args:
@@ -312,6 +300,8 @@ class CenterCrop(_ImageMap):
     (height, width, channels), or channels first.
     """
 
+    interpolation = "bilinear"
+
     def __init__(self, height: int, width: int, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.height = shapes.check_integer(height, "height")
@@ -321,13 +311,11 @@ class CenterCrop(_ImageMap):
     def output_size(self, height: int, width: int) -> Pair:
         return self.height, self.width
 
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        if height >= self.height and width >= self.width:
-            return (maps.window((height - self.height) // 2, self.height),
-                    maps.window((width - self.width) // 2, self.width))
-        box = _largest_box(height, width, self.height, self.width)
-        return (maps.shifted(maps.resize(box[0], self.height), (height - box[0]) // 2),
-                maps.shifted(maps.resize(box[1], self.width), (width - box[1]) // 2))
+    def box(self, height: int, width: int) -> tuple[Pair, Pair]:
+        size = self.height, self.width
+        if height < self.height or width < self.width:
+            size = _largest_box(height, width, *size)
+        return ((height - size[0]) // 2, (width - size[1]) // 2), size
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "height": self.height, "width": self.width, "data_format": self.data_format}

@@ -59,7 +59,7 @@ __all__ = [
     "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy",
     "SquaredHinge", "as_floats", "as_pair", "binary_crossentropy", "binary_focal_crossentropy",
     "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "class_ids",
-    "cosine_similarity", "deserialize", "get", "hinge", "huber", "kl_divergence", "kld", "log_cosh", "mae",
+    "cosine_similarity", "deserialize", "get", "hinge", "huber", "is_loss", "kl_divergence", "kld", "log_cosh", "mae",
     "mape", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
     "mean_squared_logarithmic_error", "mse", "msle", "poisson", "serialize", "sparse_categorical_crossentropy",
     "squared_hinge",
@@ -102,11 +102,15 @@ def get(identifier: Any) -> Loss:
         return _NAMES[identifier]()
     if isinstance(identifier, type) and issubclass(identifier, Loss) and hasattr(identifier, "function"):
         return identifier()
-    for cls in _CLASSES.values():
-        if identifier is cls.function:
-            return cls()
+    if callable(identifier) and is_loss(identifier):
+        return _NAMES[identifier.__name__]()
     raise ValueError(f"Unknown loss. Expected one, as a model has one output, of {sorted(set(_NAMES) - set(_CLASSES))}, "
                      f"a Loss or its config. Received: {describe(identifier)}")
+
+
+def is_loss(function: Any) -> bool:
+    """Whether it is the function of one of these losses."""
+    return any(function is cls.function for cls in _CLASSES.values())
 
 
 def serialize(loss: Loss) -> dict[str, Any]:

@@ -193,6 +193,11 @@ def _create(cls: type[Metric], arguments: dict[str, Any]) -> Metric:
                          f"Received: {cls.__name__} ({error})") from error
 
 
+def is_mean(metric: Metric) -> bool:
+    """Whether a metric is known not to depend on how samples are shared out to batches; the user's own may."""
+    return type(metric) in _CLASSES.values()
+
+
 def serialize(metric: Metric) -> dict[str, Any]:
     """Returns {"class_name": ..., "config": ...}."""
     return serialize_object(metric)

@@ -73,6 +73,7 @@ class Accuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "up"
     function = staticmethod(accuracy)
 
 
@@ -84,6 +85,7 @@ class CategoricalAccuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "up"
     function = staticmethod(categorical_accuracy)
 
 
@@ -95,6 +97,7 @@ class SparseCategoricalAccuracy(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "up"
     function = staticmethod(sparse_categorical_accuracy)
 
 
@@ -107,6 +110,7 @@ class BinaryAccuracy(FunctionMetric):
         threshold: Predictions above it are 1. In [0, 1]. Defaults to 0.5.
     """
 
+    direction = "up"
     function = staticmethod(binary_accuracy)
 
     def __init__(self, name: str | None = None, dtype: Any = None, threshold: float = 0.5) -> None:
@@ -121,6 +125,8 @@ class BinaryAccuracy(FunctionMetric):
 
 
 class _TopK(FunctionMetric):
+    direction = "up"
+
     def __init__(self, k: int = 5, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:

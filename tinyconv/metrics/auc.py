@@ -39,6 +39,7 @@ class AUC(Metric):
         from_logits: Whether predictions go through a sigmoid first. Defaults to False.
     """
 
+    direction = "up"
     counts: Counts | None
 
     def __init__(self, num_thresholds: int = 200, curve: str = "ROC", summation_method: str = "interpolation",

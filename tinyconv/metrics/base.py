@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from tinyconv.engine import program
-from tinyconv.losses import as_floats
+from tinyconv.losses import as_floats, is_loss
 from tinyconv.shapes import describe
 from tinyconv.utils import to_snake_case, unique_name
 
@@ -59,7 +59,13 @@ class Metric:
     Args:
         dtype: None or "float32".
         name: Key in the training history. Defaults to the class's name in snake_case, numbered.
+
+    Attributes:
+        direction: Which way the metric improves, "up" or "down", for callbacks that watch it; None where
+            neither is better.
     """
+
+    direction: Literal["up", "down"] | None = None
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
         if dtype not in (None, "float32"):
@@ -188,7 +194,8 @@ class MeanMetricWrapper(RunningMean):
     """A metric made of a plain function.
 
     Args:
-        fn: Function of (y_true, y_pred) that returns a value per sample.
+        fn: Function of (y_true, y_pred) that returns a value per sample; or one number, which counts
+            once for its batch.
         name: Name. Defaults to the function's.
         dtype: None or "float32".
         **kwargs: Further arguments of the function.
@@ -200,6 +207,7 @@ class MeanMetricWrapper(RunningMean):
                 f"Expected `fn` to be a function of (y_true, y_pred). Received: fn={describe(fn)}"
             )
         self.fn = fn
+        self.direction = "down" if is_loss(fn) else None
         self._arguments = kwargs
         super().__init__(dtype, name or str(getattr(fn, "__name__", type(fn).__name__)))
 
@@ -211,18 +219,19 @@ class MeanMetricWrapper(RunningMean):
             y_pred: Predictions.
             sample_weight: Factors (N,). Defaults to None: 1.
         """
-        self.add(self.values(y_true, y_pred), sample_weight)
+        values, samples = self.values(y_true, y_pred), len(y_pred)
+        if values.ndim == 0 and sample_weight is not None:
+            raise ValueError(f"Metric '{self.name}' expected a value for each of {samples} samples to weight them. "
+                             "Received: one number")
+        self.add(values, sample_weight)
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        """The values of a batch, (N,) or one per position."""
+        """The values of a batch, (N,) or one per position, or one number, ()."""
         values = np.asarray(self.fn(y_true, y_pred, **self._arguments))
         if values.dtype.kind not in "fiub":
             raise TypeError(f"Metric '{self.name}' expected numbers. Received: dtype={values.dtype}")
         samples = len(y_pred)
-        if values.ndim == 0:
-            # A function that takes the mean itself counts for all samples of its batch.
-            return np.full(samples, float(values))
-        if len(values) != samples:
+        if values.ndim and len(values) != samples:
             raise ValueError(
                 f"Metric '{self.name}' expected a value for each of {samples} samples. "
                 f"Received: shape={values.shape}"

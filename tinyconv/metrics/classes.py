@@ -86,6 +86,7 @@ class FBetaScore(Metric):
         dtype: None or "float32".
     """
 
+    direction = "up"
     _sums = np.zeros((4, 1))
 
     def __init__(self, average: str | None = None, beta: float = 1.0, threshold: float | None = None,
@@ -170,6 +171,8 @@ class IoU(Metric):
             last axis counts. Default to True.
         axis: -1.
     """
+
+    direction = "up"
 
     def __init__(self, num_classes: int, target_class_ids: Sequence[int], name: str | None = None,
                  dtype: Any = None, ignore_class: int | None = None, sparse_y_true: bool = True,

@@ -195,6 +195,8 @@ class FalseNegatives(_Count):
 
 
 class _Share(_AtThresholds):
+    direction = "up"
+
     def __init__(self, thresholds: Any = None, top_k: int | None = None, class_id: int | None = None,
                  name: str | None = None, dtype: Any = None) -> None:
         super().__init__(thresholds, top_k, class_id, name, dtype)
@@ -233,6 +235,7 @@ class Recall(_Share):
 class _Constrained(Metric):
     """The largest of one share over the thresholds at which another reaches a value."""
 
+    direction = "up"
     counts: Counts
     constraint: str
     wanted: tuple[str, str]  # the share that is held, and the one that is reported

@@ -37,6 +37,7 @@ class MeanSquaredError(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.mean_squared_error)
 
 
@@ -48,6 +49,7 @@ class MeanAbsoluteError(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.mean_absolute_error)
 
 
@@ -59,6 +61,7 @@ class MeanAbsolutePercentageError(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.mean_absolute_percentage_error)
 
 
@@ -70,6 +73,7 @@ class MeanSquaredLogarithmicError(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.mean_squared_logarithmic_error)
 
 
@@ -81,6 +85,7 @@ class LogCoshError(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.log_cosh)
 
     def __init__(self, name: str | None = "logcosh", dtype: Any = None) -> None:
@@ -96,6 +101,7 @@ class CosineSimilarity(FunctionMetric):
         axis: -1.
     """
 
+    direction = "up"
     function = staticmethod(cosine_similarity)
 
     def __init__(self, name: str | None = None, dtype: Any = None, axis: int = -1) -> None:
@@ -110,6 +116,8 @@ class RootMeanSquaredError(RunningMean):
         name: Defaults to "root_mean_squared_error".
         dtype: None or "float32".
     """
+
+    direction = "down"
 
     def __init__(self, name: str | None = "root_mean_squared_error", dtype: Any = None) -> None:
         super().__init__(dtype, name)
@@ -131,6 +139,7 @@ class Hinge(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.hinge)
 
 
@@ -142,6 +151,7 @@ class SquaredHinge(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.squared_hinge)
 
 
@@ -153,6 +163,7 @@ class CategoricalHinge(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.categorical_hinge)
 
 
@@ -164,6 +175,7 @@ class KLDivergence(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.kl_divergence)
 
 
@@ -175,10 +187,13 @@ class Poisson(FunctionMetric):
         dtype: None or "float32".
     """
 
+    direction = "down"
     function = staticmethod(losses.poisson)
 
 
 class _SmoothedCrossentropy(FunctionMetric):
+    direction = "down"
+
     def __init__(self, name: str | None = None, dtype: Any = None, from_logits: bool = False,
                  label_smoothing: float = 0, axis: int = -1) -> None:
         super().__init__(name, dtype)
@@ -224,6 +239,7 @@ class SparseCategoricalCrossentropy(FunctionMetric):
             samples are weighted not at all.
     """
 
+    direction = "down"
     function = staticmethod(losses.sparse_categorical_crossentropy)
 
     def __init__(self, name: str | None = None, dtype: Any = None, from_logits: bool = False,
@@ -255,6 +271,7 @@ class R2Score(Metric):
         dtype: None or "float32".
     """
 
+    direction = "up"
     _sums = np.zeros((4, 1))
     _samples: int
 

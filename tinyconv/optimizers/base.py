@@ -7,6 +7,7 @@ seen, and state arrays per weight.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import re
@@ -24,8 +25,8 @@ from tinyconv.utils import check_flag, check_list, check_number
 
 __all__ = ["Optimizer"]
 
-# The address and the shape of a weight: another array of the same numbers is the same weight.
-Place = tuple[int, tuple[int, ...]]
+# The address and the size of a weight: another view of the same numbers is the same weight.
+Place = tuple[int, int]
 
 # Settings of other writers' configs that do nothing at these values, and are refused at others.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,), "decay": (None, 0)}
@@ -105,14 +106,32 @@ class Optimizer:
             if gradient_accumulation_steps else None)
         self._learning_rate: Any = 0.0
         self.learning_rate = learning_rate
+        self._not_decaying: tuple[list[Any], re.Pattern[str] | None] = ([], None)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Before any weight is known."""
         self._batches = 0
+        self._built = False
         self.state: list[list[np.ndarray]] = []
         # Every weight that this optimizer was built for, by its place in memory, with its state arrays.
         self._known: dict[Place, tuple[np.ndarray, list[np.ndarray]]] = {}
         self._weights: list[np.ndarray] = []  # what `state` is the state of
-        self._built = False
-        self._not_decaying: tuple[list[Any], re.Pattern[str] | None] = ([], None)
         self._undecayed: frozenset[int] = frozenset()
+
+    def fresh(self, learning_rate: Any = None) -> Optimizer:
+        """Another optimizer of these settings, not built for any weight yet.
+
+        Args:
+            learning_rate: As of the class; replaces the one that is there, also a schedule. Defaults to
+                None: the same.
+        """
+        other = copy.copy(self)
+        other._begin()
+        if learning_rate is not None:
+            other._learning_rate = 0.0
+            other.learning_rate = learning_rate
+        return other
 
     # --- learning rate and steps ---
 
@@ -408,7 +427,7 @@ def _of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
 
 
 def _place(array: np.ndarray) -> Place:
-    return _address(array), array.shape
+    return _address(array), array.size
 
 
 def _address(array: np.ndarray) -> int:

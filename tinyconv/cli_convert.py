@@ -1,0 +1,56 @@
+"""The command line's `convert`: a model in another format, and whether it still computes the same."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from tinyconv import formats
+from tinyconv.formats.keras import DIALECTS
+from tinyconv.formats.quantize import QUANTIZATIONS
+from tinyconv.models import load_model
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["add_options", "convert"]
+
+_IN_HELP = "folder of a TensorFlow.js model, or a file of Keras (.keras, .h5) or ONNX (.onnx)"
+_OUT_HELP = ("a folder, for TensorFlow.js; or a file .keras, .h5 or .onnx; or weights alone: .npz, .weights.h5 or "
+             ".safetensors")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `convert` to its parser."""
+    parser.add_argument("model", metavar="IN", help=_IN_HELP)
+    parser.add_argument("output", metavar="OUT", help=f"{_OUT_HELP}; one that is there is replaced")
+    parser.add_argument("--dialect", choices=DIALECTS, help="who reads an .h5 file; keras3 if not given")
+    parser.add_argument("--quantize", choices=QUANTIZATIONS, help="how TensorFlow.js' weights are made smaller")
+    parser.add_argument("--check", action="store_true",
+                        help="compare outputs for random inputs: IN's here, and OUT's in the other runtime where that "
+                             "is installed; status 2 where they differ by more than 1e-4 of the largest output")
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    """Reads a model and writes it in the format that the name of OUT says."""
+    output, weights_alone = arguments.output, str(arguments.output).endswith(formats.WEIGHTS_SUFFIXES)
+    options: dict[str, Any] = {"dialect": arguments.dialect, "quantization": arguments.quantize}
+    given = [f"--{name}" for name in ("dialect", "quantize") if getattr(arguments, name) is not None]
+    if weights_alone and given:
+        raise ValueError(f"Expected no {given[0]} for weights alone. Received: {output}")
+    (formats.check_weights_path if weights_alone else formats.check_save_path)(output)  # before IN is read
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = load_model(arguments.model)
+        if weights_alone:
+            model.save_weights(output)
+        else:
+            model.save(output, **options)
+    for text in dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning):
+        print(f"tinyconv: warning: {text}", file=sys.stderr)
+    print(f"Wrote {output}: {len(model.layers)} layers, {model.count_params():,} weights")
+    if arguments.check:
+        from tinyconv.cli_check import check
+
+        check(model, output, arguments.quantize)

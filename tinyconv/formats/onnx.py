@@ -1,0 +1,86 @@
+"""ONNX files.  Needs onnx, the extra `[onnx]`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyconv.formats.metadata import write_metadata
+from tinyconv.formats.onnx_layers import write_layers
+from tinyconv.formats.onnx_write import Writer
+from tinyconv.formats.store import GENERATOR, write_file
+from tinyconv.shapes import DATA_FORMATS, standardize_data_format
+from tinyconv.utils import import_extra
+
+__all__ = ["LEAST_OPSET", "import_onnx", "save"]
+
+# The first opset in which all that is written is there; and what a file says of this package.
+LEAST_OPSET = 13
+OWN = "tinyconv"
+# A protocol buffer holds less than 2 GiB.
+_MAX_BYTES = (1 << 31) - (1 << 20)
+
+
+def import_onnx() -> Any:
+    """The module onnx; where it is missing, one line says what to install."""
+    return import_extra("onnx", "onnx", "ONNX files")
+
+
+def save(model: Any, path: Path, opset: int | None = None, data_format: str | None = None) -> None:
+    """Writes `model` to a file; until it is whole, the one that is there stays.
+
+    Args:
+        model: A built `Sequential`.
+        path: The file.
+        opset: Version of the operators, 13 or later. Defaults to None: 13.
+        data_format: How images and sequences enter and leave. Defaults to None: "channels_last".
+
+    Raises:
+        ValueError: If the model is not built, has a layer that ONNX has not, or an argument is out of range.
+        ImportError: If onnx is not installed.
+        OSError: If the file cannot be written.
+    """
+    onnx = import_onnx()
+    if not getattr(model, "built", False):
+        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
+                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    newest = onnx.defs.onnx_opset_version()
+    version = LEAST_OPSET if opset is None else opset
+    if type(version) is not int or not LEAST_OPSET <= version <= newest:
+        raise ValueError(f"Expected opset to be an integer from {LEAST_OPSET} to {newest}. Received: opset={opset!r}")
+    is_first = standardize_data_format(data_format, DATA_FORMATS) == "channels_first"
+    own = write_metadata(model)
+    size = 4 * sum(weight.value.size for weight in model.weights)
+    if size > _MAX_BYTES:
+        raise ValueError(f"save expected a model of at most {_MAX_BYTES} bytes of weights. Received: {size} bytes")
+    writer = Writer(model.input_shape[1:], version, is_first)
+    write_layers(writer, model.layers)
+    writer.finish()
+    data = _serialize(onnx, model.name, writer, own)
+    onnx.checker.check_model(data)
+    write_file(path, lambda file: _put(file, data))
+
+
+def _put(file: Any, data: bytes) -> None:
+    file.write(data)
+
+
+def _serialize(onnx: Any, name: str, writer: Writer, own: dict[str, Any]) -> bytes:
+    from tinyconv import __version__
+
+    helper, to_tensor = onnx.helper, onnx.numpy_helper.from_array
+    nodes = [helper.make_node(op, inputs, [output], name=node, **attributes)
+             for op, inputs, output, node, attributes in writer.nodes]
+    tensors = [to_tensor(np.asarray(array), key) for key, array in writer.constants.items()]
+    ends = [helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, ["batch", *sizes])
+            for key, sizes in (("input", writer.input_sizes), ("output", writer.output_sizes))]
+    graph = helper.make_graph(nodes, name, ends[:1], ends[1:], tensors)
+    opsets = [helper.make_opsetid("", writer.opset)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name=GENERATOR, producer_version=__version__,
+                              ir_version=helper.find_min_ir_version_for(opsets))
+    if own:
+        helper.set_model_props(model, {OWN: json.dumps({"version": 1, **own}, allow_nan=False)})
+    return model.SerializeToString()
