@@ -112,7 +112,7 @@ class Network:
         self._layers.append(layer)
         try:
             if self._input_shape:
-                self._build_layers()
+                self._build_layers(len(self._layers) - 1 if self.built else 0)
         except Exception:
             self._layers.pop()
             self._input_shape, self._shape_declared, self._weights_made, layer.name, layer._seed = kept
@@ -204,9 +204,10 @@ class Network:
                 self._input_shape = previous
                 raise
 
-    def _build_layers(self) -> None:
-        shape = self._input_shape
-        for layer in self._layers:
+    def _build_layers(self, first: int = 0) -> None:
+        """Gives the layers from one on, those before it being built, their shapes and weights."""
+        shape = self._output_shape if first else self._input_shape
+        for layer in self._layers[first:]:
             if not layer.built:
                 layer._seed = utils.derive_seed(self._seed, self._weights_made)
             made = len(layer.weights)
