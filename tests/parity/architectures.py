@@ -6,10 +6,13 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from hypothesis import strategies as st
-from parity.harness import New, has, is_present, keras, make
+from parity.calls import New, has, is_present, make
+
+import tinyconv
 
 __all__ = ["SMOOTH", "Architecture", "architectures"]
 
@@ -232,11 +235,13 @@ def _present(table: dict[str, Callable[[Draw, Shape], New]]) -> dict[str, Callab
     return {name: build for name, build in table.items() if has(f"layers.{name}")}
 
 
-def _next_shape(call: New, shape: Shape) -> Shape | None:
-    """The shape after a layer as Keras has it; None where it does not fit, or grows too large."""
+def _next_shape(library: ModuleType, call: New, shape: Shape) -> Shape | None:
+    """The shape after a layer as a library has it; None where it does not fit, or grows too large."""
     state = random.getstate()  # Keras seeds initializers from it; what hypothesis draws must not depend on that
     try:
-        after = tuple(make(keras, call).compute_output_shape((None, *shape))[1:])
+        layer = make(library, call)
+        after = tuple(layer.compute_output_shape(shape) if library is tinyconv
+                      else layer.compute_output_shape((None, *shape))[1:])
     except ValueError:
         return None
     finally:
@@ -253,8 +258,8 @@ def _is_conditioned(call: New, shape: Shape, batch: int) -> bool:
 
 
 @st.composite
-def architectures(draw: Draw) -> Architecture:
-    """1 to 6 layers, then a Dense to what the loss wants."""
+def architectures(draw: Draw, library: ModuleType = tinyconv) -> Architecture:
+    """1 to 6 layers, which fit each other by what a library says, then a Dense to what the loss wants."""
     size_ = st.integers(2, 12)
     channels = draw(st.sampled_from((1, 2, 3)))
     shape: Shape = draw(st.sampled_from((3, 3, 3, 2, 1)).flatmap(
@@ -264,7 +269,7 @@ def architectures(draw: Draw) -> Architecture:
     for _ in range(draw(st.integers(1, 6))):
         table = {**ANY, **{3: IMAGES, 2: SEQUENCES, 1: VECTORS}[len(shape)]}
         call = draw(st.sampled_from(list(_present(table).items())))[1](draw, shape)
-        after = _next_shape(call, shape)
+        after = _next_shape(library, call, shape)
         if after is not None and _is_conditioned(call, shape, batch):
             layers.append(call)
             shape = after

@@ -1,13 +1,11 @@
 """What the parity tests share: both libraries, one way to build the same thing in each, and the tolerance.
 
-`New("layers.Conv2D", 8, 5)` is a call that either library can make: `make(tinyconv, ...)` and
-`make(keras, ...)` give the two objects that a test compares.  The tables of cases hold such calls.
+What is built in each are the calls of `parity.calls`; the tables of cases hold such calls.
 """
 
 from __future__ import annotations
 
 import os
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,86 +22,14 @@ keras: Any = pytest.importorskip("keras", reason=_REASON)
 if keras.backend.backend() != "jax":
     pytest.skip(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax", allow_module_level=True)
 
+from parity.calls import New, has, is_present, make, member
+
 import tinyconv
 
 __all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_present", "jax", "keras",
            "libraries", "make", "member", "plain", "random_array", "tinyconv"]
 
 EPSILON = float(np.finfo(np.float32).eps)
-
-
-class New:
-    """A call that is made in either library: the path of a class or function, and its arguments.
-
-    Arguments may be such calls themselves.
-    """
-
-    def __init__(self, path: str, /, *args: Any, **kwargs: Any) -> None:
-        self.path, self.args, self.kwargs = path, args, kwargs
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition(".")[2]
-
-    def __repr__(self) -> str:
-        arguments = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.kwargs.items())]
-        return f"{self.name}({', '.join(arguments)})"
-
-
-class Ref:
-    """A name that either library has: `Ref("activations.relu")`."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __repr__(self) -> str:
-        return self.path.rpartition(".")[2]
-
-
-def member(library: ModuleType, path: str) -> Any:
-    """`optimizers.schedules.CosineDecay` of a library."""
-    found: Any = library
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found
-
-
-def has(path: str) -> bool:
-    """Whether tinyconv has a name."""
-    try:
-        member(tinyconv, path)
-    except AttributeError:
-        return False
-    return True
-
-
-def is_present(call: New) -> bool:
-    """Whether tinyconv has what a call, and those within it, ask for."""
-    if not has(call.path):
-        return False
-    inner = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, New)]
-    return all(map(is_present, inner)) and not _is_refused(call)
-
-
-def _is_refused(call: New) -> bool:
-    try:
-        make(tinyconv, call)
-    except ValueError as error:
-        return "not supported" in str(error)
-    return False
-
-
-def make(library: ModuleType, value: Any) -> Any:
-    """The object that a `New` stands for; other values, and what is in lists and dicts, as they are."""
-    if isinstance(value, New):
-        args = [make(library, argument) for argument in value.args]
-        kwargs = {key: make(library, argument) for key, argument in value.kwargs.items()}
-        return member(library, value.path)(*args, **kwargs)
-    if isinstance(value, Ref):
-        return member(library, value.path)
-    if isinstance(value, list):
-        return [make(library, item) for item in value]
-    return value
 
 
 def libraries(value: Any) -> tuple[Any, Any]:

@@ -164,7 +164,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.usefixtures("cheap_start")
 def test_random_models_train_as_in_keras(part, pytestconfig):
     seed = int(pytestconfig.getoption("--seed", 0))
-    run = hypothesis.given(architectures())(compare)
+    run = hypothesis.given(architectures(keras))(compare)
     run = hypothesis.settings(max_examples=PER_PART, deadline=None, database=None,
                               suppress_health_check=list(hypothesis.HealthCheck))(run)
     hypothesis.seed(f"{seed} {part}")(run)()
