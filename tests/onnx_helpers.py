@@ -108,3 +108,35 @@ MODELS: dict[str, tuple[tuple[int, ...], list[layers.Layer]]] = {
     "noise-alone": (IMAGE, [layers.Dropout(0.5), layers.RandomFlip(), layers.RandomZoom(0.1)]),
     "vectors": ((7,), [layers.Dense(4, use_bias=False, activation="gelu_tanh"), layers.Dense(3, activation="softmax")]),
 }
+
+
+# --- files as others write them ---
+
+
+def node(op: str, inputs: str, output: str, **attributes: Any) -> Any:
+    """An operator; `inputs` are names with spaces between, "-" where nothing is given."""
+    names = ["" if name == "-" else name for name in inputs.split()]
+    return onnx.helper.make_node(op, names, output.split(), name=f"/{op}_{output}", **attributes)
+
+
+def write(path: Path, nodes: list[Any], shape: tuple[int, ...], constants: dict[str, Any], opset: int = 13,
+          batch: Any = "N", output: str = "y") -> Path:
+    """A file with the input "input" and one output; arrays of whole numbers are int64, others float32."""
+    tensors = []
+    for name, value in constants.items():
+        array = np.asarray(value)
+        if array.dtype.kind in "fi" and array.dtype.itemsize == 8:
+            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        tensors.append(onnx.numpy_helper.from_array(array, name))
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(nodes, "main_graph", [onnx.helper.make_tensor_value_info("input", kind, (batch, *shape))],
+                                   [onnx.helper.make_tensor_value_info(output, kind, None)], tensors)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, producer_name="other",
+                                   ir_version=max(onnx.helper.find_min_ir_version_for(opsets), 4))
+    onnx.save(model, path)
+    return path
+
+
+def random(*shape: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0.1, 0.4, shape).astype(np.float32)

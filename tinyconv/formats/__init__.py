@@ -22,6 +22,8 @@ _FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors",
 WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
+# The number of the version, one byte long, and another field of text or of a graph.
+_ONNX_START, _ONNX_FIELDS = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a", b"\x42")
 
 
 def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool = True,
@@ -123,8 +125,9 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     """Loads a model of this or any other origin, whatever its format: the content tells.
 
     Args:
-        path: A `.keras` or `.h5` file of Keras; or the folder of a TensorFlow.js LayersModel,
-            or the model.json in it, or that one's address on a server (http or https).
+        path: A `.keras` or `.h5` file of Keras; a `.onnx` file whose operators are a chain; or the
+            folder of a TensorFlow.js LayersModel, or the model.json in it, or that one's address on a
+            server (http or https).
 
     Returns:
         A `Sequential`, compiled where the file has a training configuration that can be used.
@@ -132,7 +135,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     Raises:
         FormatError: A ValueError: if a file is missing, damaged, or not such a model.
         DownloadError: An OSError: if a server does not send a file.
-        ImportError: If h5py is not installed, for Keras' files.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
     """
     if isinstance(path, str) and "://" in path:
         from tinyconv.formats import remote
@@ -148,6 +151,10 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         from tinyconv.formats import keras
 
         return keras.load(target)
+    if start is not None and (suffix == _ONNX_SUFFIX or start[:1] == _ONNX_START and start[2:3] in _ONNX_FIELDS):
+        from tinyconv.formats import onnx
+
+        return onnx.load(target)
     from tinyconv.formats import tfjs
 
     return tfjs.load(target)

@@ -1,4 +1,19 @@
-"""ONNX files.  Needs onnx, the extra `[onnx]`."""
+"""ONNX files.  Needs onnx, the extra `[onnx]`.
+
+========================== ==============================================================
+`onnx_layers`              every layer in operators, of `onnx_write`'s nodes
+`onnx_file`                what an untrusted file holds, checked
+`onnx_fold`                constants and shapes that exporters leave to be calculated
+`onnx_read`                the walk along the operators, each a line in the tables of
+                           `onnx_weights`, `onnx_pointwise` and `onnx_moves`, which add
+                           layers to an `onnx_chain`
+`onnx_functions`           activations that are several operators, both ways; `onnx_branches`
+                           collects them
+========================== ==============================================================
+
+What is written: docs/formats.md has the table of layers and operators.  Beside them a file has
+`class_names` and `image_input` as JSON, under "tinyconv" in metadata_props.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +24,19 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.metadata import write_metadata
+from tinyconv.formats.onnx_file import import_onnx, read_graph
 from tinyconv.formats.onnx_layers import write_layers
+from tinyconv.formats.onnx_read import OWN, read_model
 from tinyconv.formats.onnx_write import Writer
 from tinyconv.formats.store import GENERATOR, write_file
 from tinyconv.shapes import DATA_FORMATS, standardize_data_format
-from tinyconv.utils import import_extra
 
-__all__ = ["LEAST_OPSET", "import_onnx", "save"]
+__all__ = ["LEAST_OPSET", "import_onnx", "load", "save"]
 
-# The first opset in which all that is written is there; and what a file says of this package.
+# The first opset in which all that is written is there.
 LEAST_OPSET = 13
-OWN = "tinyconv"
 # A protocol buffer holds less than 2 GiB.
 _MAX_BYTES = (1 << 31) - (1 << 20)
-
-
-def import_onnx() -> Any:
-    """The module onnx; where it is missing, one line says what to install."""
-    return import_extra("onnx", "onnx", "ONNX files")
 
 
 def save(model: Any, path: Path, opset: int | None = None, data_format: str | None = None) -> None:
@@ -84,3 +94,8 @@ def _serialize(onnx: Any, name: str, writer: Writer, own: dict[str, Any]) -> byt
     if own:
         helper.set_model_props(model, {OWN: json.dumps({"version": 1, **own}, allow_nan=False)})
     return model.SerializeToString()
+
+
+def load(path: Path) -> Any:
+    """Reads the model of a file. See `formats.load_model`."""
+    return read_model(read_graph(path), str(path))

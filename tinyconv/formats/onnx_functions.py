@@ -7,6 +7,7 @@ values, so that the form of the expression does not matter.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -176,11 +177,11 @@ def identify(function: Callable[[np.ndarray], Any]) -> Any:
         values = np.asarray(function(_POINTS), np.float64)
         if values.shape != _POINTS.shape or not np.isfinite(values).all():
             return None
-        for name in _UNPARAMETERIZED:
-            if _agrees(activations.get(name)(_POINTS), values):
+        for name, expected in _known().items():
+            if _agrees(expected, values):
                 return name
         ends = np.asarray(function(np.array([-1e4, -1e3, -1.0, 1e4])), np.float64)
-        for found in _parameterized(*ends.tolist()):
+        for found in [*_parameterized(*ends.tolist()), *_thresholds(function)]:
             if _agrees(_values(found), values):
                 return found
     return None
@@ -191,6 +192,11 @@ _UNPARAMETERIZED = (
     "tanh", "softplus", "softsign", "exponential", "elu", "selu", "log_sigmoid", "tanh_shrink", "soft_shrink",
     "hard_shrink", "squareplus", "sparse_plus", "sparse_sigmoid",
 )
+
+
+@functools.cache
+def _known() -> dict[str, np.ndarray]:
+    return {name: activations.get(name)(_POINTS) for name in _UNPARAMETERIZED}
 
 
 def _parameterized(far: float, lower: float, below: float, above: float) -> list[dict[str, Any]]:
@@ -208,6 +214,18 @@ def _parameterized(far: float, lower: float, below: float, above: float) -> list
     if limit is None and 0 < -far <= 1e3:
         found.append({"class_name": "ELU", "config": {"alpha": _rounded(-far)}})
     return found
+
+
+def _thresholds(function: Callable[[np.ndarray], Any]) -> list[dict[str, Any]]:
+    """The ReLU whose first value above 0 is this function's."""
+    low, high = 0.0, 10.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if np.asarray(function(np.array([middle]))).item() > 0:
+            high = middle
+        else:
+            low = middle
+    return [{"class_name": "ReLU", "config": {"threshold": _rounded(high)}}]
 
 
 def _rounded(value: float) -> float:
