@@ -11,7 +11,7 @@ from tinyconv import layers, shapes
 from tinyconv.formats.torch_activations import Unmapped, module_of_activation
 from tinyconv.formats.torch_chain import Chain, add_modules
 from tinyconv.layers import Layer
-from tinyconv.layers.layout import channels_last, image_of, pair_of
+from tinyconv.layers.layout import axes_of, channels_last, image_of, pair_of
 from tinyconv.layers.nonlinear import ActivationLayer
 from tinyconv.layers.pooling import GlobalPooling, Pooling
 
@@ -100,13 +100,12 @@ def _(layer: GlobalPooling, chain: Chain) -> None:
 
 @add_modules.register
 def _(layer: ActivationLayer, chain: Chain) -> None:
-    axis = -1
-    if isinstance(layer, layers.Softmax):
-        axis = layer.axis if layer.axis < 0 else layer.axis - 1
-    rank = chain.order.ndim
-    if rank > 1 and not chain.is_standard(layer.input_shape):
-        raise Unmapped("behind layers that leave the axes in another order")
-    module = module_of_activation(*layer.operation(), chain.axis(layer.input_shape, axis))
+    axes = axes_of(layer.axis if isinstance(layer, layers.Softmax) else -1, layer.input_shape)
+    if len(axes) > 1:
+        raise Unmapped("of several axes")
+    if chain.order.ndim > 1:
+        chain.require(layer.input_shape, chain.data_format)
+    module = module_of_activation(*layer.operation(), chain.axis(layer.input_shape, axes[0]))
     chain.add(*(module or ("Identity", {})))
 
 

@@ -15,7 +15,7 @@ from tinyconv.layers import Layer, Weight
 from tinyconv.layers.conv import BaseConvolution, Convolution
 from tinyconv.layers.conv_transpose import TransposedConvolution
 from tinyconv.layers.depthwise import DepthwiseConvolution, SeparableConvolution
-from tinyconv.layers.layout import pair_of
+from tinyconv.layers.layout import axes_of, pair_of
 from tinyconv.layers.nonlinear import ActivationLayer
 
 __all__: list[str] = []
@@ -178,7 +178,7 @@ def _(layer: layers.PReLU, chain: Chain) -> None:
 
 @add_modules.register
 def _(layer: layers.BatchNormalization, chain: Chain) -> None:
-    order = _channels(layer, chain)
+    order = _channels(layer, chain, layer.channels_axis(layer.input_shape))
     moving = {f"running_{name}": Tensor(weight, layer.name, order)
               for name, weight in (("mean", layer.moving_mean), ("var", layer.moving_variance))}
     affine = {}
@@ -200,10 +200,10 @@ def _(layer: layers.Normalization, chain: Chain) -> None:
         scale, offset = (deviation, center) if layer.invert else (1 / deviation, -center / deviation)
         chain.add("Rescaling", {"scale": scale, "offset": offset})
         return
-    rank = len(layer.input_shape)
-    if layer.invert or {axis % (rank + 1) for axis in layer.axis} != {rank}:
-        raise Unmapped("of other axes than the last, or inverted")
-    order = _channels(layer, chain)
+    axes = axes_of(layer.axis, layer.input_shape)
+    if layer.invert or len(axes) != 1:
+        raise Unmapped("of several axes, or inverted")
+    order = _channels(layer, chain, axes[0])
     chain.add(_normalization(layer), {"num_features": order.size, "eps": _NORMALIZATION_EPSILON, "momentum": 0.0,
                                       "affine": False},
               running_mean=Tensor(layer.mean, layer.name, order),
@@ -211,12 +211,14 @@ def _(layer: layers.Normalization, chain: Chain) -> None:
               num_batches_tracked=_counter(layer.count, layer))
 
 
-def _channels(layer: Layer, chain: Chain) -> np.ndarray:
-    """PyTorch's order of the statistics of the last axis."""
+def _channels(layer: Layer, chain: Chain, axis: int) -> np.ndarray:
+    """PyTorch's order of the statistics of an axis of the sample, which has to be that of its channels."""
     if len(layer.input_shape) == 1:
         return chain.order
-    chain.require(layer.input_shape, "channels_last")
-    return np.arange(layer.input_shape[-1])
+    chain.require(layer.input_shape, chain.data_format)
+    if chain.axis(layer.input_shape, axis) != 1:
+        raise Unmapped("of another axis than the channels'")
+    return np.arange(layer.input_shape[axis])
 
 
 def _normalization(layer: Layer) -> str:
