@@ -102,6 +102,44 @@ def test_a_model_that_is_not_compiled_stays_so(tmp_path):
         assert load_model(tmp_path / name).optimizer is None
 
 
+@files
+@pytest.mark.parametrize("make", [OPTIMIZERS["rmsprop"], OPTIMIZERS["ema"]], ids=["rmsprop", "ema"])
+def test_state_of_layers_frozen_in_the_midst_is_kept(make, name, dialect, tmp_path):
+    model = trained(make())
+    model.layers[0].trainable = False
+    model.fit(*data(), batch_size=8, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras 2 does not have all settings
+        model.save(tmp_path / name, dialect=dialect)
+    again = load_model(tmp_path / name)
+    for trainable in (False, True):
+        for each in (model, again):
+            each.layers[0].trainable = trainable
+            each.fit(*data(), batch_size=8, verbose=0)
+        assert same_bits(model, again)
+
+
+@pytest.mark.parametrize("names", [["0/nonsense", "1/velocity"], ["99/velocity", "1/velocity"], ["x/velocity",
+"1/velocity"],
+                                   ["0/velocity", "0/velocity"], ["1/velocity", "0/velocity"], []], ids=str)
+def test_damaged_state_of_frozen_layers_is_refused(names, tmp_path):
+    model = trained(optimizers.RMSprop())
+    model.layers[0].trainable = False
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    (tmp_path / "w.h5").write_bytes(parts["model.weights.h5"])
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        assert list(file["tinyconv"].attrs["weight_names"]) == [b"0/velocity", b"1/velocity"]
+        file["tinyconv"].attrs["weight_names"] = np.array(names, "S") if names else np.zeros(3)
+    parts["model.weights.h5"] = (tmp_path / "w.h5").read_bytes()
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    with pytest.raises(FormatError, match="expected .* Received: "):
+        load_model(tmp_path / "model.keras")
+
+
 def test_frozen_layers_have_no_state(tmp_path):
     model = trained()
     model.layers[0].trainable = False

@@ -161,6 +161,22 @@ def test_training_goes_on_from_keras(call, name, tmp_path):
     assert_continues(model, theirs)
 
 
+def test_layers_frozen_in_the_midst_of_training_keep_their_state(tmp_path):
+    """Keras has the state of all weights in its file and cannot take it back; here training goes on."""
+    theirs = trained(keras, keras.optimizers.RMSprop(0.01))
+    theirs.layers[0].trainable = False
+    theirs.save(tmp_path / "theirs.keras")
+    model = tinyconv.load_model(tmp_path / "theirs.keras")
+    assert not model.layers[0].trainable
+    model.save(tmp_path / "ours.keras")
+    again = keras.models.load_model(tmp_path / "ours.keras")  # with the state of the others
+    assert int(again.optimizer.iterations) == model.optimizer.iterations
+    for each in (model, theirs):
+        each.layers[0].trainable = True
+    theirs.compile(theirs.optimizer, theirs.loss)
+    assert_continues(model, theirs)
+
+
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_functional_chain_of_keras_is_read(name, tmp_path):
     layers = keras.layers

@@ -40,8 +40,8 @@ from tinyconv.formats.guard import (
     parse_json,
     unique,
 )
-from tinyconv.formats.hdf5 import Dataset, Group, import_h5py, reading, write_names
-from tinyconv.formats.keras_optimizer import read_state, write_state
+from tinyconv.formats.hdf5 import Group, import_h5py, reading, write_names
+from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, write_state
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
 from tinyconv.formats.metadata import read_metadata, write_metadata
 from tinyconv.formats.store import put, write_file
@@ -110,6 +110,7 @@ def _archive(model: Any, settings: dict[str, Any] | None, own: dict[str, Any]) -
             state.attrs["name"] = model.optimizer.name
             for index, (_, array) in enumerate(write_state(model, settings)):
                 state.create_dataset(str(index), data=array)
+            _write_frozen(file, model)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(_METADATA, _dump(metadata))
@@ -165,6 +166,17 @@ def _write_legacy_state(file: Any, model: Any, settings: dict[str, Any], is_kera
     write_names(group, "weight_names", [name for name, _ in state])
     for name, array in state:
         group.create_dataset(name, data=array)
+    return [array for _, array in state] + _write_frozen(file, model)
+
+
+def _write_frozen(file: Any, model: Any) -> list[np.ndarray]:
+    """Writes the state of weights that are frozen now, if any has some, where Keras does not look."""
+    state = write_frozen(model)
+    if state:
+        group = file.create_group(_OWN)
+        write_names(group, "weight_names", [name for name, _ in state])
+        for index, (_, array) in enumerate(state):
+            group.create_dataset(str(index), data=array)
     return [array for _, array in state]
 
 
@@ -251,7 +263,8 @@ def _load_archive(archive: Archive) -> Any:
             compiled = {"optimizer": _optimizer_name(root), **compiled} if compiled.get("loss") else None
         if _compile(model, own, compiled) and "optimizer" in root:
             group = root.group("optimizer/vars")
-            read_state(model, [(None, group.dataset(str(index))) for index in range(len(group))])
+            read_state(model, [(None, group.dataset(str(index))) for index in range(len(group))],
+                       _frozen_entries(root))
     return _finish(model, own)
 
 
@@ -290,25 +303,39 @@ def _load_hdf5(root: Group) -> Any:
     _fill(model, arrays)
     training = (parse_json(texts["training_config"], f"{root.what}, training_config")
                 if "training_config" in texts else None)
-    entries = _state_entries(root)
+    entries, frozen = _state_entries(root), _frozen_entries(root)
     if own is not None and "sha256" in own:
-        arrays += [dataset.read(dataset.shape, "fi") for _, dataset in entries]
+        arrays += [dataset.read(dataset.shape, "fi") for _, dataset in (*entries, *frozen)]
         if not isinstance(own["sha256"], str) or not _SHA256.fullmatch(own["sha256"]):
             fail(f"{root.what}, {_OWN} sha256", "64 hexadecimal digits", own["sha256"])
         if _digest(own, texts, arrays) != own["sha256"]:
             fail(root.what, f"contents of SHA-256 {own['sha256']}", "others: the file is damaged")
     if _compile(model, own, training):
-        read_state(model, entries)
+        read_state(model, entries, frozen)
     return _finish(model, own)
 
 
-def _state_entries(root: Group) -> list[tuple[str | None, Dataset]]:
+def _state_entries(root: Group) -> list[Entry]:
     """Names and arrays of the optimizer's state."""
     if "optimizer_weights" not in root:
         return []
     group = root.group("optimizer_weights")
-    entries: list[tuple[str | None, Dataset]] = [
-        (name, group.dataset(name)) for name in unique(group.names("weight_names") or [], "optimizer weights")]
+    return _sized(root, [(name, group.dataset(name)) for name in _entry_names(group)])
+
+
+def _frozen_entries(root: Group) -> list[Entry]:
+    """What `_write_frozen` wrote."""
+    if _OWN not in root:
+        return []
+    group = root.group(_OWN)
+    return _sized(root, [(name, group.dataset(str(index))) for index, name in enumerate(_entry_names(group))])
+
+
+def _entry_names(group: Group) -> list[str]:
+    return unique(group.names("weight_names") or [], "optimizer weights")
+
+
+def _sized(root: Group, entries: list[Entry]) -> list[Entry]:
     root.check_size([dataset.shape for _, dataset in entries])
     return entries
 
