@@ -160,7 +160,7 @@ def test_shorten_is_one_short_line(value: Any) -> None:
     "/etc/passwd", "../weights.bin", "a/../../weights.bin", "..", ".", "", "a\\b", "C:weights.bin",
     "weights.bin\0", "http://example.com/weights.bin", "file:///etc/passwd", None, 3, ["weights.bin"],
     "x" * 5000, "missing.bin",
-    "weights.bin/x", "\u202eweights.bin", "x" * 300,
+    "weights.bin/x", "\u202eweights.bin", "x" * 300, "NUL", "aux.bin", "con /weights.bin", "a/COM1", "lpt\xb9.txt",
 ])
 def test_paths_out_of_the_folder_are_refused(path: Any, write: Callable) -> None:
     folder = write(lambda document: document["weightsManifest"][0].update(paths=[path]))

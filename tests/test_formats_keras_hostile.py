@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import sys
 import tracemalloc
 import warnings
@@ -344,9 +345,25 @@ def test_names_out_of_the_archive_are_refused(name, origin, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
 
 
+@pytest.mark.parametrize("name", ["NUL", "a/aux.txt", "com1"])
+def test_names_of_devices_are_refused(name, origin, tmp_path):
+    refused(rebuilt(origin, tmp_path / "m.keras", {name: b"x"}), "Windows keeps for a device")
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
 def test_bombs_are_refused(name, origin, tmp_path):
     refused(rebuilt(origin, tmp_path / "m.keras", {name: bytes(200 << 20)}, zipfile.ZIP_DEFLATED), "at most")
+
+
+def test_a_directory_of_many_members_is_refused_before_it_takes_memory(tmp_path, monkeypatch):
+    count = 30_000
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    # Its count of entries is a lie: only the size of the directory counts.
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, count * len(entry), 0, 0)
+    path = tmp_path / "m.keras"
+    path.write_bytes(entry * count + end)
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("an entry was made"))
+    refused(path, "a directory of more than")
 
 
 def test_sizes_that_lie_are_refused(origin, tmp_path):

@@ -30,6 +30,8 @@ MAX_JSON_VALUES = 500_000
 MAX_JSON_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 MAX_NAME = 4096
+# What Windows opens a device for, in every folder and whatever follows a dot.
+_WINDOWS_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\xb9\xb2\xb3]) *([.:]|$)", re.IGNORECASE)
 
 
 class FormatError(ValueError):
@@ -219,6 +221,8 @@ def check_inside(name: Any, what: str, where: str = "the model's folder") -> lis
     parts = name.split("/")
     if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]+:", name):
         fail(what, f"a relative path inside {where}", name)
+    if any(map(_WINDOWS_DEVICE.match, parts)):  # elsewhere, too: models go from one system to another
+        fail(what, "no name that Windows keeps for a device", name)
     return [part for part in parts if part not in ("", ".")]
 
 

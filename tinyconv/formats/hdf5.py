@@ -40,6 +40,7 @@ _HEADER_BYTES = 64512
 _MAX_PARTS = 4096
 # Weights hardly compress: what grows more than this is none.
 _MAX_EXPANSION, _FREE_BYTES = 100, 16 << 20
+_MAX_TEXT_BYTES = 1 << 30
 _FLOAT_BYTES = 4
 _MAX_NAMES = 100_000
 
@@ -162,9 +163,10 @@ class Group:
         count = checked_product(handle.shape, what, _MAX_NAMES)
         if count and handle.get_type().get_class() == h5py.h5t.FLOAT:
             fail(what, "text", "numbers")  # an empty list is written as one of numbers
-        if count > _MAX_EXPANSION and handle.get_type().is_variable_str():
-            # They lie elsewhere in the file, perhaps all in one place.
-            checked_product((count, self._group.file.id.get_filesize()), what, _FREE_BYTES)
+        if count and handle.get_type().is_variable_str():
+            # They lie elsewhere in the file, perhaps all in one place, and are read whole.
+            checked_product((count, self._group.file.id.get_filesize()), what,
+                            _MAX_TEXT_BYTES if count <= _MAX_EXPANSION else _FREE_BYTES)
         checked_product((count, handle.dtype.itemsize), what, MAX_JSON_BYTES)
         if not count:
             return []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import io
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Self
 
-from tinyconv.formats.guard import FormatError, MissingFileError, checked_string, fail, shorten, unique
+from tinyconv.formats.guard import FormatError, MissingFileError, check_inside, fail, shorten, unique
 
 __all__ = ["ERRORS", "Archive"]
 
@@ -16,9 +16,28 @@ __all__ = ["ERRORS", "Archive"]
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError,
           ValueError)
 _MAX_MEMBERS = 1000
+# Of the archive's directory: zipfile makes an object of every entry, and the least has 46 bytes.
+_MAX_DIRECTORY = 1 << 20
 # Weights hardly compress: what grows more than this is no model.
 _MAX_EXPANSION, _FREE_BYTES = 100, 1 << 20
 _IS_ENCRYPTED = 1
+
+
+class _Opening(io.BufferedReader):
+    """A file that zipfile reads a directory of bounded size from; what it reads later has limits of its own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.is_open = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.is_open:
+            return super().read(size)
+        wanted = _MAX_DIRECTORY + 1 if size is None or size < 0 else size
+        data = super().read(min(wanted, _MAX_DIRECTORY + 1))
+        if len(data) > _MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of more than {_MAX_DIRECTORY} bytes")
+        return data
 
 
 class Archive:
@@ -32,15 +51,17 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.what = str(path)
         try:
-            self._file = zipfile.ZipFile(path)
+            self._bytes = _Opening(path)
         except FileNotFoundError:
             raise MissingFileError(f"{path}: no such file") from None
-        except ERRORS as error:
-            fail(self.what, "a zip archive", str(error))
         try:
+            self._file = zipfile.ZipFile(self._bytes)
+            self._bytes.is_open = True
             self._members = self._check()
-        except BaseException:
-            self._file.close()
+        except BaseException as error:
+            self._bytes.close()
+            if isinstance(error, ERRORS) and not isinstance(error, FormatError):
+                fail(self.what, "a zip archive", str(error))
             raise
 
     def _check(self) -> dict[str, zipfile.ZipInfo]:
@@ -48,9 +69,8 @@ class Archive:
         if len(members) > _MAX_MEMBERS:
             fail(self.what, f"at most {_MAX_MEMBERS} members", len(members))
         for member in members:
-            name = checked_string(member.filename, f"{self.what}, a member")
-            if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match(r"[A-Za-z]:", name):
-                fail(f"{self.what}, a member", "a relative path inside the archive", name)
+            name = member.filename
+            check_inside(name, f"{self.what}, a member", "the archive")
             if member.flag_bits & _IS_ENCRYPTED:
                 fail(f"{self.what}, {shorten(name)}", "a member that is not encrypted", "an encrypted one")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -63,6 +83,7 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._bytes.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
