@@ -7,7 +7,6 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from tinyconv import formats
-from tinyconv.formats.keras import DIALECTS
 from tinyconv.formats.quantize import QUANTIZATIONS
 from tinyconv.models import load_model
 
@@ -25,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `convert` to its parser."""
     parser.add_argument("model", metavar="IN", help=_IN_HELP)
     parser.add_argument("output", metavar="OUT", help=f"{_OUT_HELP}; one that is there is replaced")
-    parser.add_argument("--dialect", choices=DIALECTS, help="who reads an .h5 file; keras3 if not given")
+    parser.add_argument("--dialect", metavar="NAME", help="who reads the model, as of Sequential.save: keras2, for an "
+                        ".h5 file")
     parser.add_argument("--quantize", choices=QUANTIZATIONS, help="how TensorFlow.js' weights are made smaller")
     parser.add_argument("--check", action="store_true",
                         help="compare outputs for random inputs: IN's here, and OUT's in the other runtime where that "
