@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
     ("shapes", "maps"),
-    ("utils", "progress", "sources", "web", "interrupts", "image", "image_input"),
+    ("utils", "named", "progress", "sources", "web", "interrupts", "image", "image_input"),
     ("engine.program", "engine.update_rules"),
     ("engine",),
     ("activations", "constraints", "initializers", "losses", "metrics", "optimizers", "regularizers"),

@@ -227,7 +227,8 @@ def loss_per_true_class(y_true, y_pred):
 
 
 @pytest.mark.parametrize(("monitor", "stops"), [
-    ("val_loss", 1), ("val_accuracy", 2), ("hits", 2), ("val_AUC", 2), ("accuracy_gap", 1), ("val_mean_squared_error", 1)])
+    ("val_loss", 1), ("val_accuracy", 2), ("hits", 2), ("val_AUC", 2), ("accuracy_gap", 1),
+    ("val_mean_squared_error", 1)])
 def test_auto_mode_asks_the_metric_which_way_is_better(small_model, monitor, stops):
     """Of figures 1, 2, 1, 1 the first or the second is the best."""
     small_model.compile("sgd", "categorical_crossentropy", metrics=[

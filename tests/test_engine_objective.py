@@ -391,3 +391,10 @@ def test_the_metric_sees_the_output_where_the_loss_sees_the_input_of_the_softmax
     metrics = (Metric("binary_accuracy", 0.8),)
     sums = executor_class(program).evaluate(z, y, Loss("categorical_crossentropy"), metrics)
     np.testing.assert_allclose(sums[1], 1.5, rtol=1e-6)  # softmax([0, 1]) is [0.27, 0.73]
+
+
+def test_what_a_batch_decides_of_a_loss():
+    assert Loss("hinge").by_batch and Loss("squared_hinge").by_batch
+    assert not Loss("categorical_hinge").by_batch and not Loss("mean_squared_error").by_batch
+    assert Loss("mean_squared_error", reduction="sum").by_batch
+    assert Loss("sparse_categorical_crossentropy", parameters=(2.0,)).by_batch

@@ -201,3 +201,20 @@ def test_prelu_keeps_to_its_regularizer_and_constraint():
     np.testing.assert_allclose(model.evaluate(x, y, verbose=0), plain + penalty, rtol=1e-5)
     model.fit(x, y, epochs=2, verbose=0)
     assert layer.alpha.numpy().min() >= 0
+
+
+def test_adapt_takes_what_fit_takes_as_batches():
+    x = np.random.default_rng(0).normal(3, 2, (24, 3)).astype(np.float32)
+
+    class Numbered:
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            return x[8 * number:8 * number + 8], np.zeros(8)
+
+    for data in (Numbered(), iter([x[:5], (x[5:], 0)]), [x[:9], x[9:]], x):
+        layer = layers.Normalization()
+        layer.adapt(data)
+        np.testing.assert_allclose(layer.mean.value, x.mean(axis=0), rtol=1e-5)
+        np.testing.assert_allclose(layer.variance.value, x.var(axis=0), rtol=1e-5)

@@ -12,7 +12,7 @@ from tinyconv.cli_arguments import parse_positive
 from tinyconv.cli_data import add_data_options, describe, load_images
 from tinyconv.image import batch
 from tinyconv.image_input import FITS, ImageInput
-from tinyconv.metrics import sparse_top_k_categorical_accuracy
+from tinyconv.metrics import confusion_matrix, sparse_top_k_categorical_accuracy
 from tinyconv.models import Sequential, load_model
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     y = _as_labels(images.y_test, images.names, names)
     probabilities = _probabilities(model, x)
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (y, predicted), 1)
+    matrix = confusion_matrix(y, predicted, classes)
     print(f"Accuracy: {matrix.trace() / len(y):.4f} ({matrix.trace()} of {len(y)} held-out images)")
     if classes > _TOP:
         among = sparse_top_k_categorical_accuracy(y, probabilities, _TOP).mean()

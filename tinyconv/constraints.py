@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engine.program import WeightRules
+from tinyconv.named import Configured, Named, serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number, deserialize_object, serialize_object
+from tinyconv.utils import check_number
 
 __all__ = [
     "Constraint", "MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm", "deserialize", "get", "max_norm", "min_max_norm",
@@ -21,7 +22,7 @@ __all__ = [
 Shape = tuple[int, ...]
 
 
-class Constraint:
+class Constraint(Configured):
     """Base of all constraints."""
 
     def __call__(self, w: Any) -> np.ndarray:
@@ -37,16 +38,6 @@ class Constraint:
             ValueError: If the weight has no such axis.
         """
         return WeightRules()
-
-    def get_config(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Constraint:
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class NonNeg(Constraint):
@@ -142,12 +133,9 @@ def _layout(shape: Shape, axis: int | list[int]) -> tuple[int, int, int, int, in
     return first, second, third, fourth, fifth
 
 
-_CLASSES: dict[str, type[Constraint]] = {
-    "MaxNorm": MaxNorm, "MinMaxNorm": MinMaxNorm, "NonNeg": NonNeg, "UnitNorm": UnitNorm,
-}
-_NAMES: dict[str, type[Constraint]] = {
-    **_CLASSES, "max_norm": MaxNorm, "min_max_norm": MinMaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm,
-}
+_TABLE: Named[Constraint] = Named("constraint", (MaxNorm, MinMaxNorm, NonNeg, UnitNorm), {
+    "max_norm": MaxNorm, "min_max_norm": MinMaxNorm, "non_neg": NonNeg, "unit_norm": UnitNorm,
+})
 
 
 def serialize(constraint: Constraint) -> dict[str, Any]:
@@ -157,7 +145,7 @@ def serialize(constraint: Constraint) -> dict[str, Any]:
 
 def deserialize(config: dict[str, Any]) -> Constraint:
     """The reverse of `serialize`; the class must be one of this module's."""
-    return deserialize_object(config, _NAMES, "constraint")
+    return _TABLE.deserialize(config)
 
 
 def get(identifier: Any) -> Constraint | None:
@@ -166,16 +154,7 @@ def get(identifier: Any) -> Constraint | None:
     Raises:
         ValueError: If there is no such constraint.
     """
-    if identifier is None or type(identifier) in _CLASSES.values():
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    if isinstance(identifier, type) and identifier in _CLASSES.values():
-        return identifier()
-    raise ValueError(f"Unknown constraint. Expected one of {sorted(set(_NAMES) - set(_CLASSES))}, an instance of "
-                     f"{sorted(_CLASSES)} or its config. Received: {describe(identifier)}")
+    return None if identifier is None else _TABLE.get(identifier)
 
 
 # Keras' functional spellings.

@@ -8,12 +8,13 @@ the initializer itself goes before the caller's.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from tinyconv.named import Configured, Named, serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number, default_seed, deserialize_object, serialize_object, to_snake_case
+from tinyconv.utils import check_number, default_seed, to_snake_case
 
 __all__ = [
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Identity", "Initializer",
@@ -26,7 +27,7 @@ __all__ = [
 TRUNCATED_STDDEV = 0.87962566103423978
 
 
-class Initializer:
+class Initializer(Configured):
     """Base of all initializers: `_fill` is what a subclass writes."""
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None, seed: int | None = None) -> np.ndarray:
@@ -44,11 +45,8 @@ class Initializer:
     def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not say how to fill a weight: define `_fill`.")
 
-    def get_config(self) -> dict[str, Any]:
-        return {}
-
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Initializer:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         # TensorFlow 1 wrote a dtype (the weights here are always float32), Keras 3.15 settings that are
         # null where they are not in use.
         return cls(**{key: value for key, value in config.items() if key != "dtype" and value is not None})
@@ -58,10 +56,6 @@ class Initializer:
 
     def __hash__(self) -> int:
         return hash((type(self), repr(self.get_config())))
-
-    def __repr__(self) -> str:
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 class Constant(Initializer):
@@ -342,17 +336,15 @@ def _choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     return value.lower()
 
 
-_CLASSES: dict[str, type[Initializer]] = {
-    cls.__name__: cls
-    for cls in (Constant, GlorotNormal, GlorotUniform, HeNormal, HeUniform, Identity, LecunNormal, LecunUniform,
-                Ones, Orthogonal, RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling, Zeros)
-}
-_NAMES: dict[str, type[Initializer]] = {
-    **_CLASSES,
-    **{to_snake_case(name): cls for name, cls in _CLASSES.items()},
+_CLASSES: tuple[type[Initializer], ...] = (
+    Constant, GlorotNormal, GlorotUniform, HeNormal, HeUniform, Identity, LecunNormal, LecunUniform, Ones, Orthogonal,
+    RandomNormal, RandomUniform, TruncatedNormal, VarianceScaling, Zeros,
+)
+_TABLE: Named[Initializer] = Named("initializer", _CLASSES, {
+    **{to_snake_case(cls.__name__): cls for cls in _CLASSES},
     "IdentityInitializer": Identity, "OrthogonalInitializer": Orthogonal,
     "normal": RandomNormal, "one": Ones, "uniform": RandomUniform, "zero": Zeros,
-}
+}, base=Initializer)
 
 
 def serialize(initializer: Initializer) -> dict[str, Any]:
@@ -362,7 +354,7 @@ def serialize(initializer: Initializer) -> dict[str, Any]:
 
 def deserialize(config: dict[str, Any]) -> Initializer:
     """The reverse of `serialize`; the class must be one of this module's."""
-    return deserialize_object(config, _NAMES, "initializer")
+    return _TABLE.deserialize(config)
 
 
 def get(identifier: str | dict[str, Any] | Initializer | type[Initializer] | None) -> Initializer | None:
@@ -371,18 +363,7 @@ def get(identifier: str | dict[str, Any] | Initializer | type[Initializer] | Non
     Raises:
         ValueError: If there is no such initializer.
     """
-    if identifier is None or isinstance(identifier, Initializer):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    if isinstance(identifier, type) and issubclass(identifier, Initializer):
-        return identifier()
-    raise ValueError(
-        f"Unknown initializer. Expected one of {sorted(set(_NAMES) - set(_CLASSES))}, "
-        f"an Initializer or its config. Received: {describe(identifier)}"
-    )
+    return None if identifier is None else _TABLE.get(identifier)
 
 
 # Keras' functional spellings: initializers.glorot_uniform() is initializers.GlorotUniform().

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from tinyconv.engine.program import WeightRules
-from tinyconv.shapes import describe
-from tinyconv.utils import check_number, deserialize_object, serialize_object
+from tinyconv.named import Configured, Named, serialize_object
+from tinyconv.utils import check_number
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2", "serialize"]
 
 
-class Regularizer:
+class Regularizer(Configured):
     """Base of all regularizers: l1 * sum |w| + l2 * sum w*w.
 
     Attributes:
@@ -30,16 +30,6 @@ class Regularizer:
     def __call__(self, x: Any) -> float:
         """The penalty of an array."""
         return WeightRules(self.l1, self.l2).penalty(np.asarray(x))
-
-    def get_config(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Regularizer:
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class L1L2(Regularizer):
@@ -86,9 +76,8 @@ class L2(Regularizer):
         return {"l2": self.l2}
 
 
-_CLASSES: dict[str, type[Regularizer]] = {"L1": L1, "L1L2": L1L2, "L2": L2}
 # TensorFlow.js writes "L1L2" and reads "l1l2".
-_NAMES: dict[str, type[Regularizer]] = {**_CLASSES, "l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2}
+_TABLE: Named[Regularizer] = Named("regularizer", (L1, L1L2, L2), {"l1": L1, "l2": L2, "l1_l2": L1L2, "l1l2": L1L2})
 
 
 def serialize(regularizer: Regularizer) -> dict[str, Any]:
@@ -98,7 +87,7 @@ def serialize(regularizer: Regularizer) -> dict[str, Any]:
 
 def deserialize(config: dict[str, Any]) -> Regularizer:
     """The reverse of `serialize`; the class must be one of this module's."""
-    return deserialize_object(config, _NAMES, "regularizer")
+    return _TABLE.deserialize(config)
 
 
 def get(identifier: Any) -> Regularizer | None:
@@ -107,16 +96,7 @@ def get(identifier: Any) -> Regularizer | None:
     Raises:
         ValueError: If there is no such regularizer.
     """
-    if identifier is None or type(identifier) in _CLASSES.values():
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    if isinstance(identifier, type) and identifier in _CLASSES.values():
-        return identifier()
-    raise ValueError(f"Unknown regularizer. Expected one of {sorted(set(_NAMES) - set(_CLASSES))}, an instance of "
-                     f"{sorted(_CLASSES)} or its config. Received: {describe(identifier)}")
+    return None if identifier is None else _TABLE.get(identifier)
 
 
 # Keras' functional spellings.

@@ -68,7 +68,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def __init__(self, model: Callable[..., Sequential] | None = None, *, image_shape: tuple[int, ...] | None = None,
                  optimizer: Any = None, learning_rate: Any = None, batch_size: int = 32, epochs: int = 20,
-                 validation_split: float = 0.0, class_weight: Any = None, callbacks: Any = None, verbose: int = 0, random_state: Any = None, warm_start: bool = False) -> None:
+                 validation_split: float = 0.0, class_weight: Any = None, callbacks: Any = None,
+                 verbose: int = 0, random_state: Any = None, warm_start: bool = False) -> None:
         # As scikit-learn wants it: kept as given, checked in fit.
         self.model = model
         self.image_shape = image_shape

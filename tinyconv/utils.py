@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 from tinyconv.shapes import describe
 
 __all__ = [
-    "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed", "deserialize_object",
-    "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "serialize_object", "set_random_seed",
+    "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed",
+    "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
     "to_categorical", "to_snake_case", "unique_name",
 ]
 
@@ -156,34 +156,6 @@ def derive_seed(seed: int, *key: int) -> int:
     """A 63-bit seed that depends on `seed` and on every number of `key`, and on nothing else."""
     words = [abs(int(number)) for number in (seed, *key)]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def serialize_object(instance: Any) -> dict[str, Any]:
-    """{"class_name": ..., "config": ...}: how Keras and TensorFlow.js write what has a config."""
-    return {"class_name": type(instance).__name__, "config": instance.get_config()}
-
-
-def deserialize_object(config: dict[str, Any], classes: Mapping[str, Any], kind: str) -> Any:
-    """The reverse of `serialize_object`.
-
-    Args:
-        config: A dict with a class_name and, where the class has settings, a config.
-        classes: The closed table that the class is looked up in.
-        kind: What the classes are, for messages: "optimizer".
-
-    Raises:
-        ValueError: If the table has no such class, or the class no such setting.
-    """
-    name, arguments = config.get("class_name"), config.get("config", {})
-    cls = classes.get(name) if isinstance(name, str) else None
-    if cls is None or not isinstance(arguments, dict):
-        known = sorted({known.__name__ for known in classes.values()})
-        raise ValueError(f"Unknown {kind}. Expected class_name to be one of {known}. "
-                         f"Received: {describe(config)}")
-    try:
-        return cls.from_config(arguments)
-    except TypeError as error:
-        raise ValueError(f"{error}. Received: config={describe(arguments)}") from error
 
 
 def to_snake_case(name: str) -> str:

@@ -41,8 +41,8 @@ class Monitor:
         metric = self.name.removeprefix("val_")
         direction = "down" if metric == "loss" else model._metric_direction(metric)
         if direction is None:
-            raise ValueError(f"{self._owner} cannot tell whether {self.name!r} should grow or shrink; pass mode='max' or "
-                             f"mode='min'. Received: monitor={self.name!r}, mode={self.mode!r}")
+            raise ValueError(f"{self._owner} cannot tell whether {self.name!r} should grow or shrink; pass mode='max' "
+                             f"or mode='min'. Received: monitor={self.name!r}, mode={self.mode!r}")
         self._sign = 1 if direction == "up" else -1
 
     def improves(self, value: float, reference: float | None) -> bool:

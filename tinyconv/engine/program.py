@@ -162,6 +162,9 @@ LOSSES: dict[str, tuple[float, ...]] = {
     "categorical_focal_crossentropy": (2.0, 0.25),  # gamma, alpha
 }
 
+# Losses of labels -1 and 1, whose parameter follows from a batch's labels.
+_SIGNED_LOSSES = ("hinge", "squared_hinge")
+
 # How a batch's loss follows from those of its samples and positions: `Loss.reduction`.
 REDUCTIONS = ("mean", "sum", "mean_with_sample_weight")
 
@@ -224,7 +227,8 @@ class Loss:
     @property
     def by_batch(self) -> bool:
         """Whether `terms` are others from batch to batch."""
-        return self.reduction != "mean" or "hinge" in self.kind or self.is_sparse and self._values()[0] < float("inf")
+        ignores_a_class = self.is_sparse and self._values()[0] < float("inf")
+        return self.reduction != "mean" or self.kind in _SIGNED_LOSSES or ignores_a_class
 
     def _values(self) -> tuple[float, ...]:
         return self.parameters + LOSSES[self.kind][len(self.parameters):]
@@ -240,7 +244,7 @@ class Loss:
         if not self.by_batch or not n:
             return scale, parameters
         rows = slice(None) if indices is None else indices
-        if self.kind in ("hinge", "squared_hinge"):
+        if self.kind in _SIGNED_LOSSES:
             parameters = (float(np.isin(y[rows], (0, 1)).all()),)
         if self.reduction == "sum":
             return scale * n * positions, parameters

@@ -47,8 +47,8 @@ from tinyconv.layers.reshaping import (
     ZeroPadding1D,
     ZeroPadding2D,
 )
+from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import serialize_object
 
 __all__ = [
     "ELU", "Activation", "AlphaDropout", "AveragePooling1D", "AveragePooling2D", "AvgPool1D", "AvgPool2D",

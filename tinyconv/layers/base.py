@@ -18,17 +18,10 @@ from tinyconv import constraints, initializers, regularizers, shapes
 from tinyconv.constraints import Constraint
 from tinyconv.engine.program import ProgramBuilder, WeightRules
 from tinyconv.initializers import Initializer
+from tinyconv.named import serialize_object
 from tinyconv.regularizers import Regularizer
 from tinyconv.shapes import describe
-from tinyconv.utils import (
-    check_flag,
-    check_list,
-    default_seed,
-    derive_seed,
-    serialize_object,
-    to_snake_case,
-    unique_name,
-)
+from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name
 
 __all__ = ["Layer", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
 

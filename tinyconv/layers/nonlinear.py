@@ -9,8 +9,9 @@ from tinyconv import activations, initializers
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
 from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
 from tinyconv.layers.layout import axes_last, axes_of, check_axes
+from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import check_number, serialize_object
+from tinyconv.utils import check_number
 
 __all__ = ["ELU", "Activation", "ActivationLayer", "LeakyReLU", "PReLU", "ReLU", "Softmax"]
 

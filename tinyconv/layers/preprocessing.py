@@ -13,6 +13,7 @@ from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape, Weight
 from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.shapes import describe
+from tinyconv.sources import Stream
 from tinyconv.utils import check_flag, check_number
 
 __all__ = ["Normalization", "Rescaling"]
@@ -85,8 +86,8 @@ class Normalization(Layer):
         if self.input_mean is not None and self.input_variance is not None:
             shape, other = self.input_mean.shape, self.input_variance.shape
             if shape != other or len(shape) > len(self.axis):
-                raise ValueError(f"Expected `mean` and `variance` of one shape and at most {len(self.axis)} dimensions. "
-                                 f"Received: mean of shape {shape}, variance of shape {other}")
+                raise ValueError("Expected `mean` and `variance` of one shape and at most "
+                                 f"{len(self.axis)} dimensions. Received: mean of shape {shape}, variance of shape {other}")
             if self.input_variance.min() < 0:
                 raise ValueError(f"Expected `variance` to be 0 or more. Received: variance={describe(variance)}")
         # What a program takes of them: the same arrays whenever it is made anew.
@@ -125,7 +126,7 @@ class Normalization(Layer):
         """Takes mean and variance from data; what earlier data gave is forgotten.
 
         Args:
-            data: Array (N, ...), or an iterable of batches: arrays, or tuples that begin with one.
+            data: Array (N, ...), or what `fit` takes as batches; what else than inputs a batch holds is not used.
 
         Raises:
             TypeError: If data are neither, or no real numbers.
@@ -206,13 +207,12 @@ def _numbers(value: Any, name: str) -> np.ndarray | None:
 
 def _batches(data: Any) -> Iterator[np.ndarray]:
     """Arrays of real numbers out of what `adapt` takes."""
-    if isinstance(data, np.ndarray) or (hasattr(data, "__array__") and not isinstance(data, (list, tuple))):
-        data = (data,)
-    elif isinstance(data, (str, bytes, dict)) or not hasattr(data, "__iter__"):
+    if isinstance(data, (str, bytes, dict)) or not (hasattr(data, "__array__") or hasattr(data, "__iter__")
+                                                    or hasattr(data, "__getitem__")):
         raise TypeError("Expected `data` to be an array or an iterable of batches. "
                         f"Received: data of type {type(data).__name__}")
-    for item in data:
-        batch = item[0] if isinstance(item, (tuple, list)) and item else item
+    is_array = hasattr(data, "__array__") and not isinstance(data, (list, tuple))
+    for batch in [data] if is_array else (x for x, _, _ in Stream(data, "data").epoch(None)):
         if not hasattr(batch, "shape") and not hasattr(batch, "__array__"):
             raise TypeError(f"Expected every batch of `data` to be an array. Received: {type(batch).__name__}")
         array = np.asarray(batch)

@@ -49,8 +49,8 @@ from tinyconv.losses.margins import (
     poisson,
     squared_hinge,
 )
+from tinyconv.named import Named, serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import deserialize_object, serialize_object
 
 __all__ = [
     "EPSILON", "KLD", "MAE", "MAPE", "MSE", "MSLE", "BinaryCrossentropy", "BinaryFocalCrossentropy",
@@ -71,21 +71,19 @@ mape = MAPE = mean_absolute_percentage_error
 mse = MSE = mean_squared_error
 msle = MSLE = mean_squared_logarithmic_error
 
-_CLASSES: dict[str, type[Loss]] = {
-    cls.__name__: cls
-    for cls in (BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy,
-                CategoricalFocalCrossentropy, CategoricalHinge, CosineSimilarity, Hinge, Huber, KLDivergence,
-                LogCosh, MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredError,
-                MeanSquaredLogarithmicError, Poisson, SparseCategoricalCrossentropy, SquaredHinge)
-}
+_CLASSES: tuple[type[Loss], ...] = (
+    BinaryCrossentropy, BinaryFocalCrossentropy, CategoricalCrossentropy, CategoricalFocalCrossentropy,
+    CategoricalHinge, CosineSimilarity, Hinge, Huber, KLDivergence, LogCosh, MeanAbsoluteError,
+    MeanAbsolutePercentageError, MeanSquaredError, MeanSquaredLogarithmicError, Poisson,
+    SparseCategoricalCrossentropy, SquaredHinge,
+)
 _SHORT: dict[str, type[Loss]] = {
     "bce": BinaryCrossentropy, "kld": KLDivergence, "mae": MeanAbsoluteError,
     "mape": MeanAbsolutePercentageError, "mse": MeanSquaredError, "msle": MeanSquaredLogarithmicError,
 }
-_NAMES: dict[str, type[Loss]] = {
-    **_CLASSES, **{cls.function.__name__: cls for cls in _CLASSES.values()},
-    **_SHORT, **{name.upper(): cls for name, cls in _SHORT.items()},
-}
+_TABLE: Named[Loss] = Named("loss", _CLASSES, {
+    **{cls.function.__name__: cls for cls in _CLASSES}, **_SHORT, **{name.upper(): cls for name, cls in _SHORT.items()},
+}, base=Loss)
 
 
 def get(identifier: Any) -> Loss:
@@ -94,23 +92,20 @@ def get(identifier: Any) -> Loss:
     Raises:
         ValueError: If there is no such loss.
     """
-    if isinstance(identifier, Loss) and hasattr(identifier, "function"):
-        return identifier
     if isinstance(identifier, dict):
         return deserialize(identifier)
-    if isinstance(identifier, str) and identifier in _NAMES:
-        return _NAMES[identifier]()
-    if isinstance(identifier, type) and issubclass(identifier, Loss) and hasattr(identifier, "function"):
-        return identifier()
-    if callable(identifier) and is_loss(identifier):
-        return _NAMES[identifier.__name__]()
-    raise ValueError(f"Unknown loss. Expected one, as a model has one output, of {sorted(set(_NAMES) - set(_CLASSES))}, "
-                     f"a Loss or its config. Received: {describe(identifier)}")
+    if not isinstance(identifier, type) and callable(identifier) and is_loss(identifier):
+        identifier = identifier.__name__
+    cls = identifier if isinstance(identifier, type) else type(identifier)
+    if isinstance(identifier, (list, tuple)) or (issubclass(cls, Loss) and not hasattr(cls, "function")):
+        raise ValueError("Expected one loss, as a model has one output, that is computed by one of these functions. "
+                         f"Received: {describe(identifier)}")
+    return _TABLE.get(identifier)
 
 
 def is_loss(function: Any) -> bool:
     """Whether it is the function of one of these losses."""
-    return any(function is cls.function for cls in _CLASSES.values())
+    return any(function is cls.function for cls in _CLASSES)
 
 
 def serialize(loss: Loss) -> dict[str, Any]:
@@ -123,4 +118,4 @@ def deserialize(config: dict[str, Any]) -> Loss:
     name, arguments = config.get("class_name"), config.get("config", {})
     if name == "function" and isinstance(arguments, str):
         return get(arguments)
-    return deserialize_object(config, _CLASSES, "loss")
+    return _TABLE.deserialize(config)

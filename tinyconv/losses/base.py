@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from tinyconv.engine import program
+from tinyconv.named import Configured
 from tinyconv.shapes import describe
 
 __all__ = ["EPSILON", "REDUCTIONS", "Loss", "PlainLoss", "as_floats", "as_pair", "check_axis", "class_ids"]
@@ -60,7 +61,7 @@ def check_axis(axis: Any) -> None:
         raise ValueError(f"Expected `axis` to be -1. Received: axis={describe(axis)}")
 
 
-class Loss:
+class Loss(Configured):
     """Base of all losses.
 
     Args:
@@ -152,12 +153,9 @@ class Loss:
         return {"name": self.name, "reduction": self.reduction, **self.arguments()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Loss:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         # "fn" is what Keras 2 writes for its wrapped functions.
         return cls(**{key: value for key, value in config.items() if key not in ("dtype", "fn")})
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class PlainLoss(Loss):

@@ -94,8 +94,9 @@ from tinyconv.metrics.errors import (
     SquaredHinge,
     cosine_similarity,
 )
+from tinyconv.named import deserialize_object, serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import deserialize_object, serialize_object, to_snake_case
+from tinyconv.utils import to_snake_case
 
 __all__ = [
     "AUC", "KLD", "MAE", "MAPE", "MSE", "MSLE", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from tinyconv.engine import program
 from tinyconv.losses import as_floats, is_loss
+from tinyconv.named import Configured
 from tinyconv.shapes import describe
 from tinyconv.utils import to_snake_case, unique_name
 
@@ -53,7 +54,7 @@ def add_sums(sums: np.ndarray, batch: np.ndarray) -> np.ndarray:
     return batch
 
 
-class Metric:
+class Metric(Configured):
     """Base of all metrics.  A subclass writes `update_state`, `result` and `reset_state`.
 
     Args:
@@ -105,13 +106,10 @@ class Metric:
         return {"name": self.name, **self.arguments()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Metric:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         # "fn" is what Keras 2 writes for its wrapped functions; Keras 3.15 adds from_sorted_ids.
         ignored = {"dtype", "fn"} | ({"from_sorted_ids"} if config.get("from_sorted_ids") is False else set())
         return cls(**{key: value for key, value in config.items() if key not in ignored})
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class RunningMean(Metric):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinyconv.named import Named, serialize_object
 from tinyconv.optimizers import schedules
 from tinyconv.optimizers.base import Optimizer
 from tinyconv.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop
-from tinyconv.shapes import describe
-from tinyconv.utils import deserialize_object, serialize_object
 
 __all__ = [
     "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Nadam", "Optimizer", "RMSprop", "adadelta", "adagrad",
@@ -18,10 +17,9 @@ __all__ = [
 # TensorFlow.js' factories.
 adadelta, adagrad, adam, adamax, rmsprop, sgd = Adadelta, Adagrad, Adam, Adamax, RMSprop, SGD
 
-_CLASSES: dict[str, type[Optimizer]] = {
-    cls.__name__: cls for cls in (Adadelta, Adagrad, Adam, AdamW, Adamax, Nadam, RMSprop, SGD)
-}
-_NAMES: dict[str, type[Optimizer]] = {name.lower(): cls for name, cls in _CLASSES.items()}
+_CLASSES: tuple[type[Optimizer], ...] = (Adadelta, Adagrad, Adam, AdamW, Adamax, Nadam, RMSprop, SGD)
+_TABLE: Named[Optimizer] = Named("optimizer", _CLASSES, {cls.__name__.lower(): cls for cls in _CLASSES}, base=Optimizer,
+                                 ignores_case=True)
 
 
 def get(identifier: Any) -> Optimizer:
@@ -30,16 +28,7 @@ def get(identifier: Any) -> Optimizer:
     Raises:
         ValueError: If there is no such optimizer.
     """
-    if isinstance(identifier, Optimizer):
-        return identifier
-    if isinstance(identifier, dict):
-        return deserialize(identifier)
-    if isinstance(identifier, str) and identifier.lower() in _NAMES:
-        return _NAMES[identifier.lower()]()
-    if isinstance(identifier, type) and identifier in _CLASSES.values():
-        return identifier()
-    raise ValueError(f"Unknown optimizer. Expected one of {sorted(_NAMES)}, an Optimizer "
-                     f"or its config. Received: {describe(identifier)}")
+    return _TABLE.get(identifier)
 
 
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
@@ -49,7 +38,4 @@ def serialize(optimizer: Optimizer) -> dict[str, Any]:
 
 def deserialize(config: dict[str, Any]) -> Optimizer:
     """Creates an optimizer from what `serialize`, Keras or TensorFlow.js wrote; names in any case."""
-    name = config.get("class_name")
-    if isinstance(name, str) and name.lower() in _NAMES:
-        config = {**config, "class_name": name.lower()}
-    return deserialize_object(config, _NAMES, "optimizer")
+    return _TABLE.deserialize(config)

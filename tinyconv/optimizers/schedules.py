@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tinyconv.named import Configured, Named, serialize_object
 from tinyconv.shapes import check_integer, describe
-from tinyconv.utils import check_flag, check_number, deserialize_object, serialize_object
+from tinyconv.utils import check_flag, check_number
 
 __all__ = [
     "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay", "LearningRateSchedule", "OneCycle",
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(Configured):
     """Base of all schedules: a subclass writes `__call__` and `get_config`."""
 
     def __call__(self, step: int) -> float:
@@ -29,13 +30,6 @@ class LearningRateSchedule:
     def get_config(self) -> dict[str, Any]:
         """The arguments that create this schedule again."""
         raise NotImplementedError(f"{type(self).__name__} must override `get_config()`.")
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LearningRateSchedule:
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.get_config().items())})"
 
 
 class _Decay(LearningRateSchedule):
@@ -310,10 +304,10 @@ def _plain(value: Any) -> int | float:
     return value.__index__() if hasattr(value, "__index__") and not hasattr(value, "__len__") else float(value)
 
 
-_CLASSES: dict[str, type[LearningRateSchedule]] = {
-    cls.__name__: cls for cls in (CosineDecay, CosineDecayRestarts, ExponentialDecay, InverseTimeDecay, OneCycle,
-                                  PiecewiseConstantDecay, PolynomialDecay)
-}
+_TABLE: Named[LearningRateSchedule] = Named("schedule", (
+    CosineDecay, CosineDecayRestarts, ExponentialDecay, InverseTimeDecay, OneCycle, PiecewiseConstantDecay,
+    PolynomialDecay,
+))
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> dict[str, Any]:
@@ -323,4 +317,4 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> dict[str, Any]:
 
 def deserialize(config: dict[str, Any]) -> LearningRateSchedule:
     """The reverse of `serialize`, of Keras' too; the class must be one of this module's."""
-    return deserialize_object(config, _CLASSES, "schedule")
+    return _TABLE.deserialize(config)
