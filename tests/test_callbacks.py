@@ -301,6 +301,15 @@ def test_checkpoint_refuses_a_path_before_training(small_model, small_data, tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_checkpoint_refuses_a_model_that_the_folder_cannot_hold_before_training(tmp_path):
+    model = Sequential([layers.Input((4,)), layers.Dense(2, activation="celu")])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="save expected for a folder .* Received: activation celu of"):
+        model.fit(np.ones((8, 4)), np.ones((8, 2)), verbose=0, callbacks=[ModelCheckpoint(str(tmp_path / "best"))])
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
 def test_checkpoint_saves_every_n_batches(small_model, small_data, monkeypatch):
     saved = []
     monkeypatch.setattr(Sequential, "save", lambda self, path: saved.append(path))
@@ -552,6 +561,22 @@ def test_backup_within_an_epoch_and_kept(tmp_path):
     history = again.fit(INPUTS, TARGETS, **{**SETTINGS, "epochs": 3}, callbacks=[BackupAndRestore(folder)])
     assert history.epoch == [1, 2]  # 12 batches: the last backup was made in the second epoch, at its end
     assert again.optimizer.iterations == 12 + 12
+
+
+def test_backup_keeps_layers_that_tensorflow_js_lacks(tmp_path):
+    def make():
+        model = Sequential([layers.Input((4, 4, 1)), layers.RandomFlip(seed=1), layers.Conv2D(2, 2, groups=1),
+                            layers.Flatten(), layers.Dense(1, activation="celu")], seed=2)
+        model.compile("sgd", "mse")
+        return model
+
+    x, y = np.ones((8, 4, 4, 1)), np.ones(8)
+    straight = make()
+    straight.fit(x, y, epochs=4, verbose=0)
+    make().fit(x, y, epochs=2, verbose=0, callbacks=[BackupAndRestore(tmp_path, delete_checkpoint=False)])
+    resumed = make()
+    resumed.fit(x, y, epochs=4, verbose=0, callbacks=[BackupAndRestore(tmp_path)])
+    assert all(map(np.array_equal, straight.get_weights(), resumed.get_weights()))
 
 
 def test_backup_falls_back_to_the_one_before(tmp_path):

@@ -158,7 +158,7 @@ def test_settings_that_keras_lacks_are_kept_with_a_warning(tmp_path):
         with pytest.warns(UserWarning, match="Keras will load this model uncompiled"):
             model.save(tmp_path / name)
         assert load_model(tmp_path / name).get_compile_config() == model.get_compile_config()
-    with pytest.warns(UserWarning, match="Keras 2 will refuse this model, it has no activation 'hard_silu'"):
+    with pytest.warns(UserWarning, match="Keras 2 will refuse this model, it has no activation hard_silu of"):
         Sequential([layers.Activation("hard_silu", input_shape=(3,))]).save(tmp_path / "model.h5", dialect="keras2")
 
 
@@ -209,7 +209,7 @@ def test_dialects_are_checked(tmp_path):
         small_model().save(tmp_path / "m.keras", dialect="keras2")
     with pytest.raises(ValueError, match="one of"):
         small_model().save(tmp_path / "m.h5", dialect="keras9")
-    with pytest.raises(ValueError, match="for .keras and .h5 files only"):
+    with pytest.raises(ValueError, match="dialect to be None or 'tinyconv' for a folder"):
         save_model(small_model(), tmp_path / "m", dialect="keras2")
 
 

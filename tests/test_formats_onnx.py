@@ -110,7 +110,7 @@ def test_arguments_are_checked(tmp_path):
             model.save(tmp_path / "m.onnx", opset=opset)
     with pytest.raises(ValueError, match="data_format"):
         model.save(tmp_path / "m.onnx", data_format="nchw")
-    with pytest.raises(ValueError, match="dialect for .keras and .h5 files only"):
+    with pytest.raises(ValueError, match="dialect for .keras and .h5 files and TensorFlow.js' folders only"):
         model.save(tmp_path / "m.onnx", dialect="keras3")
     for setting in ({"opset": 13}, {"data_format": "channels_last"}):
         with pytest.raises(ValueError, match=f"expected {next(iter(setting))} for .onnx files only"):

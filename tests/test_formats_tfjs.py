@@ -105,30 +105,121 @@ def test_save_writes_initializers_that_others_have(name: object, written: dict, 
     assert same_bits(model, load_model(tmp_path))
 
 
-@pytest.mark.parametrize("layer", [
-    layers.Activation("hard_sigmoid"), layers.Conv2D(2, 1, activation="leaky_relu"),
-    layers.Dense(2, activation=layers.ReLU(max_value=1)), layers.ReLU(negative_slope=0.5), layers.ELU(0.5),
-    layers.ReLU(threshold=1.0), layers.GlobalMaxPooling2D(keepdims=True),
-    layers.Normalization(), layers.Normalization(axis=None, mean=0.5, variance=2.0, invert=True),
-    layers.Conv2DTranspose(2, 3, strides=2, output_padding=1), layers.Conv2DTranspose(2, 3, dilation_rate=2),
-], ids=lambda layer: layer.name)
-def test_save_warns_of_what_only_tinyconv_reads(layer: layers.Layer, tmp_path: Path) -> None:
-    model = Sequential([layers.Input((4, 4, 2)), type(layer).from_config(layer.get_config())])
-    with pytest.warns(UserWarning, match="TensorFlow.js will refuse"):
-        model.save(tmp_path)
-    assert "tinyconv>" in (tmp_path / "model.json").read_text()
-    assert load_model(tmp_path).program.ops == model.program.ops
+FIRST = {"data_format": "channels_first"}
+# What TensorFlow.js lacks, or computes otherwise: the input's shape, the layer, and what is said of it.
+LACKING = [
+    ((4, 4, 2), layers.Activation("hard_sigmoid", name="a"), "activation hard_sigmoid of 'a'"),
+    ((4, 4, 2), layers.Activation("gelu_tanh", name="a"), "activation gelu_tanh of 'a'"),
+    ((4, 4, 2), layers.Conv2D(2, 1, activation="leaky_relu", name="a"), "activation leaky_relu of 'a'"),
+    ((4, 4, 2), layers.Dense(2, activation=layers.ReLU(max_value=1), name="a"), "activation ReLU of 'a'"),
+    ((4, 4, 2), layers.ReLU(negative_slope=0.5, name="a"), "ReLU 'a' with negative_slope"),
+    ((4, 4, 2), layers.ReLU(threshold=1.0, name="a"), "ReLU 'a' with threshold"),
+    ((4, 4, 2), layers.ELU(0.5, name="a"), "ELU 'a' with alpha"),
+    ((4, 4, 2), layers.Softmax(axis=1, name="a"), "Softmax 'a' with an axis that is not the last"),
+    ((4, 4, 2), layers.GlobalMaxPooling2D(keepdims=True, name="a"), "GlobalMaxPooling2D 'a' with keepdims"),
+    ((4, 4, 2), layers.Normalization(name="a"), "Normalization 'a'"),
+    ((4, 4, 2), layers.Normalization(axis=None, mean=0.5, variance=2.0, invert=True, name="a"), "Normalization 'a'"),
+    ((4, 4, 2), layers.UpSampling2D(2, interpolation="bilinear", name="a"), "UpSampling2D 'a' with interpolation"),
+    ((4, 4, 2), layers.Resizing(3, 3, name="a"), "Resizing 'a'"),
+    ((4, 4, 2), layers.CenterCrop(3, 3, name="a"), "CenterCrop 'a'"),
+    ((4, 4, 2), layers.SpatialDropout2D(0.5, name="a"), "SpatialDropout2D 'a'"),
+    ((4, 4, 2), layers.Conv2D(4, 3, groups=2, name="a"), "Conv2D 'a' with groups"),
+    ((6, 6, 2), layers.Conv2D(2, 2, strides=(2, 1), dilation_rate=2, name="a"), "Conv2D 'a' with strides and dilation"),
+    ((6, 6, 2), layers.SeparableConv2D(2, 2, strides=2, dilation_rate=2, name="a"), "'a' with strides and dilation"),
+    ((6, 6, 2), layers.DepthwiseConv2D(2, dilation_rate=2, name="a"), "DepthwiseConv2D 'a' with dilation"),
+    ((4, 4, 2), layers.Conv2DTranspose(2, 3, strides=2, output_padding=1, name="a"), "'a' with output_padding"),
+    ((4, 4, 2), layers.Conv2DTranspose(2, 3, dilation_rate=2, name="a"), "Conv2DTranspose 'a' with dilation"),
+    ((2, 4, 4), layers.SeparableConv2D(2, 3, **FIRST, name="a"), "SeparableConv2D 'a' with data_format='channels_first'"),
+    ((2, 6), layers.Conv1D(2, 3, **FIRST, name="a"), "Conv1D 'a' with data_format='channels_first'"),
+    ((2, 6), layers.MaxPooling1D(**FIRST, name="a"), "MaxPooling1D 'a' with data_format='channels_first'"),
+    ((6, 2), layers.Conv1D(2, 3, padding="causal", name="a"), "Conv1D 'a' with causal padding"),
+    *[((6, 2), layer, f"{type(layer).__name__} 'a'") for layer in (
+        layers.DepthwiseConv1D(2, name="a"), layers.SeparableConv1D(2, 3, name="a"), layers.UpSampling1D(name="a"),
+        layers.Conv1DTranspose(2, 3, name="a"), layers.ZeroPadding1D(name="a"), layers.Cropping1D(name="a"))],
+    *[((4, 4, 2), layer, f"{type(layer).__name__} 'a'") for layer in (
+        layers.RandomFlip(name="a"), layers.RandomRotation(0.1, name="a"), layers.RandomTranslation(0.1, 0.1, name="a"),
+        layers.RandomZoom(0.1, name="a"))],
+]
 
 
-@pytest.mark.parametrize("layer", [
-    layers.Conv1D(2, 3, padding="causal"), layers.DepthwiseConv1D(2), layers.SeparableConv1D(2, 3),
-    layers.Conv1DTranspose(2, 3),
-], ids=lambda layer: layer.name)
-def test_save_warns_of_sequence_layers_that_only_tinyconv_reads(layer: layers.Layer, tmp_path: Path) -> None:
-    model = Sequential([layers.Input((6, 2)), type(layer).from_config(layer.get_config())])
-    with pytest.warns(UserWarning, match="TensorFlow.js will refuse"):
+@pytest.mark.parametrize(("shape", "layer", "message"), LACKING, ids=[case[2].replace(" ", "-") for case in LACKING])
+def test_save_refuses_what_tensorflow_js_lacks(shape: tuple, layer: layers.Layer, message: str, tmp_path: Path) -> None:
+    model = Sequential([layers.Input(shape), type(layer).from_config(layer.get_config())], seed=1)
+    with pytest.raises(ValueError, match="save expected for a folder what TensorFlow.js has .*Received: ") as caught:
+        model.save(tmp_path / "model")
+    assert str(caught.value).endswith(f"Received: {message}") or str(caught.value).endswith(message)
+    assert "\n" not in str(caught.value) and not (tmp_path / "model").exists()
+    model.save(tmp_path / "model", dialect="tinyconv")
+    assert "tinyconv>" in (tmp_path / "model" / "model.json").read_text()
+    loaded = load_model(tmp_path / "model")
+    assert str(loaded.program.ops) == str(model.program.ops)
+    assert same_bits(loaded, model)
+
+
+def test_save_names_all_that_tensorflow_js_lacks(tmp_path: Path) -> None:
+    model = Sequential([layers.Input((4, 4, 2)), layers.RandomFlip(name="flip"), layers.Flatten(),
+                        layers.Dense(2, activation="celu", name="out")])
+    with pytest.raises(ValueError, match="Received: RandomFlip 'flip', activation celu of 'out'$"):
         model.save(tmp_path)
-    assert load_model(tmp_path).program.ops == model.program.ops
+    model = Sequential([layers.Input((4, 4, 2)), *[layers.RandomFlip(name=f"flip{index}") for index in range(99)]])
+    with pytest.raises(ValueError, match=r"\.\.\.$") as caught:
+        model.save(tmp_path)
+    assert len(str(caught.value)) < 500
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"dialect": "keras3"}, "dialect to be None or 'tinyconv' for a folder. Received: dialect='keras3'"),
+    ({"shard_bytes": 1000}, "shard_bytes to be an integer of 1024 or more. Received: shard_bytes=1000"),
+    ({"shard_bytes": 4096.0}, "Received: shard_bytes=4096.0"),
+    ({"shard_bytes": 1024}, "shard_bytes for at most 256 files of weights. Received: shard_bytes=1024 for 257"),
+    ({"opset": 13}, "save expected opset for .onnx files only. Received: opset=13"),
+])
+def test_save_checks_its_options(options: dict, message: str, tmp_path: Path) -> None:
+    model = Sequential([layers.Input((64,)), layers.Dense(1025, use_bias=False)])
+    with pytest.raises(ValueError, match=message):
+        model.save(tmp_path / "model", **options)
+    with pytest.raises(ValueError, match="save expected shard_bytes for TensorFlow.js' folders only"):
+        model.save(tmp_path / "m.keras", shard_bytes=4096)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_writes_shards(tmp_path: Path) -> None:
+    x, y = data(8)
+    model = Sequential([layers.Input((8, 8, 1)), layers.Conv2D(16, 3), layers.Flatten(), layers.Dense(4)], seed=1)
+    model.compile("adam", "mse")
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path, shard_bytes=4096)
+    [group] = read_description(tmp_path)["weightsManifest"]
+    assert group["paths"] == [f"weights-shard{index}of8.bin" for index in range(1, 9)]
+    sizes = [(tmp_path / path).stat().st_size for path in group["paths"]]
+    assert sizes[:-1] == [4096] * 7 and 0 < sizes[-1] <= 4096
+    loaded = load_model(tmp_path)
+    assert same_bits(model, loaded)
+    assert [a.tobytes() for a in loaded.optimizer.get_weights()] == [
+        a.tobytes() for a in model.optimizer.get_weights()]
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path, shard_bytes=20000)  # the old files go
+    model.save(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert same_bits(model, load_model(tmp_path))
+
+
+def test_load_reads_the_activation_that_tensorflow_js_alone_has(tmp_path: Path) -> None:
+    Sequential([layers.Input((3,)), layers.Activation("relu")]).save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace('"relu"', '"gelu_new"'))
+    x = np.float32([[-1, 0.5, 2]])
+    np.testing.assert_allclose(load_model(tmp_path).predict(x, verbose=0), [[-0.158808, 0.345714, 1.954598]], atol=2e-6)
+
+
+def test_load_finds_the_depth_multiplier_that_tensorflow_js_leaves_out(tmp_path: Path) -> None:
+    model = Sequential([layers.Input((6, 6, 2)), layers.SeparableConv2D(3, 2, depth_multiplier=2)])
+    model.save(tmp_path)
+    document = read_description(tmp_path)
+    del document["modelTopology"]["config"]["layers"][0]["config"]["depth_multiplier"]
+    write_description(tmp_path, document)
+    assert same_bits(model, load_model(tmp_path))
 
 
 def test_save_writes_the_weight_names_of_tensorflow_js(tmp_path: Path) -> None:
@@ -146,12 +237,6 @@ def test_save_load_keeps_channels_first(tmp_path: Path) -> None:
     model.save(tmp_path)
     x = np.random.default_rng(1).normal(size=(3, 2, 8, 7)).astype(np.float32)
     np.testing.assert_array_equal(load_model(tmp_path).predict(x, verbose=0), model.predict(x, verbose=0))
-
-
-def test_save_refuses_groups(tmp_path: Path) -> None:
-    model = Sequential([layers.Input((6, 6, 2)), layers.Conv2D(4, 3, groups=2, name="grouped")])
-    with pytest.raises(ValueError, match="save expected groups=1.*Received: 'grouped' of groups=2"):
-        model.save(tmp_path)
 
 
 def test_save_refuses_unbuilt_model_and_foreign_layers(tmp_path: Path) -> None:

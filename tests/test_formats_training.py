@@ -36,7 +36,7 @@ def settings(loss: Any = "mse", asked: Any = (), **more: Any) -> dict[str, Any]:
     (losses.SparseCategoricalCrossentropy, "sparse_categorical_crossentropy"),
 ], ids=lambda value: value if isinstance(value, str) else value.__name__)
 def test_loss_goes_by_the_name_of_tensorflow_js_and_comes_back(loss: Any, written: str) -> None:
-    config = write_training_config(settings(losses.serialize(loss())))
+    config = write_training_config(settings(losses.serialize(loss())), 4, False)
     assert config == {"loss": written, "metrics": [], "optimizer_config": ADAM}
     assert type(losses.get(read_training_config(config)["loss"])) is loss
 
@@ -47,11 +47,11 @@ def test_loss_goes_by_the_name_of_tensorflow_js_and_comes_back(loss: Any, writte
     losses.SparseCategoricalCrossentropy(ignore_class=255),
 ], ids=repr)
 def test_loss_that_tensorflow_js_lacks_is_not_written(loss: losses.Loss) -> None:
-    assert write_training_config(settings(losses.serialize(loss))) is None
+    assert write_training_config(settings(losses.serialize(loss)), 4, False) is None
 
 
 def test_weight_of_the_loss_is_not_dropped() -> None:
-    assert write_training_config(settings(loss_weights=0.5)) is None
+    assert write_training_config(settings(loss_weights=0.5), 4, False) is None
 
 
 @pytest.mark.parametrize(("metric", "written"), [
@@ -64,8 +64,38 @@ def test_weight_of_the_loss_is_not_dropped() -> None:
 ], ids=repr)
 def test_metric_goes_by_the_name_of_tensorflow_js_or_is_left_out(metric: Any, written: str | None) -> None:
     asked = metric if isinstance(metric, str) else metrics.serialize(metric)
-    config = write_training_config(settings("categorical_crossentropy", [asked]))
+    config = write_training_config(settings("categorical_crossentropy", [asked]), 4, False)
     assert config is not None and config["metrics"] == ([] if written is None else [written])
+
+
+@pytest.mark.parametrize(("loss", "outputs", "written"), [
+    ("binary_crossentropy", 1, ["accuracy", "ce"]),
+    ("binary_crossentropy", 3, ["categorical_accuracy", "categorical_crossentropy"]),
+    ("categorical_crossentropy", 3, ["accuracy", "ce"]),
+])
+def test_short_names_of_metrics_mean_the_same_there(loss: str, outputs: int, written: list[str]) -> None:
+    config = write_training_config(settings(loss, ["accuracy", "ce"]), outputs, False)
+    assert config is not None and config["metrics"] == written
+
+
+@pytest.mark.parametrize(("optimizer", "has_state", "class_name"), [
+    (optimizers.Adagrad(), True, "Adagrad"), (optimizers.Adagrad(epsilon=1e-6), True, None),
+    (optimizers.Adamax(), False, "Adamax"), (optimizers.Adamax(), True, None), (optimizers.RMSprop(), True, "RMSProp"),
+    (optimizers.RMSprop(centered=True), False, None), (optimizers.Adadelta(), False, None),
+    (optimizers.Adam(amsgrad=True), False, None), (optimizers.SGD(0.1, clipvalue=1.0), False, None),
+], ids=repr)
+def test_optimizer_is_written_where_its_steps_are_the_same_there(optimizer: Any, has_state: bool,
+                                                                  class_name: str | None) -> None:
+    config = write_training_config({**settings(), "optimizer": optimizers.serialize(optimizer)}, 4, has_state)
+    assert (config and config["optimizer_config"]["class_name"]) == class_name
+    if config is not None:
+        assert read_training_config(config)["optimizer"] == optimizers.serialize(optimizer)
+
+
+def test_decay_of_keras_2_is_a_schedule() -> None:
+    config = {"loss": "mse", "optimizer_config": {"class_name": "SGD", "config": {"lr": 0.5, "decay": 0.25}}}
+    rate = optimizers.deserialize(read_training_config(config)["optimizer"])._learning_rate
+    assert [float(rate(step)) for step in (0, 4)] == [0.5, 0.25]
 
 
 @pytest.mark.parametrize(("written", "read"), [

@@ -116,19 +116,22 @@ class Sequential(Trainer):
         return description.to_json(self, **kwargs)
 
     def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
-             opset: int | None = None, data_format: str | None = None, quantization: str | None = None) -> None:
+             opset: int | None = None, data_format: str | None = None, quantization: str | None = None,
+             shard_bytes: int | None = None) -> None:
         """Saves layers, weights, training configuration and optimizer; to ONNX what prediction needs.
 
         Args:
             filepath: A file that ends in `.keras` or `.h5`, for Keras (needs the extra `[keras]`), or in
                 `.onnx` (needs the extra `[onnx]`); or a folder, for TensorFlow.js, created where it is missing.
             overwrite: Whether a model that is there may be replaced. Defaults to `True`.
-            dialect: Who is to read a `.h5` file: `"keras3"` or `"keras2"`. Defaults to `None`: `"keras3"`.
+            dialect: Who is to read a `.h5` file, `"keras3"` or `"keras2"`; for a folder `"tinyconv"`: it may
+                then hold what TensorFlow.js lacks. Defaults to `None`: `"keras3"`, and TensorFlow.js.
             opset: Version of the operators in an ONNX file, 13 or later. Defaults to `None`: 13.
             data_format: How images enter and leave an ONNX file's model: `"channels_last"` or
                 `"channels_first"`. Defaults to `None`: `"channels_last"`, as here.
             quantization: How TensorFlow.js' weights are made smaller: `"uint8"`, `"uint16"` or `"float16"`;
                 the optimizer's state is then left out. Defaults to `None`: they are kept bit for bit.
+            shard_bytes: Bytes of every file of TensorFlow.js' weights but the last. Defaults to `None`: one file.
 
         Raises:
             ValueError: If the model has a layer that the format has not.
@@ -141,7 +144,7 @@ class Sequential(Trainer):
             raise FileExistsError("A model is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
         formats.save_model(self, filepath, dialect=dialect, opset=opset, data_format=data_format,
-                           quantization=quantization)
+                           quantization=quantization, shard_bytes=shard_bytes)
 
     def save_weights(self, filepath: str | PathLike[str], overwrite: bool = True) -> None:
         """Saves the weights alone.
@@ -188,7 +191,10 @@ class Sequential(Trainer):
         """For callbacks that will save: better refused before the training than after an epoch."""
         from tinyconv import formats
 
-        (formats.check_weights_path if weights_only else formats.check_save_path)(filepath)
+        if weights_only:
+            formats.check_weights_path(filepath)
+        else:
+            formats.check_save_path(filepath, self if self.built else None)
 
     def _restore(self, filepath: str | PathLike[str]) -> None:
         """Takes over weights, optimizer and state of training from a saved model of the same layers."""

@@ -219,7 +219,7 @@ class BackupAndRestore(Callback):
         last = self._kept[0]["folder"] if self._kept else "b"
         folder = "b" if last == "a" else "a"
         entry = {"folder": folder, "epoch": self._epoch}
-        self.model.save(self.backup_dir / folder)
+        self.model.save(self.backup_dir / folder, dialect="tinyconv")
         self._kept = [entry, *self._kept[:1]] if self.double_checkpoint else [entry]
         index, new = self.backup_dir / self._INDEX, self.backup_dir / f"{self._INDEX}.new"
         with open(new, "w", encoding="utf-8") as file:

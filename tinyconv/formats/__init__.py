@@ -20,6 +20,11 @@ _ONNX_SUFFIX = ".onnx"
 _FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
 # Of files with weights alone.
 WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
+# Which formats have which options of `save_model`.
+_OPTIONS = {"dialect": ("keras", "folder"), "opset": ("onnx",), "data_format": ("onnx",),
+            "quantization": ("folder",), "shard_bytes": ("folder",)}
+_PLACES = {"keras": ".keras and .h5 files", "onnx": ".onnx files", "folder": "TensorFlow.js' folders"}
+_LEAST_SHARD = 1024
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC = b"PK"
 # The number of the version, one byte long, and another field of text or of a graph.
@@ -28,7 +33,7 @@ _ONNX_START, _ONNX_FIELDS = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x32", b"\x3a
 
 def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool = True,
                dialect: str | None = None, opset: int | None = None, data_format: str | None = None,
-               quantization: str | None = None) -> None:
+               quantization: str | None = None, shard_bytes: int | None = None) -> None:
     """Saves a model: as Keras' file where the path ends in `.keras` or `.h5`, as ONNX' where it ends in
     `.onnx`, else for TensorFlow.js.
 
@@ -43,12 +48,15 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         include_optimizer: Whether to save compile settings, the optimizer's state and the
             state of training. Defaults to True.
         dialect: Who is to read a Keras file, "keras3", or for `.h5` "keras2" (Keras 2 and
-            TensorFlow.js' converter). Defaults to None: "keras3".
+            TensorFlow.js' converter); for a folder "tinyconv", which may then hold what TensorFlow.js
+            lacks. Defaults to None: "keras3", and a folder that TensorFlow.js reads.
         opset: Version of the operators in an ONNX file, 13 or later. Defaults to None: 13.
         data_format: How images and sequences enter and leave an ONNX file's model, "channels_last" or
             "channels_first". Defaults to None: "channels_last", as here.
         quantization: How TensorFlow.js' weights are made smaller: "uint8", "uint16" or "float16", see
             `formats.quantize`. Defaults to None: float32.
+        shard_bytes: Bytes of every file of TensorFlow.js' weights but the last, 1024 or more; browsers
+            keep files of up to 4 MiB. Defaults to None: one file.
 
     Raises:
         ValueError: If the model is not built, or cannot be written in this format.
@@ -56,26 +64,37 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         OSError: If the file or folder cannot be written.
     """
     target = check_save_path(path)
-    of_keras, of_onnx = _is_keras_file(target), _is_onnx_file(target)
-    for name, value, where, fits in (
-            ("dialect", dialect, ".keras and .h5 files", of_keras), ("opset", opset, ".onnx files", of_onnx),
-            ("data_format", data_format, ".onnx files", of_onnx),
-            ("quantization", quantization, "TensorFlow.js' folders", not (of_keras or of_onnx))):
-        if value is not None and not fits:
-            raise ValueError(f"save expected {name} for {where} only. "
-                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
-    if of_onnx:
+    kind = "onnx" if _is_onnx_file(target) else "keras" if _is_keras_file(target) else "folder"
+    _check_options(kind, path, dialect=dialect, opset=opset, data_format=data_format, quantization=quantization,
+                   shard_bytes=shard_bytes)
+    if kind == "onnx":
         from tinyconv.formats import onnx
 
         onnx.save(model, target, opset, data_format)
-    elif of_keras:
+    elif kind == "keras":
         from tinyconv.formats import keras
 
         keras.save(model, target, include_optimizer, dialect or "keras3")
     else:
         from tinyconv.formats import tfjs
 
-        tfjs.save(model, target, include_optimizer, quantization)
+        tfjs.save(model, target, include_optimizer, quantization, shard_bytes, is_own=dialect is not None)
+
+
+def _check_options(kind: str, path: Any, **options: Any) -> None:
+    """Raises where an option of `save_model` is not one of the format, or has a value that folders have not."""
+    for name, value in options.items():
+        if value is not None and kind not in _OPTIONS[name]:
+            places = " and ".join(_PLACES[place] for place in _OPTIONS[name])
+            raise ValueError(f"save expected {name} for {places} only. "
+                             f"Received: {name}={value!r}, path={os.fspath(path)!r}")
+    if kind == "folder" and options["dialect"] not in (None, "tinyconv"):
+        raise ValueError("save expected dialect to be None or 'tinyconv' for a folder. "
+                         f"Received: dialect={options['dialect']!r}")
+    size = options["shard_bytes"]
+    if size is not None and (type(size) is not int or size < _LEAST_SHARD):
+        raise ValueError(f"save expected shard_bytes to be an integer of {_LEAST_SHARD} or more. "
+                         f"Received: shard_bytes={size!r}")
 
 
 def is_model_file(path: Path) -> bool:
@@ -91,11 +110,16 @@ def _is_onnx_file(path: Path) -> bool:
     return path.suffix.lower() == _ONNX_SUFFIX and not path.is_dir()
 
 
-def check_save_path(path: str | os.PathLike[str]) -> Path:
+def check_save_path(path: str | os.PathLike[str], model: Any = None) -> Path:
     """The file or folder that `save_model` would write to.
 
+    Args:
+        path: As for `save_model`.
+        model: A built model that is to be saved, or None.
+
     Raises:
-        ValueError: If the path cannot be that of a file or folder that is written here.
+        ValueError: If the path cannot be that of a file or folder that is written here, or the model
+            cannot be saved in such a folder.
         ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
     """
     from tinyconv.formats import hdf5, store
@@ -118,6 +142,10 @@ def check_save_path(path: str | os.PathLike[str]) -> Path:
         raise ValueError("save_model expected a file that ends in .keras, .h5 or .onnx, or the name of a folder, such as "
                          "'my_model': a TensorFlow.js LayersModel is one. "
                          f"Received: path={os.fspath(target)!r}")
+    if model is not None:
+        from tinyconv.formats import tfjs
+
+        tfjs.check(model)
     return target
 
 

@@ -31,6 +31,8 @@ PRIVATE = "tinyconv>"
 KERAS_VERSION = "2.15.0"
 # Activations that TensorFlow.js computes with the same formula, where its name is another.
 _ACTIVATION_NAMES = {"silu": "swish"}
+# What TensorFlow.js alone writes; it cannot read that again, as it changes the name.
+_TFJS_ACTIVATIONS = {"gelu_new": "gelu_tanh"}
 _SHARED_ACTIVATIONS = {
     "elu", "gelu", "linear", "log_softmax", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softmax",
     "softplus", "softsign", "tanh",
@@ -39,7 +41,7 @@ _SHARED_INITIALIZERS = {
     "Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "Ones", "RandomNormal",
     "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros",
 }
-# Layers that TensorFlow.js lacks, or computes otherwise.
+# Layers that TensorFlow.js lacks, or computes otherwise (its CenterCrop and Resizing, whatever their settings).
 _PRIVATE_CLASSES = {
     "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "Normalization", "RandomFlip",
     "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
@@ -62,10 +64,11 @@ def write_topology(model: Any, for_tfjs: bool = True) -> tuple[dict[str, Any], l
         for_tfjs: Whether TensorFlow.js is to read it, which has fewer layers and settings than Keras 2.
 
     Returns:
-        The JSON object, and what in it only this package reads.
+        The JSON object, and what in it TensorFlow.js lacks or computes otherwise: marked in it, so that it
+        is refused there, and read here alone.
 
     Raises:
-        ValueError: If a layer is not one of `tinyconv.layers`, or has groups that TensorFlow.js lacks.
+        ValueError: If a layer is not one of `tinyconv.layers`.
     """
     private: list[str] = []
     entries = [_write_layer(layer, private, for_tfjs) for layer in model.layers]
@@ -103,11 +106,10 @@ def config_of(layer: Any) -> dict[str, Any]:
 def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, Any]:
     class_name = class_name_of(layer)
     config = {**config_of(layer), "dtype": "float32"}
-    if for_tfjs and config.pop("groups", 1) != 1:
-        raise ValueError(f"save expected groups=1: TensorFlow.js has no more. Received: '{layer.name}' of "
-                         f"groups={layer.groups}")
+    if for_tfjs and config.get("groups") == 1:
+        del config["groups"]
     if "activation" in config:
-        config["activation"] = _write_activation(config["activation"], private)
+        config["activation"] = _write_activation(config["activation"], private, layer.name)
     for key, value in config.items():
         if key.endswith("_regularizer") and value is not None:
             # TensorFlow.js has this class only.
@@ -124,14 +126,34 @@ def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, An
         config["alpha"] = config.pop("negative_slope")
     if not config.get("keepdims", True):
         del config["keepdims"]
-    # TensorFlow.js ignores most of these settings instead of refusing them.
-    if for_tfjs and (class_name in _PRIVATE_CLASSES or "keepdims" in config
-            or config.get("interpolation", "nearest") != "nearest"  # its pixels lie at corners, not at centres
-            or (class_name == "ReLU" and (config["negative_slope"] or config["threshold"]))
-            or (class_name == "ELU" and config["alpha"] != 1) or _is_own_convolution(class_name, config)):
-        private.append(f"{class_name} '{layer.name}'")
+    lacking = _lacking(layer, class_name, config) if for_tfjs else None
+    if lacking is not None:
+        private.append(f"{class_name} '{layer.name}'{f' with {lacking}' if lacking else ''}")
         class_name = PRIVATE + class_name
     return {"class_name": class_name, "config": config}
+
+
+def _lacking(layer: Any, class_name: str, config: dict[str, Any]) -> str | None:
+    """What of a layer TensorFlow.js would refuse or, more often, ignore: settings, or "" for all of it; else None."""
+    has_steps = any(size != 1 for size in config.get("strides") or ())
+    is_dilated = any(size != 1 for size in config.get("dilation_rate") or ())
+    reasons = {
+        "": class_name in _PRIVATE_CLASSES,
+        "groups": config.get("groups", 1) != 1,
+        "keepdims": "keepdims" in config,
+        "interpolation": config.get("interpolation", "nearest") != "nearest",  # its pixels lie at corners
+        "negative_slope": class_name == "ReLU" and config["negative_slope"],
+        "threshold": class_name == "ReLU" and config["threshold"],
+        "alpha": class_name == "ELU" and config["alpha"] != 1,
+        "causal padding": config.get("padding") == "causal",
+        "output_padding": config.get("output_padding") is not None,
+        "strides and dilation": has_steps and is_dilated,
+        "dilation": is_dilated and class_name in ("Conv2DTranspose", "DepthwiseConv2D"),
+        "data_format='channels_first'": config.get("data_format") == "channels_first" and (
+            class_name.endswith("1D") or class_name == "SeparableConv2D"),
+        "an axis that is not the last": class_name == "Softmax" and config["axis"] not in (-1, len(layer.input_shape)),
+    }
+    return next((reason for reason, applies in reasons.items() if applies), None)
 
 
 def weight_name(layer: Any, name: str) -> str:
@@ -139,22 +161,14 @@ def weight_name(layer: Any, name: str) -> str:
     return f"{layer.name}/{_WEIGHT_NAMES.get(type(layer).__name__, {}).get(name, name)}"
 
 
-def _is_own_convolution(class_name: str, config: dict[str, Any]) -> bool:
-    """Whether TensorFlow.js has no such convolution with these settings."""
-    if config.get("padding") == "causal":
-        return True
-    return class_name == "Conv2DTranspose" and (config["output_padding"] is not None
-                                                or config["dilation_rate"] != [1, 1])
-
-
-def _write_activation(value: Any, private: list[str]) -> Any:
+def _write_activation(value: Any, private: list[str], name: str) -> Any:
     if isinstance(value, dict):
-        private.append(f"activation {value['class_name']}")
+        private.append(f"activation {value['class_name']} of '{name}'")
         return {**value, "class_name": PRIVATE + value["class_name"]}
     if value in _SHARED_ACTIVATIONS:
         return _ACTIVATION_NAMES.get(value, value)
     # Either unknown there, or, as hard_sigmoid, known by another formula.
-    private.append(f"activation '{value}'")
+    private.append(f"activation {value} of '{name}'")
     return PRIVATE + value
 
 
@@ -234,7 +248,7 @@ def _read_settings(config: dict[str, Any], what: str, is_keras3: bool) -> dict[s
     if isinstance(activation, str):
         if activation == "hard_sigmoid" and not is_keras3:
             fail(what, "an activation that tinyconv has", "Keras 2's hard_sigmoid, clip(0.2 x + 0.5, 0, 1)")
-        config["activation"] = activation.removeprefix(PRIVATE)
+        config["activation"] = _TFJS_ACTIVATIONS.get(activation, activation.removeprefix(PRIVATE))
     elif isinstance(activation, dict):
         class_name = str(activation.get("class_name")).removeprefix(PRIVATE)
         config["activation"] = {**activation, "class_name": class_name}

@@ -23,8 +23,11 @@ from tinyconv.formats.names import named_weights
 
 __all__ = ["StateReader", "write_state"]
 
-_NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"}}
+_NAMES = {"adam": {"momentum": "m", "velocity": "v"}, "momentum": {"momentum": "velocity"},
+          "rmsprop": {"velocity": "rms", "average_gradient": "mg"}}
 _STEPS = "iter"
+# Places that are none in the state here: what TensorFlow.js accumulates for a velocity, and zeros that it wants.
+_ACCUMULATION, _UNUSED = -1, -2
 
 
 def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
@@ -40,19 +43,25 @@ def write_state(model: Any) -> list[tuple[str, np.ndarray]]:
         for index in order:
             weight = model.weights[index].value
             arrays = optimizer.state_of(weight) or optimizer.new_state(weight)
-            array = arrays[0] if position is None else arrays[position]
-            if position is None:
-                array = _accumulation(array, optimizer.learning_rate)
+            if position == _UNUSED:
+                array = np.zeros_like(weight)
+            elif position == _ACCUMULATION:
+                array = _accumulation(arrays[0], optimizer.learning_rate)
+            else:
+                array = arrays[position]
             tensors.append((f"{names[index]}/{slot}", array.reshape(weight.shape)))
     return tensors
 
 
-def _slots(optimizer: Any) -> dict[str, int | None]:
-    """Names of a weight's arrays in the file and their places in its state; None: TensorFlow.js' velocity."""
-    renamed = _NAMES.get(optimizer.kind, {})
-    places: dict[str, int | None] = {} if optimizer.kind != "momentum" else {"momentum": None}
-    for place, slot in enumerate(optimizer.slots):
-        places[renamed.get(slot, slot)] = place
+def _slots(optimizer: Any) -> dict[str, int]:
+    """Names of a weight's arrays in the file and their places in its state, in the file's order."""
+    kind = "rmsprop" if optimizer.kind.startswith("rmsprop") else optimizer.kind
+    renamed = _NAMES.get(kind, {})
+    places = {renamed.get(slot, slot): place for place, slot in enumerate(optimizer.slots)}
+    if kind == "momentum":
+        return {"momentum": _ACCUMULATION, **places}
+    if kind == "rmsprop":  # TensorFlow.js keeps momentums even where there is no momentum
+        return {"rms": places.pop("rms"), "momentum": places.pop("momentum", _UNUSED), **places}
     return places
 
 
@@ -114,7 +123,7 @@ class StateReader:
         for spec, (index, slot, _) in zip(specs[1:], found):
             self._arrays[spec.name] = self._state_array(index, slot, slots)
         kinds = {(index, slot): spec.name for spec, (index, slot, _) in zip(specs[1:], found)}
-        exact = "velocity" if "momentum" in slots and slots["momentum"] is None else None
+        exact = "velocity" if slots.get("momentum") == _ACCUMULATION else None
         for index in {index for index, _ in kinds}:
             missing = [slot for slot in slots if (index, slot) not in kinds and slot != exact]
             if missing:
@@ -123,22 +132,21 @@ class StateReader:
                 self._pairs.append((kinds[index, "momentum"], kinds.get((index, exact), ""),
                                     self._optimizer.state[index][0]))
 
-    def _in_order(self, model: Any, slots: dict[str, int | None],
+    def _in_order(self, model: Any, slots: dict[str, int],
                   specs: list[WeightSpec]) -> list[tuple[int, str, tuple[int, ...]]]:
         """For names that are not the model's: TensorFlow.js numbers them when it loads a model twice."""
         trained = [index for index, trains in _by_training(model) if trains]
-        order = [slot for slot in slots if not (slot == "velocity" and slots.get("momentum", 0) is None)]
-        if self._optimizer.kind == "rmsprop" and len(specs) == 2 * len(trained):
-            del specs[len(trained):]  # TensorFlow.js keeps momentums even where there is no momentum
+        is_momentum = slots.get("momentum") == _ACCUMULATION
+        order = [slot for slot in slots if not (is_momentum and slot == "velocity")]
         if len(specs) != len(trained) * len(order):
             fail("optimizer weights", f"{len(trained) * len(order)} after the number of steps", len(specs))
         return [(index, slot, model.weights[index].shape) for slot in order for index in trained]
 
-    def _state_array(self, index: int, slot: str, slots: dict[str, int | None]) -> np.ndarray:
+    def _state_array(self, index: int, slot: str, slots: dict[str, int]) -> np.ndarray:
         """Where to read to: the state itself, but momentum's two forms are compared afterwards."""
         arrays, place = self._optimizer.state[index], slots[slot]
-        if place is None or (slot == "velocity" and slots.get("momentum", 0) is None):
-            return np.empty_like(arrays[0])
+        if place < 0 or (slot == "velocity" and slots.get("momentum") == _ACCUMULATION):
+            return np.empty_like(self._optimizer._weights[index] if place == _UNUSED else arrays[0])
         return arrays[place]
 
     def target(self, spec: WeightSpec) -> np.ndarray | None:

@@ -1,7 +1,9 @@
 """TensorFlow.js LayersModel folders: model.json and binary weights.
 
 What is written loads in TensorFlow.js (4.22) with `tf.loadLayersModel`, for
-prediction and for further training; a folder saved there loads here.  The parts:
+prediction and for further training; a folder saved there loads here.  What
+TensorFlow.js lacks is refused, or marked with `keras2.PRIVATE` so that it is
+refused there.  The parts:
 
 ==================== ==========================================================
 modelTopology        the layers, in the Keras 2 dialect (`formats.keras2`)
@@ -18,6 +20,8 @@ userDefinedMetadata  under "tinyconv": the compile settings in full, and what
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -41,21 +45,21 @@ from tinyconv.formats.quantize import QUANTIZATIONS, quantize
 from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
 
-__all__ = ["load", "read", "save"]
+__all__ = ["check", "load", "read", "save"]
 
 # How often a folder is read again that another process saves to meanwhile.
 _ATTEMPTS = 5
+# Most files of weights that are written: as many are open at a time.
+_MAX_SHARDS = 256
 
 
 # --- saving ---
 
 
-def save(model: Any, folder: Path, include_optimizer: bool = True, quantization: str | None = None) -> None:
+def save(model: Any, folder: Path, include_optimizer: bool = True, quantization: str | None = None,
+         shard_bytes: int | None = None, is_own: bool = False) -> None:
     """Writes `model` into `folder`, in place of the model that is there. See `formats.save_model`."""
-    if not getattr(model, "built", False):
-        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
-                         f"Received: model '{getattr(model, 'name', model)}' without weights")
-    topology, private = keras2.write_topology(model)
+    topology = check(model, is_own)
     if quantization not in (None, *QUANTIZATIONS):
         raise ValueError(f"save expected quantization to be None or one of {list(QUANTIZATIONS)}. "
                          f"Received: quantization={quantization!r}")
@@ -73,25 +77,47 @@ def save(model: Any, folder: Path, include_optimizer: bool = True, quantization:
         own["compile"] = settings
         tensors += [({**_spec(name, array), "group": "optimizer"}, array)
                     for name, array in (optimizer.write_state(model) if goes_on else [])]
-        config = write_training_config(settings)
+        config = write_training_config(settings, model.output_shape[-1], goes_on and bool(model.optimizer.built))
         if config is not None:
             document["trainingConfig"] = config
     document["userDefinedMetadata"] = {"tinyconv": own}
-    if private:
-        names = ", ".join(sorted(set(private))[:4])
-        warnings.warn(f"TensorFlow.js will refuse this model, it has no {names}; tinyconv reads it.",
-                      stacklevel=4)
 
     def write_weights(append: Any) -> None:
         for _, array in tensors:
-            append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+            append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8))
 
-    def describe(name: str, digest: str) -> bytes:
-        group = {"paths": [name], "weights": [spec for spec, _ in tensors], "sha256": [digest]}
+    def describe(names: list[str], digests: list[str]) -> bytes:
+        group = {"paths": names, "weights": [spec for spec, _ in tensors], "sha256": digests}
         return _dump({**document, "weightsManifest": [group]})
 
     _dump(document)  # what JSON cannot hold is found before anything is written
-    store.commit(folder, write_weights, describe)
+    count = math.ceil(sum(array.nbytes for _, array in tensors) / (shard_bytes or sys.maxsize))
+    if count > _MAX_SHARDS:
+        raise ValueError(f"save expected shard_bytes for at most {_MAX_SHARDS} files of weights. "
+                         f"Received: shard_bytes={shard_bytes} for {count}")
+    store.commit(folder, write_weights, describe, shard_bytes)
+
+
+def check(model: Any, is_own: bool = False) -> dict[str, Any]:
+    """The description of a model's layers.
+
+    Args:
+        model: The model.
+        is_own: Whether what TensorFlow.js lacks may be in it, for this package alone.
+
+    Raises:
+        ValueError: If the model is not built, or has what TensorFlow.js lacks.
+    """
+    if not getattr(model, "built", False):
+        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
+                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    topology, private = keras2.write_topology(model)
+    if private and not is_own:
+        names = ", ".join(dict.fromkeys(private))
+        raise ValueError("save expected for a folder what TensorFlow.js has and computes alike; a .keras file holds "
+                         "every model, and with dialect='tinyconv' a folder does, for tinyconv alone. "
+                         f"Received: {names if len(names) <= 200 else names[:197] + '...'}")
+    return topology
 
 
 def _tensor(name: str, array: np.ndarray, quantization: str | None) -> tuple[dict[str, Any], np.ndarray]:
@@ -160,11 +186,12 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
         raise FormatError("the file: expected a model with its weights. Received: layers alone, as Keras' to_json "
                           "writes them; model_from_json reads it")
     name, entries, training = read_topology(document.get("modelTopology"))
-    created = keras2.create_layers(entries)
-    expected = expected_weights(created)
     if document.get("weightsManifest") is None:
         fail("weightsManifest", "the model's weights", None)
     groups = parse_manifest(document["weightsManifest"])
+    _add_depth_multipliers(entries, groups)
+    created = keras2.create_layers(entries)
+    expected = expected_weights(created)
     specs = [spec for group in groups for spec in group.specs if not spec.is_optimizer]
     targets = dict(zip((spec.name for spec in specs), match(expected, specs)))
     folder, groups = place(groups)
@@ -175,8 +202,8 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
             shards.append(Shards(folder, group, opened))
         # Only now, when the files are as long as the shapes say, is memory taken for the weights.
         model = build_model(created, name)
-        restore = _compile(model, document, training)
         moments = [spec for group in groups for spec in group.specs if spec.is_optimizer]
+        restore = _compile(model, document, training, bool(moments))
         state = optimizer.StateReader(model, moments, restore)
         arrays = [weight.value for weight in model.weights]
         for group, files in zip(groups, shards):
@@ -195,6 +222,16 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
     return model
 
 
+def _add_depth_multipliers(entries: list[dict[str, Any]], groups: list[Group]) -> None:
+    """Takes from the shape of a weight what TensorFlow.js leaves out when it saves a SeparableConv2D."""
+    shapes = {spec.name: spec.shape for group in groups for spec in group.specs}
+    for entry in entries:
+        config = entry["config"]
+        shape = shapes.get(f"{config.get('name')}/depthwise_kernel", ())
+        if entry["class_name"] == "SeparableConv2D" and len(shape) == 4:
+            config.setdefault("depth_multiplier", shape[3])
+
+
 def _read_group(group: Group, files: Shards, targets: dict[str, int], arrays: list[np.ndarray],
                 state: optimizer.StateReader) -> None:
     for spec in group.specs:
@@ -202,14 +239,14 @@ def _read_group(group: Group, files: Shards, targets: dict[str, int], arrays: li
     files.finish()
 
 
-def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | None) -> bool:
+def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | None, has_state: bool) -> bool:
     """Compiles the model as the file says; returns whether its optimizer state is to be restored."""
     own = _own_part(document)
     settings = None if own is None else own.get("compile")
     config = document.get("trainingConfig", training)
     if settings is not None:
         checked_dict(settings, "compile settings")
-        written = guarded("compile settings", write_training_config, settings)
+        written = guarded("compile settings", write_training_config, settings, model.output_shape[-1], has_state)
         # TensorFlow.js keeps our part when it saves: after other settings there, its own count.
         if _same(config, written):
             guarded("compile settings", model.compile_from_config, settings)

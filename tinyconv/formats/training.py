@@ -30,6 +30,9 @@ _METRICS = {
     )},
     "mean_absolute_error": "mae", "mean_absolute_percentage_error": "mape", "mean_squared_error": "mse",
 }
+# What the short names are where a model gives several numbers.
+_BY_OUTPUTS = {"acc": "categorical_accuracy", "accuracy": "categorical_accuracy", "ce": "categorical_crossentropy",
+               "crossentropy": "categorical_crossentropy"}
 # Other names that Keras 2 and TensorFlow.js have for losses.  Not "cosine_proximity" as a metric: its sign
 # was another before Keras 2.3 and is in TensorFlow.js.
 _OLD_LOSSES = {
@@ -37,10 +40,28 @@ _OLD_LOSSES = {
     "cosine": "cosine_similarity", "kullback_leibler_divergence": "kl_divergence",
 }
 _OLD_METRICS = {"kullback_leibler_divergence": "kl_divergence"}
+# Optimizers that step there as they do here: their class there, and their arguments there and here.  Its Adadelta
+# divides by the average of the step before, its centered RMSProp subtracts epsilon, its Momentum is a class.
+_RMSPROP = ("RMSProp", {"learning_rate": "learning_rate", "decay": "rho", "momentum": "momentum", "epsilon": "epsilon",
+                        "centered": "centered"})
+_OPTIMIZERS = {
+    "sgd": ("SGD", {"learning_rate": "learning_rate"}),
+    "momentum": ("Momentum", {"learning_rate": "learning_rate", "momentum": "momentum", "use_nesterov": "nesterov"}),
+    "adam": ("Adam", {key: key for key in ("learning_rate", "beta_1", "beta_2", "epsilon")}),
+    "adamax": ("Adamax", {key: key for key in ("learning_rate", "beta_1", "beta_2", "epsilon")}),
+    "adagrad": ("Adagrad", {key: key for key in ("learning_rate", "initial_accumulator_value")}),
+    "rmsprop": _RMSPROP,
+    "rmsprop_momentum": _RMSPROP,
+}
 
 
-def write_training_config(settings: dict[str, Any]) -> dict[str, Any] | None:
+def write_training_config(settings: dict[str, Any], outputs: int, has_state: bool) -> dict[str, Any] | None:
     """`trainingConfig` for the settings of `Sequential.get_compile_config`.
+
+    Args:
+        settings: The settings.
+        outputs: How many numbers the model gives, by which "accuracy" is one accuracy or another.
+        has_state: Whether the optimizer's state is written as well, which TensorFlow.js takes of most.
 
     Metrics that TensorFlow.js lacks are left out, weighted ones among them: it refuses files that name any.
     Its hinges take labels of -1 and 1 only.
@@ -53,10 +74,10 @@ def write_training_config(settings: dict[str, Any]) -> dict[str, Any] | None:
     kind = type(loss).function.__name__
     if kind not in _LOSSES or loss.lower() != type(loss)().lower() or settings.get("loss_weights", 1) != 1:
         return None
-    optimizer = _write_optimizer(optimizers.deserialize(settings["optimizer"]))
+    optimizer = _write_optimizer(optimizers.deserialize(settings["optimizer"]), has_state)
     if optimizer is None:
         return None
-    names = (_metric_name(metric, kind) for metric in settings.get("metrics") or [])
+    names = (_metric_name(metric, kind, outputs) for metric in settings.get("metrics") or [])
     return {
         "loss": _LOSSES[kind],
         "metrics": [metric for metric in names if metric is not None],
@@ -64,7 +85,7 @@ def write_training_config(settings: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _metric_name(metric: Any, loss: str) -> str | None:
+def _metric_name(metric: Any, loss: str, outputs: int) -> str | None:
     """TensorFlow.js' name of a metric, or None."""
     if isinstance(metric, dict):
         class_name = metric.get("class_name", "")
@@ -73,6 +94,8 @@ def _metric_name(metric: Any, loss: str) -> str | None:
             return None
         metric = class_name
     name = metric.lower() if metric.isupper() else to_snake_case(metric)
+    if loss == "binary_crossentropy" and outputs > 1 and name in _BY_OUTPUTS:
+        return _BY_OUTPUTS[name]  # beside this loss, TensorFlow.js has the binary one
     if name == "sparse_categorical_accuracy" and loss == "sparse_categorical_crossentropy":
         return "accuracy"  # what TensorFlow.js makes of it beside this loss
     return _METRICS.get(name)
@@ -86,21 +109,16 @@ def _default_arguments(class_name: str) -> dict[str, Any] | None:
         return None
 
 
-def _write_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any] | None:
+def _write_optimizer(optimizer: optimizers.Optimizer, has_state: bool) -> dict[str, Any] | None:
     """The optimizer as TensorFlow.js knows it, or None where it would train by another rule."""
     config = optimizer.get_config()
     if optimizer.options() is not None or not isinstance(config["learning_rate"], float):
         return None
-    if optimizer.kind == "momentum":
-        # Its SGD has no momentum: the class Momentum has.
-        return {"class_name": "Momentum", "config": {
-            "learning_rate": config["learning_rate"], "momentum": config["momentum"],
-            "use_nesterov": config["nesterov"],
-        }}
-    keys = {"sgd": ("learning_rate",), "adam": ("learning_rate", "beta_1", "beta_2", "epsilon")}.get(optimizer.kind)
-    if keys is None:
+    if optimizer.kind not in _OPTIMIZERS or (optimizer.kind == "adagrad" and config["epsilon"] != 1e-7) or (
+            optimizer.kind == "adamax" and has_state):  # its Adagrad has no other epsilon, its Adamax takes no state
         return None
-    return {"class_name": {"sgd": "SGD", "adam": "Adam"}[optimizer.kind], "config": {key: config[key] for key in keys}}
+    class_name, keys = _OPTIMIZERS[optimizer.kind]
+    return {"class_name": class_name, "config": {there: config[here] for there, here in keys.items()}}
 
 
 def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -154,6 +172,10 @@ def _read_optimizer(value: Any) -> optimizers.Optimizer:
         class_name = "SGD"
     if class_name == "RMSProp" and "decay" in config:  # TensorFlow.js' name of rho
         config["rho"] = config.pop("decay")
+    elif isinstance(config.get("decay"), (int, float)) and config["decay"]:  # of the learning rate, in Keras 2
+        config["learning_rate"] = optimizers.schedules.InverseTimeDecay(
+            config.get("learning_rate", config.pop("lr", None)), 1, config["decay"])
+        del config["decay"]
     return optimizers.deserialize({"class_name": class_name, "config": config})
 
 
