@@ -65,6 +65,8 @@ def _mutator(name: str) -> Callable[[bytes, random.Random], bytes]:
         return _change_npy
     if name.endswith(".png"):
         return _change_png
+    if name.endswith(".safetensors"):
+        return _change_safetensors
     if name.endswith((".csv", ".txt")):
         return _change_text
     return _change_bytes
@@ -238,6 +240,18 @@ def _npy_header(kind: str, by_columns: bool, shape: tuple[int, ...]) -> bytes:
     return f"{{'descr': {kind!r}, 'fortran_order': {by_columns}, 'shape': {shape!r}, }}\n".encode()
 
 
+def _change_safetensors(data: bytes, source: random.Random) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    if source.random() < 0.2 or size > len(data):
+        return _change_bytes(data, source)
+    header, values = data[8:8 + size], data[8 + size:]
+    if source.random() < 0.8:
+        header = _change_json(header, source)
+    else:
+        values = _change_bytes(values, source)
+    return len(header).to_bytes(8, "little") + header + values
+
+
 def _change_png(data: bytes, source: random.Random) -> bytes:
     """Changes chunks, with the right checksums."""
     chunks = []
@@ -323,7 +337,7 @@ def _change_node(h5py: Any, file: Any, node: Any, source: random.Random) -> None
         if choice == 0:
             del node[name]
         elif choice == 1:
-            node.move(name, name + source.choice(("_1", "x", "y/z")))
+            node.move(name, name + source.choice(("_1", "x")))
         else:
             del node[name]
             node[name] = source.choice((h5py.SoftLink("/"), h5py.SoftLink(name), h5py.ExternalLink("/etc/passwd", "/"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import tempfile
@@ -206,7 +207,10 @@ def _npy_seeds(work: Path) -> list[Files]:
 def _ndjson_seeds(work: Path) -> list[Files]:
     drawings = [{"word": "cat", "countrycode": "DE", "recognized": True, "key_id": str(number),
                  "drawing": [[[10, 100, 255], [0, 50, number]], [[3], [4]]]} for number in range(3)]
-    return [{"cat.ndjson": "\n".join(map(json.dumps, drawings)).encode()}]
+    timed = [{**drawing, "drawing": [[*map(float, xs)] for xs in ([10, 900, 255], [0, 50, 7], [0, 30, 60])]}
+             for drawing in drawings]
+    timed = [{**drawing, "drawing": [drawing["drawing"]]} for drawing in timed]
+    return [{"cat.ndjson": "\n".join(map(json.dumps, lines)).encode()} for lines in (drawings, timed)]
 
 
 def _use_images(images: Any) -> None:
@@ -259,13 +263,14 @@ def _restore(folder: Path) -> Any:
     return model
 
 
-TARGETS = {
+_TARGETS = {
     "tfjs": Target(load_model, _tfjs_seeds, _predict),
     "keras": Target(lambda folder: load_model(folder / "m.keras"), lambda work: [
         *_saved("m.keras", lambda model, path: model.save(path))(work), *_real("models/keras/*.keras", "m.keras")], _predict),
     "h5": Target(lambda folder: load_model(folder / "m.h5"), _h5_seeds, _predict),
     "weights_h5": Target(lambda folder: _load_into(folder / "m.weights.h5"), _weights_seeds("m.weights.h5"), _predict),
     "npz": Target(lambda folder: _load_into(folder / "m.npz"), _weights_seeds("m.npz"), _predict),
+    "safetensors": Target(lambda folder: _load_into(folder / "m.safetensors"), _weights_seeds("m.safetensors"), _predict),
     "backup": Target(_restore, _backup_seeds, _predict),
     "sprite": Target(lambda folder: datasets.read(folder, "sprite", image_shape=(6, 6, 1)),
                      _written("s", "sprite"), _use_images),
@@ -281,6 +286,10 @@ TARGETS = {
     **{f"picture_{format}": Target(_read_picture, _picture_seeds(format), _use_nothing)
        for format in ("png", "jpg", "gif", "bmp", "ppm", "tiff", "webp")},
 }
+# What needs a package that is not there is left out.
+_NEEDS = {"safetensors": "safetensors"}
+TARGETS = {name: target for name, target in _TARGETS.items()
+           if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name]) is not None}
 
 
 def seeds_of(name: str) -> list[Files]:

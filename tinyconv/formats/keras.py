@@ -35,6 +35,7 @@ from tinyconv.formats import keras2, keras3
 from tinyconv.formats.assemble import build_model, guarded, weight_shapes
 from tinyconv.formats.guard import (
     MAX_JSON_BYTES,
+    FormatError,
     checked_dict,
     fail,
     parse_json,
@@ -286,13 +287,12 @@ def _json(archive: Archive, name: str) -> Any:
 
 
 def _load_hdf5(root: Group) -> Any:
-    texts = {name: text for name in ("model_config", "training_config") if (text := root.text(name)) is not None}
+    texts = _texts(root)
     if "model_config" not in texts:
         if "layers" in root or root.names("layer_names") is not None:
             fail(root.what, "a whole model", "weights alone: create the model, then call its load_weights")
         fail(root.what, "a model of Keras", "an HDF5 file without model_config")
-    own_text = root.text(_OWN)
-    own = _own_part({_OWN: parse_json(own_text, f"{root.what}, {_OWN}")} if own_text is not None else {})
+    own = _own_attribute(root)
     config = parse_json(texts["model_config"], f"{root.what}, model_config")
     version = root.text("keras_version") or b""
     created, name = _layers(config, version.startswith(b"3"))
@@ -304,15 +304,37 @@ def _load_hdf5(root: Group) -> Any:
     training = (parse_json(texts["training_config"], f"{root.what}, training_config")
                 if "training_config" in texts else None)
     entries, frozen = _state_entries(root), _frozen_entries(root)
-    if own is not None and "sha256" in own:
-        arrays += [dataset.read(dataset.shape, "fi") for _, dataset in (*entries, *frozen)]
-        if not isinstance(own["sha256"], str) or not _SHA256.fullmatch(own["sha256"]):
-            fail(f"{root.what}, {_OWN} sha256", "64 hexadecimal digits", own["sha256"])
-        if _digest(own, texts, arrays) != own["sha256"]:
-            fail(root.what, f"contents of SHA-256 {own['sha256']}", "others: the file is damaged")
+    _check_digest(root, own, texts, arrays, [*entries, *frozen])
     if _compile(model, own, training):
         read_state(model, entries, frozen)
     return _finish(model, own)
+
+
+def _texts(root: Group) -> dict[str, bytes]:
+    """The descriptions in the attributes of an `.h5` file."""
+    return {name: text for name in ("model_config", "training_config") if (text := root.text(name)) is not None}
+
+
+def _own_attribute(root: Group) -> dict[str, Any] | None:
+    """What an HDF5 file has of this package."""
+    text = root.text(_OWN)
+    return None if text is None else _own_part({_OWN: parse_json(text, f"{root.what}, {_OWN}")})
+
+
+def _check_digest(root: Group, own: dict[str, Any] | None, texts: dict[str, bytes], arrays: list[np.ndarray],
+                  entries: list[Entry]) -> None:
+    """Compares what was read with the checksum, where the file has one.
+
+    It is one of the contents: a file that another program writes anew, packed or not, still has it.
+    """
+    if own is None or "sha256" not in own:
+        return
+    if not isinstance(own["sha256"], str) or not _SHA256.fullmatch(own["sha256"]):
+        fail(f"{root.what}, {_OWN} sha256", "64 hexadecimal digits", own["sha256"])
+    state = [dataset.read(dataset.shape, "fi") for _, dataset in entries]
+    if _digest(own, texts, [*arrays, *state]) != own["sha256"]:
+        raise FormatError(f"{root.what}: expected contents of SHA-256 {own['sha256']}. Received: others, the file is "
+                          f"damaged, or was changed in place and kept its attribute '{_OWN}'")
 
 
 def _state_entries(root: Group) -> list[Entry]:
@@ -388,8 +410,11 @@ def _finish(model: Any, own: dict[str, Any] | None) -> Any:
 
 def save_weights(model: Any, path: Path) -> None:
     """Writes the weights of a built model as Keras 3's `.weights.h5` file."""
+    own: dict[str, Any] = {"version": 1}
+    own["sha256"] = _digest(own, {}, [weight.value for weight in model.weights])
     with _new_hdf5() as (file, buffer):
         write_numbered(file, model)
+        file.attrs[_OWN] = _dump(own)
     write_file(path, lambda target: put(target, buffer.getvalue()))
 
 
@@ -407,5 +432,9 @@ def load_weights(model: Any, path: Path) -> None:
 
 def _read_weights(source: Any, what: str, model: Any, shapes: list[dict[str, tuple[int, ...]]]) -> list[np.ndarray]:
     with reading(source, what) as root:
-        return [weight.read() for weight in find_weights(root, model.layers, shapes)]
+        arrays = [weight.read() for weight in find_weights(root, model.layers, shapes)]
+        own = _own_attribute(root)
+        if own is not None and "sha256" in own:
+            _check_digest(root, own, _texts(root), arrays, [*_state_entries(root), *_frozen_entries(root)])
+        return arrays
 
