@@ -238,6 +238,38 @@ def test_convolutions_of_sequences_as_images_of_one_row(tmp_path):
           layers.Conv2D, layers.Reshape, layers.GlobalMaxPooling1D)
 
 
+REPEATS: dict[str, list[Any]] = {
+    "torch-rows": [node("Unsqueeze", "x three", "u"), node("Equal", "count minus", "q"), node("Where", "q ones count", "w"),
+                   node("Expand", "u w", "e"), node("Reshape", "e taller", "y")],
+    "tf-rows-turned": [node("Unsqueeze", "x three", "u"), node("Tile", "u times", "t"),
+                       node("Transpose", "t", "v", perm=[0, 2, 3, 4, 1]), node("Reshape", "v turned", "w"),
+                       node("Transpose", "w", "y", perm=[0, 3, 1, 2])],
+    "columns": [node("Unsqueeze", "x four", "u"), node("Tile", "u wide", "t"), node("Cast", "t", "c", to=1),
+                node("Reshape", "c wider", "y")],
+    "both": [node("Unsqueeze", "x three", "u"), node("Tile", "u times", "t"), node("Reshape", "t taller", "r"),
+             node("Unsqueeze", "r four", "v"), node("Tile", "v wide", "w"), node("Reshape", "w both", "y")],
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_pixels_repeated_along_a_further_axis(name, tmp_path):
+    constants = {"three": [3], "four": [4], "minus": [-1] * 5, "ones": [1] * 5, "count": [-1, -1, -1, 2, -1], "taller": [-1, 2, 16, 9],
+                 "times": [1, 1, 1, 2, 1], "turned": [-1, 16, 9, 2], "wide": [1, 1, 1, 1, 3], "wider": [-1, 2, 8, 27],
+                 "both": [-1, 2, 16, 27]}
+    nodes = [node("Conv", "input k", "x"), *REPEATS[name]]
+    path = write(tmp_path / "m.onnx", nodes, IMAGE, {**constants, "k": random(2, 2, 1, 1)})
+    model = check(path, IMAGE, layers.Permute, layers.Conv2D, layers.UpSampling2D, layers.Permute)
+    assert model.layers[2].size == {"columns": (1, 3), "both": (2, 3)}.get(name, (2, 1))
+
+
+def test_operators_may_stand_in_any_order(tmp_path):
+    nodes = [node("Identity", "s", "y"), node("Softmax", "a", "s"), node("Add", "t b", "a"), node("MatMul", "input w", "t")]
+    path = write(tmp_path / "m.onnx", nodes, (6,), {"w": random(6, 3), "b": random(3)})  # as keras2onnx has them
+    model = load_model(path)
+    assert [type(layer) for layer in model.layers] == [layers.Dense]
+    assert model.layers[0].use_bias
+
+
 # How exporters write functions: what they are here, and the operators from x to y.
 FUNCTIONS: dict[str, tuple[str, list[Any]]] = {
     "silu": ("silu", [node("Sigmoid", "x", "s"), node("Mul", "x s", "y")]),
@@ -305,6 +337,11 @@ WINDOWS: dict[str, tuple[list[Any], tuple[type, ...]]] = {
                         (layers.Activation, layers.Permute, layers.ZeroPadding2D, layers.MaxPooling2D, layers.Permute)),
     "max-of-any": ([node("MaxPool", "input", "y", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)],
                    (layers.Permute, layers.MaxPooling2D, layers.MaxPooling2D, layers.Permute)),
+    "max-behind-pad": ([node("Relu", "input", "r"), node("Pad", "r pads low", "p"), node("MaxPool", "p", "y", kernel_shape=[4, 4], strides=[3, 3])], ()),
+    "max-behind-edge": ([node("Pad", "input edges", "p", mode="edge"), node("MaxPool", "p", "y", kernel_shape=[2, 3], strides=[2, 2])],
+                        (layers.Permute, layers.MaxPooling2D, layers.Permute)),
+    "bias-behind-cut": ([node("ConvTranspose", "input v", "t", strides=[2, 2], pads=[1, 1, 0, 0]), node("Add", "t c1", "a"),
+                         node("Relu", "a", "y")], (layers.Permute, layers.Conv2DTranspose, layers.Cropping2D, layers.Permute)),
     "max-ceil": ([node("MaxPool", "input", "y", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)],
                  (layers.Permute, layers.MaxPooling2D, layers.Permute)),
     "mean": ([node("AveragePool", "input", "y", kernel_shape=[3, 3], pads=[1] * 4)],
@@ -326,7 +363,8 @@ WINDOWS: dict[str, tuple[list[Any], tuple[type, ...]]] = {
                (layers.Permute, layers.UpSampling2D, layers.Permute)),
     "sizes": ([node("Resize", "input - - sizes", "y", mode="linear")], (layers.Permute, layers.Resizing, layers.Permute)),
 }
-WINDOW_CONSTANTS = {**CONV, "v": random(2, 3, 3, 3), "c": random(3), "d": random(4, 1, 3, 3), "pads": [0, 0, 2, 1, 0, 0, 0, 3],
+WINDOW_CONSTANTS = {**CONV, "v": random(2, 3, 3, 3), "c": random(3), "c1": random(3, 1, 1), "d": random(4, 1, 3, 3), "pads": [0, 0, 2, 1, 0, 0, 0, 3],
+                    "low": np.float32(-np.inf), "edges": [0, 0, 0, 1, 0, 0, 0, 1],
                     "mixed": [0, 0, 1, -1, 0, 0, -2, 1], "starts": [1, -6], "ends": [9999, -1], "axes": [2, -1],
                     "scales": np.array([1, 1, 2, 3], np.float32), "sizes": [2, 2, 5, 12]}
 
@@ -384,13 +422,17 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "batch-moved": ([node("Transpose", "input", "y", perm=[1, 0, 2, 3])], "expected samples along the first axis"),
     "batch-mixed": ([node("Reshape", "input flat", "y")], "expected a shape of 144 values a sample"),
     "batch-reduced": ([node("ReduceMean", "input", "y", axes=[0, 1], keepdims=1)], "expected all axes but those of the batch"),
+    "pads-that-might-win": ([node("Pad", "input pads", "p", mode="edge"), node("MaxPool", "p", "y", kernel_shape=[1, 1])],
+                            "before a MaxPool what is never the largest"),
+    "repeated-otherwise": ([node("Unsqueeze", "input three", "u"), node("Tile", "u times", "t"), node("Reshape", "t rows", "y")],
+                           "expected a shape of [2, 16, 9]"),
     "pads-by-reflection": ([node("Pad", "input pads", "y", mode="reflect")], "expected zeros around the image"),
     "channels-cut": ([node("Slice", "input ones twos axes", "y")], "expected the channels to stay"),
     "averaged-otherwise": ([node("AveragePool", "input", "y", kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 2, 2])], "expected pads"),
     "corners": ([node("Resize", "input - scales", "y", mode="linear", coordinate_transformation_mode="align_corners")],
                 "expected pixels whose centres lie at halves"),
     "weights-that-are-calculated": ([node("Conv", "input w b", "c"), node("MatMul", "c c", "y")], "MatMul '/MatMul_y'"),
-    "kernel-of-others": ([node("Conv", "input three b", "y")], "expected a kernel for 2 channels in 1 groups"),
+    "kernel-of-others": ([node("Conv", "input others b", "y")], "expected a kernel for 2 channels in 1 groups"),
     "training": ([node("BatchNormalization", "input b2 b2 b2 b2", "y", training_mode=1)], "outside training"),
     "no-such-tensor": ([node("Relu", "nowhere", "y")], "expected tensors that operators before it gave"),
     "to-whole-numbers": ([node("Cast", "input", "y", to=7)], "expected floating-point numbers"),
@@ -400,8 +442,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_chain_of_layers_is_refused_by_its_operator(name, tmp_path):
     nodes, message = REFUSED[name]
-    constants = {**CONV, "flat": [-1, 7], "pads": [0, 0, 1, 1, 0, 0, 1, 1], "ones": [1, 1], "twos": [2, 2],
-                 "axes": [1, 3], "scales": np.array([1, 1, 2, 2], np.float32), "three": random(4, 3, 3, 3), "b2": random(2)}
+    constants = {**CONV, "flat": [-1, 7], "pads": [0, 0, 1, 1, 0, 0, 1, 1], "three": [3], "times": [1, 1, 1, 2, 1], "rows": [-1, 2, 8, 18], "ones": [1, 1], "twos": [2, 2],
+                 "axes": [1, 3], "scales": np.array([1, 1, 2, 2], np.float32), "others": random(4, 3, 3, 3), "b2": random(2)}
     path = write(tmp_path / "m.onnx", nodes, IMAGE, constants)
     with pytest.raises(FormatError) as caught:
         load_model(path)

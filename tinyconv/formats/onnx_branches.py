@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.formats.guard import shorten
 from tinyconv.formats.onnx_file import Node, Tensor
 from tinyconv.formats.onnx_fold import number
 from tinyconv.formats.onnx_functions import ELEMENTWISE, identify
@@ -34,6 +35,7 @@ class Branches:
     """
 
     def __init__(self, name: str, order: tuple[int, ...]) -> None:
+        self._name = name
         self.live = {name: order}
         self.slopes: tuple[Tensor, tuple[int, ...]] | None = None
         self._places: dict[str, int] = {name: 0}
@@ -58,7 +60,8 @@ class Branches:
                 raise ValueError("expected a permutation of axes")
             order = tuple(order[axis - 1] for axis in axes[1:])
         elif node.op not in ELEMENTWISE:
-            raise ValueError("expected operators one behind the other, but for those of an activation function")
+            raise ValueError("expected operators one behind the other, but for those of an activation function. "
+                             f"Received: several on {shorten(self._name, 60)}")
         references = [self._reference(value, order) for value in values]
         attributes = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float))}
         self._steps.append((node.op, attributes, references))

@@ -147,9 +147,9 @@ class Chain:
 
     @property
     def _linear(self) -> Entry | None:
-        """The last layer, but for axes of size 1 that were added or removed, if it is linear."""
+        """The last layer, if it is linear, but for what may as well come behind a bias and an activation."""
         for entry in reversed(self.entries):
-            if not entry.is_squeeze:
+            if not entry.is_squeeze and not issubclass(entry.cls, (layers.Cropping1D, layers.Cropping2D)):
                 return entry if entry.is_linear else None
         return None
 
@@ -228,6 +228,26 @@ class Chain:
                 self.order = tuple(axes.index(axis) for axis in range(rank))
                 return True
         return False
+
+    def repeat(self, axis: int, count: int) -> None:
+        """Repeats every position along an axis of the tensor."""
+        last = len(self.order) - 1
+        if self.order[axis] == last:
+            if axis == 0:
+                raise ValueError("expected the channels to stay as they are")
+            self.channels_last()
+        self.settle()
+        if last == 1:
+            self.add(layers.UpSampling1D, {"size": count})
+            return
+        factors = (count, 1) if self.order[axis] == 0 else (1, count)
+        before = self.entries[-1] if self.entries and self._affine is None else None
+        if before is not None and before.cls is layers.UpSampling2D and len(before.config) == 1:
+            rows, columns = before.config["size"]
+            self.entries.pop()
+            self.shape = (self.shape[0] // rows, self.shape[1] // columns, self.shape[2])
+            factors = (factors[0] * rows, factors[1] * columns)
+        self.add(layers.UpSampling2D, {"size": factors})
 
     # --- values ---
 

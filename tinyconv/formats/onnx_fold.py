@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyconv.formats.onnx_file import Node, Tensor
 
-__all__ = ["Folder", "Sizes", "integers", "number", "squeezed", "unsqueezed"]
+__all__ = ["Folder", "Sizes", "axes_of", "integers", "number", "squeezed", "unsqueezed"]
 
 # Numbers of a shape, and of what is calculated from it.
 _MAX_SIZES = 64
@@ -132,7 +132,7 @@ def _cast(node: Node, values: list[Any]) -> Tensor:
         return _of_array(tensor.load().astype(kinds[to]))
 
 
-def _axes_of(node: Node, values: list[Any]) -> tuple[int, ...] | None:
+def axes_of(node: Node, values: list[Any]) -> tuple[int, ...] | None:
     """Axes, an attribute until opset 12 and an input since; None where none are given."""
     if len(values) > 1 and values[1] is not None:
         return tuple(_known(values[1]))
@@ -164,11 +164,11 @@ def squeezed(sizes: tuple[Any, ...], axes: tuple[int, ...] | None) -> tuple[Any,
 
 
 def _unsqueeze(node: Node, values: list[Any]) -> Tensor:
-    return _reshaped(values[0], unsqueezed(values[0].shape, _axes_of(node, values)))
+    return _reshaped(values[0], unsqueezed(values[0].shape, axes_of(node, values)))
 
 
 def _squeeze(node: Node, values: list[Any]) -> Tensor:
-    return _reshaped(values[0], squeezed(values[0].shape, _axes_of(node, values)))
+    return _reshaped(values[0], squeezed(values[0].shape, axes_of(node, values)))
 
 
 def _reshape(node: Node, values: list[Any]) -> Tensor:
@@ -197,7 +197,8 @@ def _transpose(node: Node, values: list[Any]) -> Tensor:
     return _of_array(tensor.load().transpose(axes))
 
 
-def _elementwise(function: Callable[..., Any]) -> Callable[..., Tensor]:
+def _elementwise(function: Callable[..., Any], like: int | None = 0) -> Callable[..., Tensor]:
+    """A function of values at one position; its result has the type of an argument, or truth values."""
     def apply(node: Node, values: list[Any]) -> Tensor:
         try:
             shape = np.broadcast_shapes(*(value.shape for value in values))
@@ -207,7 +208,7 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Tensor]:
             raise NotFoldedError("a result no larger than what it is made of")
         arrays = [value.load() for value in values]
         with np.errstate(all="ignore"):
-            return _of_array(np.asarray(function(*arrays), arrays[0].dtype))
+            return _of_array(np.asarray(function(*arrays), bool if like is None else arrays[like].dtype))
     return apply
 
 
@@ -296,12 +297,13 @@ def _product_of(node: Node, values: list[Any]) -> Tensor:
 
 _TENSORS: dict[str, Callable[..., Any]] = {
     "Add": _elementwise(np.add), "Cast": _cast, "Ceil": _elementwise(np.ceil), "Concat": _concatenate,
-    "ConstantOfShape": _filled, "Div": _elementwise(_divide), "Flatten": _flatten, "Floor": _elementwise(np.floor),
+    "ConstantOfShape": _filled, "Div": _elementwise(_divide), "Equal": _elementwise(np.equal, None), "Flatten": _flatten, "Floor": _elementwise(np.floor),
     "Gather": _gather, "Identity": _identity, "Max": _elementwise(np.maximum), "Min": _elementwise(np.minimum),
     "Mod": _elementwise(_modulo), "Mul": _elementwise(np.multiply), "Neg": _elementwise(np.negative),
     "Pow": _elementwise(_power), "Reciprocal": _elementwise(np.reciprocal), "ReduceProd": _product_of,
     "Reshape": _reshape, "Shape": _shape_of, "Slice": _slice, "Sqrt": _elementwise(np.sqrt), "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract), "Transpose": _transpose, "Unsqueeze": _unsqueeze,
+    "Where": _elementwise(np.where, 1),
 }
 
 

@@ -22,11 +22,12 @@ from tinyconv.formats.onnx_arguments import (
 )
 from tinyconv.formats.onnx_chain import Chain
 from tinyconv.formats.onnx_file import Node
-from tinyconv.formats.onnx_fold import integers, number, squeezed, unsqueezed
+from tinyconv.formats.onnx_fold import axes_of, integers, number, squeezed, unsqueezed
 
-__all__ = ["MOVES"]
+__all__ = ["MOVES", "pool_with_pads"]
 
 _FLOATS = (1, 10, 11, 16)  # of TensorProto.DataType
+_EVERYTHING = 2**31 - 1  # what a Slice ends with that goes to the end, or more
 
 
 # --- shapes ---
@@ -73,8 +74,7 @@ def _flatten(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
 
 def _squeeze(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
     """Squeeze and Unsqueeze."""
-    given = whole(values[1], "axes") if len(values) > 1 and values[1] is not None else node.attributes.get("axes")
-    axes = None if given is None else tuple(given)
+    axes = axes_of(node, values)
     # The batch is of any size but 1.
     found = (squeezed if node.op == "Squeeze" else unsqueezed)((0, *chain.sizes), axes)
     if found[:1] != (0,):
@@ -112,13 +112,23 @@ def _margins(chain: Chain, margins: list[tuple[int, int]]) -> Pads:
 
 
 def _pad(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
+    mode, value, pairs = read_pads(chain, node, values, opset)
+    if mode != "constant" or value != 0:
+        raise ValueError("expected zeros around the image")
+    margins = _margins(chain, pairs)
+    added, cut = ([(max(0, sign * before), max(0, sign * after)) for before, after in margins] for sign in (1, -1))
+    if any(map(any, added)):
+        add_zeros(chain, added)
+    _crop(chain, cut)
+
+
+def read_pads(chain: Chain, node: Node, values: list[Any], opset: int) -> tuple[str, float | None, Pads]:
+    """Of a Pad: its mode, the value of a constant one, and what lies before and after each axis of a sample."""
     if opset < 11:
         pads, value = node.attributes.get("pads") or [], node.attributes.get("value", 0.0)
     else:
         pads = whole(values[1], "pads") if len(values) > 1 else []
         value = number(values[2]) if len(values) > 2 and values[2] is not None else 0.0
-    if node.attributes.get("mode", "constant") != "constant" or value != 0:
-        raise ValueError("expected zeros around the image")
     rank = len(chain.sizes)
     axes = whole(values[3], "axes") if len(values) > 3 and values[3] is not None else list(range(rank + 1))
     places = [axis + rank + 1 if axis < 0 else axis for axis in axes]
@@ -128,11 +138,26 @@ def _pad(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
     if any(pairs.get(0, (0, 0))):
         raise ValueError("expected the batch to stay as it is")
     check_margins(pads, chain.sizes)
-    margins = _margins(chain, [pairs.get(axis, (0, 0)) for axis in range(1, rank + 1)])
-    added, cut = ([(max(0, sign * before), max(0, sign * after)) for before, after in margins] for sign in (1, -1))
-    if any(map(any, added)):
-        add_zeros(chain, added)
-    _crop(chain, cut)
+    return node.attributes.get("mode", "constant"), value, [pairs.get(axis, (0, 0)) for axis in range(1, rank + 1)]
+
+
+def pool_with_pads(chain: Chain, node: Node, values: list[Any], opset: int, pool: Node) -> Node:
+    """A MaxPool that has the padding of the Pad before it, where that never wins: minus infinity, or the edge's pixels.
+
+    Raises:
+        ValueError: If it might win, or the pool pads by a rule of its own.
+    """
+    mode, value, pairs = read_pads(chain, node, values, opset)
+    sizes = pool.attributes.get("kernel_shape") or []
+    own = pool.attributes.get("pads") or [0] * (2 * len(sizes))
+    never = mode == "edge" or (mode == "constant" and value is not None and value < -3e38)
+    if not never or len(pairs) != len(sizes) + 1 or any(pairs[0]) or len(own) != 2 * len(sizes) or any(
+            not 0 <= pad < size for pair, size in zip(pairs[1:], sizes, strict=True) for pad in pair) or \
+            (any(own) and mode == "edge") or pool.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise ValueError("expected zeros around the image, or before a MaxPool what is never the largest")
+    given = [pair[end] for end in (0, 1) for pair in pairs[1:]]
+    pads = [one + other for one, other in zip(own, given, strict=True)]
+    return pool._replace(attributes={**pool.attributes, "auto_pad": "NOTSET", "pads": pads})
 
 
 def _crop(chain: Chain, margins: Pads) -> None:
@@ -156,6 +181,8 @@ def _slice(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
     margins = [(0, 0)] * rank
     for start, end, axis in zip(starts, ends, axes, strict=True):
         place = (axis + rank + 1 if axis < 0 else axis) - 1
+        if place == -1 and start == 0 and end >= _EVERYTHING:
+            continue
         if not 0 <= place < rank:
             raise ValueError("expected the batch to stay as it is")
         size = chain.sizes[place]

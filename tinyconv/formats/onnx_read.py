@@ -15,9 +15,10 @@ from tinyconv.formats.metadata import read_metadata
 from tinyconv.formats.onnx_branches import Branches
 from tinyconv.formats.onnx_chain import Chain, Weight
 from tinyconv.formats.onnx_file import Graph, Node, Tensor
-from tinyconv.formats.onnx_fold import Folder, Sizes
-from tinyconv.formats.onnx_moves import MOVES
+from tinyconv.formats.onnx_fold import Folder, Sizes, axes_of, number
+from tinyconv.formats.onnx_moves import MOVES, pool_with_pads
 from tinyconv.formats.onnx_pointwise import POINTWISE
+from tinyconv.formats.onnx_repeats import Repeats
 from tinyconv.formats.onnx_weights import WITH_WEIGHTS
 from tinyconv.formats.store import GENERATOR
 
@@ -60,7 +61,9 @@ class _Reader:
         for node in self._nodes:
             for name in set(node.inputs) if node.op not in _SHAPES else ():
                 self._left[name] = self._left.get(name, 0) + 1
+        self._takers = {name: node for node in self._nodes if node.op not in _SHAPES for name in node.inputs}
         self._branches: Branches | None = None
+        self._repeats: Repeats | None = None
         self._is_own = graph.producer == GENERATOR
 
     def walk(self) -> None:
@@ -71,7 +74,7 @@ class _Reader:
                 raise
             except BAD_SETTINGS as error:
                 raise FormatError(f"{self.what}: {node}: {shorten_message(error)}") from None
-        if self._branches is not None or self._head != self.graph.output:
+        if self._branches is not None or self._repeats is not None or self._head != self.graph.output:
             fail(self.what, "operators one behind the other, from the input to the output",
                  f"branches behind {self._head}")
         guarded(self.what, self._finish)
@@ -102,10 +105,16 @@ class _Reader:
         data = [value for value in values if isinstance(value, str)]
         if not data:
             self._known[node.outputs[0]] = self._fold(node, values)
+        elif self._repeats is not None or self._begins_to_repeat(node):
+            self._repeat(node, values)
         elif self._branches is not None or self._left[data[0]] > 1 or len(data) > 1:
             self._branch(node, values)
         elif node.op not in _OPERATORS or values[0] != data[0] and node.op not in ("Add", "Mul", "Sum", "Div", "Sub"):
             self._refuse(node)
+        elif node.op == "Pad" and self._is_before_pool(node):
+            pool = self._takers[node.outputs[0]]
+            self._nodes[self._nodes.index(pool)] = pool_with_pads(self.chain, node, values, self.graph.opset, pool)
+            self._advance(node.outputs[0])
         else:
             count = len(self.chain.entries)
             _OPERATORS[node.op](self.chain, node, values, self.graph.opset)
@@ -123,6 +132,28 @@ class _Reader:
     def _advance(self, name: str) -> None:
         self._head = name
         self._sizes[name] = self.chain.sizes
+
+    def _is_before_pool(self, node: Node) -> bool:
+        """Whether a Pad that does not pad with zeros is for a MaxPool alone."""
+        following, name = self._takers.get(node.outputs[0]), node.outputs[0]
+        value = number(self._value(node.inputs[2])) if len(node.inputs) > 2 else 0.0
+        is_other = node.attributes.get("mode", "constant") != "constant" or value not in (None, 0.0)
+        return is_other and following is not None and following.op == "MaxPool" and self._left.get(name) == 1
+
+    def _begins_to_repeat(self, node: Node) -> bool:
+        """Whether an operator makes another axis, along which the next one repeats values."""
+        following = self._takers.get(node.outputs[0])
+        return (node.op == "Unsqueeze" and self._branches is None and following is not None
+                and following.op in ("Expand", "Tile") and len(self._sizes[self._head]) > 1)
+
+    def _repeat(self, node: Node, values: list[Any]) -> None:
+        if self._repeats is None:
+            self._repeats = Repeats(self.chain, axes_of(node, values))
+        elif self._repeats.step(node, values):
+            self._repeats = None
+        self._advance(node.outputs[0])
+        if self._repeats is not None:
+            self._sizes[self._head] = self._repeats.sizes
 
     def _branch(self, node: Node, values: list[Any]) -> None:
         """Takes an operator on a value that others take too into account."""
@@ -170,13 +201,20 @@ def _shape(node: Node, sizes: tuple[int, ...]) -> Sizes:
 
 
 def _live(graph: Graph) -> list[Node]:
-    """The operators that the output follows from."""
-    wanted, kept = {graph.output}, []
-    for node in reversed(graph.nodes):
-        if wanted & set(node.outputs):
-            kept.append(node)
-            wanted |= set(node.inputs)
-    return kept[::-1]
+    """The operators that the output follows from, each behind those that feed it, as not every writer has them."""
+    maker = {name: index for index, node in enumerate(graph.nodes) for name in node.outputs if name}
+    order: dict[int, None] = {}  # in the order of their end
+    begun: set[int] = set()
+    stack = [maker[graph.output]] if graph.output in maker else []
+    while stack:
+        index = stack[-1]
+        rest = [maker[name] for name in graph.nodes[index].inputs if name in maker and maker[name] not in begun]
+        if index not in begun:
+            begun.add(index)
+            stack.extend(reversed(rest))
+        else:
+            order[stack.pop()] = None
+    return [graph.nodes[index] for index in order]
 
 
 def _build(chain: Chain, graph: Graph, what: str) -> Any:
