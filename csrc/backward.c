@@ -109,7 +109,10 @@ static void conv2d_transpose_backward(const block *b, ptrdiff_t i, float *dy, fl
     float *dz = at(b, step->dz_offset), *first = dz + step->dz_left * step->outputs * b->k->lanes;
     make_dz(b, step, y, dy, 0, step->z_rows, first);
     if (db) b->k->bias_gradient(first, step->z_rows, step->dz_row_stride, step->z_columns, step->outputs, db);
-    if (dw) b->k->weight_gradient(&step->gradient, 0, g->y_rows, dz, tensor_row(b, x, 0), dw);
+    for (ptrdiff_t a = 0; dw && a < g->y_rows; a += step->strip) {
+        ptrdiff_t last = a + step->strip < g->y_rows ? a + step->strip : g->y_rows;
+        b->k->weight_gradient(&step->gradient, a, last, dz, tensor_row(b, x, a), dw);
+    }
     if (dx) b->k->correlate_image(g, dz, step->packed, NULL, 0, dx, g->y_columns * g->y_channels);
 }
 

@@ -238,12 +238,13 @@ typedef struct tc_kernels {
     void (*correlate_groups)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
                              const float *packed_bias, int relu, float *y);
     void (*outer_sum)(const tc_outer_sum *sum);
-    /* Depthwise, one filter a channel, g->groups of them, `lanes` or more; weights [tap][channel].
-     * correlate_channels: as correlate_filters, nothing stored outside the image.  channels_sum: a
-     * tap's values are those of all channels, x_tap apart from tap to tap. */
+    /* Depthwise, one filter a channel, g->groups of them, `lanes` or more; weights and dw [tap][channel],
+     * nothing stored outside the image.  correlate_channels: as correlate_filters.  channels_gradient:
+     * dw += that of some images, y being dz. */
     void (*correlate_channels)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *weights,
                                const float *bias, int relu, float *y);
-    void (*channels_sum)(const tc_outer_sum *sum, ptrdiff_t x_tap);
+    void (*channels_gradient)(const tc_correlation *geometry, ptrdiff_t images, const float *x, ptrdiff_t x_image,
+                              const float *dz, ptrdiff_t dz_image, float *dw);
     /* (KH, KW, C, F) -> (KH, KW, F, C) with the columns reversed, overwritten. */
     void (*turn_kernel)(const float *kernel, ptrdiff_t kernel_rows, ptrdiff_t kernel_columns, ptrdiff_t channels,
                         ptrdiff_t filters, float *turned);

@@ -321,6 +321,5 @@ int tc_plan_conv2d_transpose(const tc_kernels *k, const tc_op *op, tc_step *step
     *step = as_conv;
     step->z_rows = conv.in_height, step->z_columns = conv.in_width;
     step->dz_left = dz.left, step->dz_row_stride = (dz.left + dz.width + dz.right) * dz.channels;
-    step->strip = step->z_rows;
     return status;
 }

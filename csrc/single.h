@@ -5,7 +5,7 @@
 #include "program.h"
 
 /* The plan of a program whose steps are planned, in *single: NULL where it is not one
- * convolution, alone or with a ReLU. */
+ * convolution, alone or with a ReLU.  Of a transposed convolution there is the kernel's gradient. */
 int tc_single_create(const tc_program *program, tc_single **single);
 void tc_single_destroy(tc_single *single);
 /* Packs the weights again, for the directions in `which` (TC_STALE_SINGLE_* bits). */
@@ -20,7 +20,7 @@ ptrdiff_t tc_single_share(const tc_program *program, int direction, ptrdiff_t n)
 int tc_single_forward(const tc_program *program, const float *x, ptrdiff_t n, float *y);
 /* dy (n, OH, OW, F) -> dx (n, H, W, C), overwritten. */
 int tc_single_backward_input(const tc_program *program, const float *dy, ptrdiff_t n, float *dx);
-/* dw (KH, KW, C, F): overwritten, or accumulated. */
+/* dw (KH, KW, C, F), of a transposed convolution (KH, KW, F, C): overwritten, or accumulated. */
 int tc_single_backward_kernel(const tc_program *program, const float *x, const float *dy, ptrdiff_t n, int accumulate,
                               float *dw);
 

@@ -1,5 +1,5 @@
 /* Whether one convolution of arrays is faster with filters in the lanes or with images. */
-#include "single.h"
+#include "single_parts.h"
 
 /* Of a block of images that stays in L2. */
 #define BLOCK_BYTES (1 << 20)
@@ -8,7 +8,8 @@
  * and the floats that it brings in and out. */
 static double image_cost(const tc_program *p, int direction, double floats) {
     const tc_kernels *k = p->kernels;
-    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? p->steps->inputs : p->steps->outputs;
+    const tc_step *step = p->steps;
+    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? step->inputs : step->gradient.filters;
     double vectors = (double)((filters + k->lanes - 1) / k->lanes);
     if (filters <= k->grouped_filters)
         vectors = filters <= 4 && direction != TC_SINGLE_BACKWARD_KERNEL ? 0.35 : 0.6;
@@ -24,13 +25,14 @@ static double block_cost(const tc_program *p, int direction) {
     int outside = floats * (kernel && points ? 2.5 : 1) * 4 * p->kernels->lanes > BLOCK_BYTES;
     double cost = p->flops * (kernel ? 0.75 : 0.6) + floats * (outside ? 24 : 5);
     if (!points) return cost;
-    cost = p->flops * (kernel ? 0.75 : 0.6) * points / (4.0 * (double)step->kernel_columns) + floats * (outside ? 44 : 11);
+    cost = p->flops * (kernel ? 0.75 : 0.6) * points / (4.0 * (double)step->kernel_columns) +
+           floats * (outside ? 44 : 11);
     return kernel && outside ? cost + x * 1.5 * (double)step->outputs : cost;
 }
 
 ptrdiff_t tc_single_share(const tc_program *p, int direction, ptrdiff_t n) {
     const tc_step *step = p->steps;
-    if (!p->single) return 0;
+    if (!p->single || (p->single->transposed && direction != TC_SINGLE_BACKWARD_KERNEL)) return 0;
     if (step->forward.depthwise) return n; /* a change of layout is most of the other way */
     ptrdiff_t lanes = p->kernels->lanes, rest = n % lanes;
     double floats = (double)(p->tensors[0].size + step->z_rows * step->z_columns * step->outputs);

@@ -246,6 +246,22 @@ def test_conv2d_transpose_and_its_gradients_hold_the_oracle(executor_class, case
                    int(np.prod(y.shape[:3])))
 
 
+@pytest.mark.parametrize(("channels", "filters"), [(32, 16), (17, 3), (8, 1), (5, 40)])
+@pytest.mark.parametrize("geometry", TRANSPOSED, ids=label)
+def test_conv2d_transpose_kernel_gradient_from_arrays_holds_the_oracle(executor_class, geometry, channels, filters):
+    """Without a bias, a value and the input's gradient nothing needs another layout than the arrays'."""
+    program = transposed_network(*geometry, channels, filters, bias=False).build()
+    attributes = program.ops[0].attributes
+    known = {"strides": attributes["strides"], "dilation": attributes["dilation_rate"],
+             "padding": attributes["padding"]}
+    (kernel,), x = program.weights, images(program, 18)
+    dy = np.random.default_rng(3).standard_normal((18, *program.output_shape)).astype(np.float32)
+    _, (dkernel,), _ = executor_class(program).gradients(x, dy, INNER_PRODUCT, value=False)
+    assert_rounded(dkernel, oracles.conv2d_backward_kernel(dy, x, kernel.shape, **known),
+                   oracles.conv2d_backward_kernel(np.abs(dy), np.abs(x), kernel.shape, **known),
+                   int(np.prod(x.shape[:3])))
+
+
 @pytest.mark.parametrize(("first", "then"), [((1, 1, 24), (4, 3, 2)), ((3, 2, 4), (2, 4, 3)), ((6, 2, 2), (1, 1, 24))])
 def test_conv2d_transpose_sees_the_shape_of_a_reshape(executor_class, first, then):
     # Windows no larger than their strides: no zeros beside the input, and so no copy of it.

@@ -24,30 +24,31 @@ typedef struct channels_args {
     ptrdiff_t y_pixel;
 } channels_args;
 
-/* P pixels.  KW: the kernel's columns, as neighbours; 0 for columns that lie anywhere.
- * The first `left` and the last `right` of the P + KW - 1 pixels of x lie outside the image. */
-ALWAYS_INLINE void channels_tile(const channels_args *args, const int P, const int KW, const int left,
+/* P pixels, S apart.  KW: the kernel's columns, as neighbours; 0 for columns that lie anywhere.
+ * The first `left` and the last `right` of the pixels of x that they read lie outside the image. */
+ALWAYS_INLINE void channels_tile(const channels_args *args, const int P, const int KW, const int S, const int left,
                                  const int right) {
     vfloat a[8];
     UNROLL for (int p = 0; p < P; p++) a[p] = args->bias;
-    const ptrdiff_t pixel = args->pixel, tap = args->tap;
+    const int width = (P - 1) * S + KW;
+    const ptrdiff_t pixel = args->pixel, x_column = args->x_column, tap = args->tap;
     for (ptrdiff_t i = 0; i < args->row_count; i++) {
         const float *row = args->x + args->rows[i].position * args->x_row;
         const float *weights = args->weights + args->rows[i].tap * tap;
         if (KW) {
-            row += args->columns->position * args->x_column;
+            row += args->columns->position * x_column;
             weights += args->columns->tap * tap;
-            vfloat in[12];
-            UNROLL for (int p = 0; p < P + KW - 1; p++)
-                if (p >= left && p < P + KW - 1 - right) in[p] = v_load(row + p * pixel);
+            vfloat in[17];
+            UNROLL for (int p = 0; p < width; p++)
+                if (p >= left && p < width - right) in[p] = v_load(row + p * x_column);
             UNROLL for (int j = 0; j < KW; j++) {
                 vfloat weight = v_load(weights + j * tap);
                 UNROLL for (int p = 0; p < P; p++)
-                    if (p + j >= left && p + j < P + KW - 1 - right) a[p] += in[p + j] * weight;
+                    if (p * S + j >= left && p * S + j < width - right) a[p] += in[p * S + j] * weight;
             }
         } else {
             for (ptrdiff_t j = 0; j < args->column_count; j++) {
-                const float *x = row + args->columns[j].position * args->x_column;
+                const float *x = row + args->columns[j].position * x_column;
                 vfloat weight = v_load(weights + args->columns[j].tap * tap);
                 UNROLL for (int p = 0; p < P; p++) a[p] += v_load(x + p * pixel) * weight;
             }
@@ -57,29 +58,34 @@ ALWAYS_INLINE void channels_tile(const channels_args *args, const int P, const i
     UNROLL for (int p = 0; p < P; p++) v_store(args->y + p * args->y_pixel, a[p]);
 }
 
+#define EDGES(P, KW, S, name) \
+    static void channels_tile_##P##name(const channels_args *args) { channels_tile(args, P, KW, S, 0, 0); } \
+    static void channels_tile_##P##name##_left(const channels_args *args) { \
+        channels_tile(args, P, KW, S, KW / 2, 0); \
+    } \
+    static void channels_tile_##P##name##_right(const channels_args *args) { \
+        channels_tile(args, P, KW, S, 0, KW / 2); \
+    } \
+    static void channels_tile_##P##name##_both(const channels_args *args) { \
+        channels_tile(args, P, KW, S, KW / 2, KW / 2); \
+    }
 #define X(P) \
-    static void channels_tile_##P##_any(const channels_args *args) { channels_tile(args, P, 0, 0, 0); } \
-    static void channels_tile_##P##_3(const channels_args *args) { channels_tile(args, P, 3, 0, 0); } \
-    static void channels_tile_##P##_3_left(const channels_args *args) { channels_tile(args, P, 3, 1, 0); } \
-    static void channels_tile_##P##_3_right(const channels_args *args) { channels_tile(args, P, 3, 0, 1); } \
-    static void channels_tile_##P##_3_both(const channels_args *args) { channels_tile(args, P, 3, 1, 1); } \
-    static void channels_tile_##P##_5(const channels_args *args) { channels_tile(args, P, 5, 0, 0); } \
-    static void channels_tile_##P##_5_left(const channels_args *args) { channels_tile(args, P, 5, 2, 0); } \
-    static void channels_tile_##P##_5_right(const channels_args *args) { channels_tile(args, P, 5, 0, 2); } \
-    static void channels_tile_##P##_5_both(const channels_args *args) { channels_tile(args, P, 5, 2, 2); }
+    static void channels_tile_##P##_any(const channels_args *args) { channels_tile(args, P, 0, 1, 0, 0); } \
+    EDGES(P, 3, 1, _3) EDGES(P, 3, 2, _3_apart) EDGES(P, 5, 1, _5)
 DEPTHWISE_TILES(X)
 #undef X
+#undef EDGES
 
 typedef void channels_tile_function(const channels_args *);
-/* By the kernel's columns (anywhere, 3, 5), then by the edges of the image: left 1, right 2. */
+/* By the kernel's columns (anywhere, 3, 5, 3 with a stride of 2), then by the edges of the image:
+ * left 1, right 2. */
+#define EDGES(name) {name, name##_left, name##_right, name##_both}
 #define X(P) \
-    [P] = {{channels_tile_##P##_any}, \
-           {channels_tile_##P##_3, channels_tile_##P##_3_left, channels_tile_##P##_3_right, \
-            channels_tile_##P##_3_both}, \
-           {channels_tile_##P##_5, channels_tile_##P##_5_left, channels_tile_##P##_5_right, \
-            channels_tile_##P##_5_both}},
-static channels_tile_function *const channels_tiles[9][3][4] = {DEPTHWISE_TILES(X)};
+    [P] = {{channels_tile_##P##_any}, EDGES(channels_tile_##P##_3), EDGES(channels_tile_##P##_5), \
+           EDGES(channels_tile_##P##_3_apart)},
+static channels_tile_function *const channels_tiles[9][4][4] = {DEPTHWISE_TILES(X)};
 #undef X
+#undef EDGES
 
 #if LANES == 16 || defined(__aarch64__)
 #define CHANNELS_PIXELS 8
@@ -90,11 +96,11 @@ static channels_tile_function *const channels_tiles[9][3][4] = {DEPTHWISE_TILES(
 /* Which of channels_tiles a pixel with all of the kernel's columns takes. */
 static int channels_width(const tc_correlation *g) {
     ptrdiff_t taps = g->kernel_columns;
-    if ((taps != 3 && taps != 5) || g->column_step != 1) return 0;
+    if (!(g->column_step == 1 && (taps == 3 || taps == 5)) && !(g->column_step == 2 && taps == 3)) return 0;
     for (ptrdiff_t j = 1; j < taps; j++)
         if (g->columns[j].position != g->columns[0].position + j || g->columns[j].tap != g->columns[0].tap + j)
             return 0;
-    return taps == 3 ? 1 : 2;
+    return g->column_step == 2 ? 3 : taps == 3 ? 1 : 2;
 }
 
 /* Output pixels [b0, b1), which have kernel columns [j0, j1); edges: those that x ends at. */
@@ -135,8 +141,11 @@ static void correlate_channels(const tc_correlation *g, ptrdiff_t a, const float
     while (i0 < i1 && row + g->rows[i0].position < 0) i0++;
     while (i1 > i0 && row + g->rows[i1 - 1].position >= g->x_rows) i1--;
     int width = channels_width(g);
-    /* As many columns as x has: the kernel's middle column is the pixel itself. */
-    int same = width && g->y_columns == g->x_columns && g->columns[0].position == -g->kernel_columns / 2;
+    /* The kernel's columns that the first and the last pixel lack: none or half of them for a tile. */
+    ptrdiff_t half = g->kernel_columns / 2, left = width ? -g->columns[0].position : 0;
+    ptrdiff_t right = (g->y_columns - 1) * g->column_step - left + g->kernel_columns - g->x_columns;
+    int whole = width && (left == 0 || left == half) && (right == 0 || right == half);
+    int edges = (left != 0) | (right != 0) << 1;
     channels_args args = {.rows = g->rows + i0, .row_count = i1 - i0, .x_row = g->x_row_stride,
                           .x_column = g->x_column_stride, .pixel = g->column_step * g->x_column_stride,
                           .tap = channels, .relu = relu, .y_pixel = g->y_column_stride};
@@ -145,37 +154,9 @@ static void correlate_channels(const tc_correlation *g, ptrdiff_t a, const float
         const float *x_row = x + row * g->x_row_stride + at;
         args.weights = weights + at;
         args.bias = v_load(bias + at);
-        if (same) channels_stretch(g, &args, 0, g->y_columns, 0, g->kernel_columns, width, 3, x_row, y + at);
+        if (whole) channels_stretch(g, &args, 0, g->y_columns, 0, g->kernel_columns, width, edges, x_row, y + at);
         else channels_row(g, &args, width, x_row, y + at);
     }
-}
-
-/* dw[i][t][c] += sum over images, rows, columns of x[image][row][column] at kernel row i, tap t, of
- * channel c, times dz[...][c]; sum->filters channels, contiguous; x_tap: from tap to tap. */
-static void channels_sum(const tc_outer_sum *sum, ptrdiff_t x_tap) {
-    depthwise_gradient_args args = {.x_row = sum->x_row, .x_pixel = sum->x_pixel, .x_kernel_row = sum->x_kernel_row,
-                                    .x_tap = x_tap, .dz_row = sum->dz_row, .dz_pixel = sum->dz_pixel,
-                                    .rows = sum->rows, .columns = sum->columns};
-    ptrdiff_t channels = sum->filters;
-    int most = DEPTHWISE_ROWS(sum->taps);
-    for (ptrdiff_t image = 0; image < sum->images; image++)
-        for (ptrdiff_t c = 0; c < channels; c += LANES) {
-            ptrdiff_t at = c + LANES <= channels ? c : channels - LANES;
-            for (ptrdiff_t i = 0; i < sum->kernel_rows; i += most)
-                for (ptrdiff_t j = 0; j < sum->taps; j += 5) {
-                    int rows = sum->kernel_rows - i < most ? (int)(sum->kernel_rows - i) : most;
-                    int taps = sum->taps - j < 5 ? (int)(sum->taps - j) : 5;
-                    args.x = sum->x + image * sum->x_image + i * sum->x_kernel_row + j * x_tap + at;
-                    args.dz = sum->dz + image * sum->dz_image + at;
-                    depthwise_gradients[rows][taps][x_tap == sum->x_pixel](&args);
-                    for (int t = 0; t < rows * taps; t++) {
-                        float *dw = sum->dw + ((i + t / taps) * sum->taps + j + t % taps) * sum->dw_row;
-                        float values[LANES];
-                        v_store(values, args.sums[t]);
-                        for (ptrdiff_t l = c - at; l < LANES; l++) dw[at + l] += values[l];
-                    }
-                }
-        }
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include "conv2d.h"
 #include "dense.h"
 #include "depthwise_channels.h"
+#include "depthwise_channels_gradient.h"
 #include "filters.h"
 #include "filters_gradient.h"
 #include "filters_group.h"
@@ -138,7 +139,7 @@ const tc_kernels NAME(TC_ISA) = {
 #endif
     .outer_sum = outer_sum,
     .correlate_channels = correlate_channels,
-    .channels_sum = channels_sum,
+    .channels_gradient = channels_gradient,
     .turn_kernel = turn_kernel,
     .max_pool_filters = max_pool_filters,
     .average_pool_filters = average_pool_filters,
