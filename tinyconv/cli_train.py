@@ -39,7 +39,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=parse_positive, metavar="N",
                      help=f"images a training step (default: {of_networks('batch_size')})")
     sub.add_argument("--optimizer", default="adam", metavar="NAME", help="adam, sgd, ... (default: %(default)s)")
-    sub.add_argument("--learning-rate", type=float, metavar="RATE", help="at the start, from where it falls to 0 "
+    sub.add_argument("--learning-rate", type=float, metavar="RATE", help="the highest, from where it falls to 0 "
                      f"(default: Adam's {of_networks('learning_rate')}; else the optimizer's own)")
     sub.add_argument("--seed", type=int, metavar="N", help="makes the run repeatable")
     sub.add_argument("--output", default="tinyconv-model", metavar="PATH",
@@ -63,7 +63,7 @@ def train(arguments: argparse.Namespace) -> None:
     print(describe(images, training=True))
     model.summary()
     epochs, batch_size = arguments.epochs or network.epochs, arguments.batch_size or network.batch_size
-    seconds = _fit(model, images, epochs, batch_size)
+    seconds = _fit(model, images, epochs, batch_size, network.warmup)
     figures = model.evaluate(images.x_test, images.y_test, verbose=0, return_dict=True)
     assert isinstance(figures, dict)
     print("Held-out images: " + ", ".join(f"{name.replace('_', '-')} {value:.4f}" for name, value in figures.items()))
@@ -90,11 +90,13 @@ def _metrics(classes: int) -> list[Any]:
     return ["accuracy", among] if classes > _TOP else ["accuracy"]
 
 
-def _fit(model: Sequential, images: Images, epochs: int, batch_size: int) -> float:
-    """Trains while the rate falls along half a cosine wave; returns the seconds."""
+def _fit(model: Sequential, images: Images, epochs: int, batch_size: int, warmup: float) -> float:
+    """Trains while the rate rises for a share of the steps, then falls along half a cosine wave; returns the seconds."""
     optimizer = model.optimizer
     rate, steps = optimizer.learning_rate, epochs * math.ceil(len(images.x) / batch_size)
-    optimizer.learning_rate = optimizers.schedules.CosineDecay(rate, steps).__call__  # as a function, for now
+    rising = int(warmup * steps)
+    schedule = optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=rate, warmup_steps=rising)
+    optimizer.learning_rate = schedule.__call__  # as a function, for now
     start = time.perf_counter()
     model.fit(images.x, images.y, batch_size=batch_size, epochs=epochs, verbose=1 if sys.stdout.isatty() else 2)
     seconds = time.perf_counter() - start

@@ -262,7 +262,7 @@ def crop_to_content(image: Any, margin: float = 0.0, square: bool = True, thresh
     top, left, bottom, right = bounding_box(values, threshold)
     height, width = bottom - top, right - left
     longer = max(height, width)
-    border = round(check_number(margin, "margin", 0, 1) * longer)
+    border = math.floor(check_number(margin, "margin", 0, 1) * longer + 0.5)  # as JavaScript's Math.round
     inner = (longer, longer) if check_flag(square, "square") else (height, width)
     shape = (inner[0] + 2 * border, inner[1] + 2 * border, values.shape[2])
     if math.prod(shape) > _MAX_VALUES:
