@@ -59,7 +59,7 @@ def checkpoint(*arguments, **settings):
 
 def test_every_extra_is_here():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert USES.keys() == extras.keys() - {"bench", "parity", "test"}
+    assert USES.keys() == extras.keys() - {"bench", "fuzz", "parity", "test"}
 
 
 def test_without_extras_models_train_and_are_saved_for_tensorflow_js(run_python, tmp_path):

@@ -208,8 +208,9 @@ def _keras2_training_config(settings: dict[str, Any] | None) -> dict[str, Any] |
     config = {key: value for key, value in optimizer["config"].items() if value not in (None, False)}
     if _KERAS3_SETTINGS & config.keys():
         return None
-    if not config.pop("use_ema", False):
+    if "use_ema" not in config:
         config.pop("ema_momentum", None)
+    config["is_legacy_optimizer"] = False  # else Keras takes the optimizer of before 2.11, which has other settings
     return {
         "loss": settings["loss"], "metrics": settings["metrics"],
         "weighted_metrics": settings.get("weighted_metrics"), "loss_weights": settings.get("loss_weights"),

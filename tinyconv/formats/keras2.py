@@ -47,6 +47,13 @@ _PRIVATE_CLASSES = {
     "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
     "ZeroPadding1D",
 }
+# Settings that layers of Keras 2 do not have, and what they do without them.
+_LAST = {"data_format": "channels_last"}
+_FIRST_IN_KERAS3: dict[str, dict[str, Any]] = {
+    "CenterCrop": _LAST, "RandomFlip": _LAST, "RandomRotation": _LAST, "RandomTranslation": _LAST, "RandomZoom": _LAST,
+    "Resizing": {**_LAST, "antialias": False, "fill_mode": "constant", "fill_value": 0.0, "pad_to_aspect_ratio": False},
+    "ZeroPadding1D": _LAST,
+}
 # Names of weights here -> there.
 _WEIGHT_NAMES = {"DepthwiseConv2D": {"kernel": "depthwise_kernel"}}
 # What a reader may meet when it hands a file's settings to a class.
@@ -130,6 +137,12 @@ def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, An
     if lacking is not None:
         private.append(f"{class_name} '{layer.name}'{f' with {lacking}' if lacking else ''}")
         class_name = PRIVATE + class_name
+    if not for_tfjs:
+        for key, value in _FIRST_IN_KERAS3.get(class_name, {}).items():
+            if config[key] == value:
+                del config[key]
+            else:  # a setting that it does not know, it refuses
+                private.append(f"{key}={config[key]!r} of '{layer.name}'")
     return {"class_name": class_name, "config": config}
 
 
