@@ -46,6 +46,45 @@ def test_training_goes_on_bit_for_bit(make, name, dialect, tmp_path):
     assert same_bits(model, again)
 
 
+def test_keras_2_gets_settings_that_it_has_and_the_state_in_its_order(tmp_path):
+    model = Sequential([
+        layers.Input((8, 4)), layers.ZeroPadding1D(2), layers.Reshape((12, 4, 1)), layers.Resizing(4, 4),
+        layers.CenterCrop(3, 3), layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1),
+        layers.RandomTranslation(0.1, 0.1), layers.Flatten(), layers.Dense(2, name="d"),
+    ])
+    model.compile(optimizers.AdamW(0.01, amsgrad=True), "mse")
+    model.fit(np.ones((4, 8, 4)), np.ones((4, 2)), verbose=0)
+    model.save(tmp_path / "m.h5", dialect="keras2")
+    with h5py.File(tmp_path / "m.h5") as file:
+        config, training = (json.loads(file.attrs[name]) for name in ("model_config", "training_config"))
+        names = [name.decode() for name in file["optimizer_weights"].attrs["weight_names"]]
+    settings = {entry["class_name"]: entry["config"].keys() for entry in config["config"]["layers"]}
+    assert settings["ZeroPadding1D"] == {"name", "trainable", "padding", "dtype"}
+    assert settings["Resizing"] == {"name", "trainable", "dtype", "height", "width", "interpolation",
+                                    "crop_to_aspect_ratio"}
+    for name in ("CenterCrop", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"):
+        assert "data_format" not in settings[name]
+    # As Keras 2.15 does: it would take the optimizer for one of before 2.11.
+    assert training["optimizer_config"]["config"]["is_legacy_optimizer"] is False
+    assert names == ["iteration:0", "AdamW/m/d/kernel:0", "AdamW/v/d/kernel:0", "AdamW/m/d/bias:0", "AdamW/v/d/bias:0",
+                     "AdamW/vhat/d/kernel:0", "AdamW/vhat/d/bias:0"]
+    assert load_model(tmp_path / "m.h5").optimizer.iterations == 1
+
+
+@pytest.mark.parametrize(("layer", "setting"), [
+    (layers.ZeroPadding1D(1, data_format="channels_first"), "data_format='channels_first'"),
+    (layers.Resizing(2, 2, antialias=True, input_shape=(4, 4, 1)), "antialias=True"),
+    (layers.CenterCrop(2, 2, data_format="channels_first", input_shape=(1, 4, 4)), "data_format='channels_first'"),
+], ids=["padding", "resizing", "crop"])
+def test_settings_that_keras_2_lacks_are_said(layer, setting, tmp_path):
+    model = Sequential([layer])
+    model.build((None, *(layer.batch_input_shape or (None, 4, 4))[1:]))
+    with pytest.warns(UserWarning, match=f"Keras 2 will refuse this model, it has no {setting} of '{layer.name}'"):
+        model.save(tmp_path / "m.h5", dialect="keras2")
+    assert load_model(tmp_path / "m.h5").layers[0].get_config() == {
+        **layer.get_config(), "batch_input_shape": list(model.input_shape)}
+
+
 @files
 def test_configuration_survives(name, dialect, tmp_path):
     model = Sequential([

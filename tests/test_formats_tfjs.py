@@ -116,6 +116,7 @@ LACKING = [
     ((4, 4, 2), layers.ReLU(threshold=1.0, name="a"), "ReLU 'a' with threshold"),
     ((4, 4, 2), layers.ELU(0.5, name="a"), "ELU 'a' with alpha"),
     ((4, 4, 2), layers.Softmax(axis=1, name="a"), "Softmax 'a' with an axis that is not the last"),
+    ((4, 4, 2), layers.BatchNormalization(axis=1, name="a"), "'a' with an axis that is not the last"),
     ((4, 4, 2), layers.GlobalMaxPooling2D(keepdims=True, name="a"), "GlobalMaxPooling2D 'a' with keepdims"),
     ((4, 4, 2), layers.Normalization(name="a"), "Normalization 'a'"),
     ((4, 4, 2), layers.Normalization(axis=None, mean=0.5, variance=2.0, invert=True, name="a"), "Normalization 'a'"),

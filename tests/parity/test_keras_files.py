@@ -24,6 +24,12 @@ FILES = [(shape, call, name, dialect) for number, (shape, call) in enumerate(PRE
          for name, dialect in (("model.keras", None), ("model.h5", ("keras2", None)[number % 2]))]
 
 
+def test_every_layer_goes_into_a_file_of_each_kind():
+    names = {type(make(tinyconv, call)).__name__ for _, call, *_ in FILES}
+    layers = {value for name in tinyconv.layers.__all__ if isinstance(value := getattr(tinyconv.layers, name), type)}
+    assert {layer.__name__ for layer in layers} - names == {"InputLayer", "Layer", "Weight"}
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> Any:
     with warnings.catch_warnings():
