@@ -28,15 +28,15 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("models",),
-    ("ops", "config", "datasets", "formats", "sklearn"),
+    ("ops", "backend", "saving", "config", "datasets", "formats", "sklearn"),
     ("__init__",),
     ("bench",),
     ("cli_arguments",),
     ("cli", "cli_check", "cli_convert", "cli_data", "cli_dataset", "cli_networks", "cli_predict", "cli_train",
      "__main__"),
 )
-# Imports inside a function that go up: the method of a model that calls on a format.
-DOORS = {("models", "formats"), ("config", "__init__"), ("formats", "__init__"),
+# Imports inside a function that go up: the method of a model that calls on a format, a layer called by itself.
+DOORS = {("layers", "models"), ("models", "formats"), ("config", "__init__"), ("formats", "__init__"),
          ("utils", "datasets")}
 
 # What these may not know, although it is below them.

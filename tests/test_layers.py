@@ -359,10 +359,12 @@ def test_layer_refuses_bad_common_arguments(name, arguments, input_shape, output
             cls(**arguments, name=bad)
     with pytest.raises(ValueError, match="`trainable`.*Received: trainable='no'"):
         cls(**arguments, trainable="no")
-    with pytest.raises(TypeError, match="add them to a Sequential"):
-        cls(**arguments)(np.zeros((1, *input_shape)))
+    with pytest.raises(TypeError, match="called with arrays; a network is a Sequential.*Received: a call of"):
+        cls(**arguments)(layers.Input(input_shape))
     layer = cls(**arguments)
-    for shape in ((), (0, 2, 2), (None, 4, 4), (2, 2, 2, 2), "abc", 5):
+    with pytest.raises(AttributeError, match="no shapes yet"):
+        _ = layer.output
+    for shape in ((), (0, 2, 2), (4, None, 4), (None,), (None, None, 4), (2, 2, 2, 2), "abc", 5):
         with pytest.raises(ValueError, match="`input_shape`.*Received"):
             layer.build(shape)
     assert not layer.built
@@ -373,6 +375,45 @@ def test_layer_runs(name, arguments, input_shape, output_shape, parameters):
     x = np.random.default_rng(0).random((3, *input_shape), np.float32)
     y = _run(layers.get(name)(**arguments), x=x)
     assert y.shape == (3, *output_shape) and y.dtype == np.float32 and np.isfinite(y).all()
+
+
+@pytest.mark.parametrize("name, arguments, input_shape, output_shape, parameters",
+                         [case for case in CASES if case[0] != "InputLayer"][::4])
+def test_layer_is_called_on_arrays(name, arguments, input_shape, output_shape, parameters):
+    x = np.random.default_rng(0).random((3, *input_shape), np.float32)
+    layer = layers.get(name)(**arguments)
+    layer.build((None, *input_shape))
+    assert (layer.input.shape, layer.output.shape) == ((None, *input_shape), (None, *output_shape))
+    assert layer.output.dtype == layer.dtype == "float32"
+    y = layer(x, training=False)
+    np.testing.assert_array_equal(y, _run(layer, x=x))
+    np.testing.assert_array_equal(y, layer(x.tolist(), training=False))
+    assert layer.count_params() == parameters
+
+
+def test_layers_draw_in_calls_as_in_keras():
+    """Augmentation draws unless it is told not to, noise only where it is told to."""
+    x = np.random.default_rng(0).random((40, 8, 8, 1), np.float32)
+    flip, drop = layers.RandomFlip(), layers.Dropout(0.5)
+    assert not np.array_equal(flip(x), x) and not np.array_equal(flip(x), flip(x))
+    np.testing.assert_array_equal(flip(x, training=False), x)
+    np.testing.assert_array_equal(drop(x), x)
+    assert not np.array_equal(drop(x, training=True), x)
+    augmentation = Sequential([layers.Rescaling(2.0), layers.RandomFlip(), layers.Normalization(mean=0.0, variance=1.0)])
+    assert not np.array_equal(augmentation(x), 2 * x)
+    np.testing.assert_array_equal(augmentation.predict(x), 2 * x)
+    np.testing.assert_array_equal(augmentation.predict_on_batch(x), 2 * x)
+    for other in (layers.Dropout(0.5), layers.BatchNormalization()):
+        mixed = Sequential([layers.RandomFlip(), other])
+        np.testing.assert_array_equal(mixed(x), mixed(x, training=False))
+
+
+def test_penalties_of_layers_are_their_losses():
+    model = Sequential([layers.Dense(2, kernel_regularizer="l2", bias_regularizer="l1", bias_initializer="ones",
+                                     kernel_initializer="ones", input_shape=(3,)), layers.Dense(1)])
+    assert model.losses == pytest.approx([0.06, 0.02])
+    model.layers[0].trainable = False
+    assert model.losses == []
 
 
 # --- construction as in Keras ---

@@ -255,6 +255,38 @@ def test_a_model_that_is_not_trainable_trains_none_of_its_layers():
         model.trainable = "no"
 
 
+def test_a_model_in_a_model_adds_its_layers():
+    """As TensorFlow's tutorials: augmentation in front, a softmax behind."""
+    front = Sequential([layers.RandomFlip("horizontal", input_shape=(28, 28, 1)), layers.Rescaling(0.5)])
+    model = Sequential([front, *seed_network().layers])
+    assert model.input_shape == (None, 28, 28, 1) and len(model.layers) == 8
+    assert model.layers[:2] == front.layers
+    inner = Sequential([layers.Dense(4, name="a", input_shape=(3,)), layers.Dense(2, name="b")])
+    outer = Sequential([inner, layers.Softmax()])
+    x = np.ones((2, 3), np.float32)
+    expected = np.exp(inner.predict(x))
+    np.testing.assert_allclose(outer.predict(x), expected / expected.sum(axis=1, keepdims=True), rtol=1e-5)
+    inner.trainable = False  # the layers are shared
+    assert outer.trainable_weights == []
+    inner.layers[0].set_weights([np.zeros((3, 4)), np.zeros(4)])
+    np.testing.assert_allclose(outer.predict(x), 0.5, rtol=1e-6)
+    behind = Sequential([layers.Dense(3, name="first", input_shape=(5,))])
+    behind.add(inner)
+    assert behind.output_shape == (None, 2)
+    before = [layer.name for layer in behind.layers]
+    for wrong in (Sequential([layers.Dense(2, name="new"), layers.Dense(2, name="a")]),
+                  Sequential([layers.Dense(2, name="new"), layers.Conv2D(2, 3)])):
+        with pytest.raises(ValueError, match="Received"):
+            behind.add(wrong)
+        assert [layer.name for layer in behind.layers] == before and behind.output_shape == (None, 2)
+
+
+def test_inputs_and_outputs_have_shapes():
+    model = seed_network()
+    assert model.inputs[0].shape == model.input_shape and model.outputs[0].shape == model.output_shape
+    assert model.outputs[0].dtype == "float32"
+
+
 def test_clone_model_begins_afresh():
     model = seed_network()
     model.compile(optimizers.SGD(0.5, momentum=0.9), "categorical_crossentropy",

@@ -82,7 +82,7 @@ def test_sgd_chooses_the_rule_by_momentum():
 def test_learning_rate_is_settable_and_checked():
     adam = Adam()
     adam.learning_rate = np.float32(0.5)
-    assert adam.learning_rate == 0.5 and type(adam.learning_rate) is float
+    assert adam.learning_rate == 0.5 and isinstance(adam.learning_rate, float)
     assert adam.get_config()["learning_rate"] == 0.5
     for value in (-1.0, math.nan, math.inf, "0.1", None, True, [0.1]):
         with pytest.raises(ValueError, match="`learning_rate`.*Received: learning_rate="):

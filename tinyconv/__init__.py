@@ -40,20 +40,20 @@ from tinyconv.layers import Input
 from tinyconv.models import Sequential, load_model
 
 if TYPE_CHECKING:
-    from tinyconv import datasets, formats, image, ops
+    from tinyconv import backend, datasets, formats, image, ops, saving
     from tinyconv.config import show_config
     from tinyconv.image_input import ImageInput
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ImageInput", "Input", "Sequential", "__version__", "activations", "callbacks", "constraints", "datasets",
+    "ImageInput", "Input", "Sequential", "__version__", "activations", "backend", "callbacks", "constraints", "datasets",
     "engine", "formats", "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics",
-    "models", "ops", "optimizers", "regularizers", "set_num_threads", "show_config", "utils",
+    "models", "ops", "optimizers", "regularizers", "saving", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.
-_LAZY = ("config", "datasets", "formats", "image", "ops")
+_LAZY = ("backend", "saving", "config", "datasets", "formats", "image", "ops")
 
 
 def __getattr__(name: str) -> Any:

@@ -40,13 +40,13 @@ class Evaluator(Network):
     """A network with `compile`, `evaluate` and `predict`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.optimizer: Any = None  # an optimizers.Optimizer, once compiled
-        self.loss: Any = None
-        self._loss: losses.Loss | None = None
-        self._metrics: list[Any] = []
-        self._weighted_metrics: list[Any] = []
-        self._loss_weight = 1.0
-        self._objective: Objective | None = None
+        self.optimizer: Any  # an optimizers.Optimizer, once compiled
+        self.loss: Any
+        self._loss: losses.Loss | None
+        self._metrics: list[Any]
+        self._weighted_metrics: list[Any]
+        self._objective: Objective | None
+        self._forget_training()
         super().__init__(*args, **kwargs)
 
     # --- compile ---
@@ -84,6 +84,11 @@ class Evaluator(Network):
         self._loss_weight = weight
         self.optimizer, self.loss, self._loss = new_optimizer, loss, new_loss
         self._objective = None
+
+    def _forget_training(self) -> None:
+        """As before `compile`."""
+        self.optimizer, self.loss, self._loss, self._objective = None, None, None, None
+        self._metrics, self._weighted_metrics, self._loss_weight = [], [], 1.0
 
     @property
     def compiled(self) -> bool:
@@ -375,7 +380,7 @@ class Evaluator(Network):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """The outputs for one batch, (N, *output shape)."""
-        return self(x)
+        return self(x, training=False)
 
     def reset_metrics(self) -> None:
         """For scripts that call it: metrics here never carry over from one call to the next."""

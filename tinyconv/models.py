@@ -24,7 +24,7 @@ class Sequential(Trainer):
     model is built as layers are added; otherwise by the first data that it gets.
 
     Args:
-        layers: List of layers to add.
+        layers: List of layers to add; a model among them adds its own.
         name: Name. Defaults to `"sequential"`, numbered.
         seed: What initial weights, shuffling and dropout follow from, an integer >= 0.
             Defaults to the next one of `utils.set_random_seed`, or a fresh one.
@@ -45,7 +45,7 @@ class Sequential(Trainer):
     class_names: list[str] | None = None
     image_input: ImageInput | None = None
 
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
+    def __init__(self, layers: Iterable[Layer | Sequential] | None = None, name: str | None = None,
                  seed: int | None = None, trainable: bool = True) -> None:
         super().__init__(layers, name, seed, trainable)
 
@@ -228,19 +228,31 @@ def _holds_model(filepath: str | PathLike[str]) -> bool:
     return path.exists() if formats.is_model_file(path) else (path / "model.json").exists()
 
 
-def load_model(filepath: str | PathLike[str]) -> Sequential:
+def load_model(filepath: str | PathLike[str], custom_objects: None = None, compile: bool = True,
+               safe_mode: bool = True) -> Sequential:
     """Reads a model of Keras or TensorFlow.js.
 
     Args:
         filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file, or its
             address on a server: "https://...".
+        custom_objects: None: classes always come from a closed list.
+        compile: Whether to compile the model as the files say. Defaults to `True`.
+        safe_mode: Of no effect: a file never names code.
 
     Returns:
         The model; compiled, and ready to go on training, where the files say how.
+
+    Raises:
+        ValueError: If a file is missing, damaged or not such a model, or there are custom_objects.
     """
     from tinyconv import formats
 
-    return formats.load_model(filepath)
+    if custom_objects:
+        raise ValueError(f"Expected custom_objects to be None. Received: {sorted(custom_objects)}")
+    model = formats.load_model(filepath)
+    if not compile:
+        model._forget_training()
+    return model
 
 
 def save_model(model: Sequential, filepath: str | PathLike[str], overwrite: bool = True, **kwargs: Any) -> None:

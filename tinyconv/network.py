@@ -18,7 +18,7 @@ import numpy as np
 from tinyconv import engine, shapes, utils
 from tinyconv.data import as_inputs
 from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shape
-from tinyconv.layers import BatchNormalization, InputLayer, Layer
+from tinyconv.layers import BatchNormalization, InputLayer, Layer, Spec
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -47,7 +47,7 @@ class _Owners:
 class Network:
     """Layers in a row.  See `tinyconv.models.Sequential`."""
 
-    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None,
+    def __init__(self, layers: Iterable[Layer | Network] | None = None, name: str | None = None,
                  seed: int | None = None, trainable: bool = True) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"Expected name to be a string. Received: name={name!r}")
@@ -67,6 +67,7 @@ class Network:
         self._program: Program | None = None
         self._run: Executor | None = None  # executes the program
         self._run_noisy: Executor | None = None  # the same without trainable weights
+        self._augments: bool | None = None  # whether a call draws images anew; found out when it is asked for
         for layer in layers or ():
             self.add(layer)
 
@@ -86,16 +87,20 @@ class Network:
         """What all random numbers of the model follow from."""
         return self._seed
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Layer | Network) -> None:
         """Puts a layer on top of the stack.
 
         Args:
-            layer: A layer; `Input(shape=...)` is allowed in the first place.
+            layer: A layer; `Input(shape=...)` is allowed in the first place. Of a model, its layers are
+                taken, one by one: they are shared.
 
         Raises:
             TypeError: If it is not a layer.
-            ValueError: If its name is taken, or it cannot follow the layer before.
+            ValueError: If its name is taken, or it cannot follow the layer before; the model is as before then.
         """
+        if isinstance(layer, Network):
+            self._add_layers_of(layer)
+            return
         if not isinstance(layer, Layer):
             raise TypeError(f"Expected layer to be an instance of tinyconv.layers.Layer. Received: {layer!r}")
         declared: Any = tuple(layer.batch_input_shape or ())[1:]
@@ -119,6 +124,19 @@ class Network:
             raise
         self._adopt(layer)
         self._forget_program()
+
+    def _add_layers_of(self, model: Network) -> None:
+        kept, count = (self._input_shape, self._shape_declared), len(self._layers)
+        if not self._layers and not self._shape_declared and model._shape_declared:
+            self._input_shape, self._shape_declared = model._input_shape, True
+        try:
+            for layer in model.layers:
+                self.add(layer)
+        except Exception:
+            while len(self._layers) > count:
+                self.pop()
+            self._input_shape, self._shape_declared = kept
+            raise
 
     def pop(self) -> Layer:
         """Takes the last layer off the stack and returns it."""
@@ -350,7 +368,7 @@ class Network:
     def _forget_program(self) -> None:
         """After a change of the layers or the seed."""
         with self._lock:
-            self._program = self._run = self._run_noisy = None
+            self._program = self._run = self._run_noisy = self._augments = None
 
     def _refresh_trainable(self) -> None:
         """Lowers anew where a layer was frozen or thawed since."""
@@ -364,15 +382,31 @@ class Network:
                     if op.kind == "batch_normalization"):
                 self._forget_program()
 
+    @property
+    def inputs(self) -> list[Spec]:
+        """Shape and type of the input, in a list of one."""
+        return [Spec(self.input_shape)]
+
+    @property
+    def outputs(self) -> list[Spec]:
+        """Shape and type of the output, in a list of one."""
+        return [Spec(self.output_shape)]
+
+    @property
+    def losses(self) -> list[float]:
+        """The penalties of the regularizers, layer by layer."""
+        return [penalty for layer in self._layers for penalty in layer.losses]
+
     # --- running ---
 
-    def __call__(self, x: Any, training: bool = False) -> np.ndarray:
+    def __call__(self, x: Any, training: bool | None = None) -> np.ndarray:
         """The outputs for one batch.
 
         Args:
             x: Array (N, ...), as in `fit`.
             training: Whether dropout is active, and batch normalization takes the statistics of
-                the batch and moves its own towards them. Defaults to `False`.
+                the batch and moves its own towards them. Defaults to `None`: `False`, but where
+                augmentation is all that training would change, as in Keras.
 
         Returns:
             float32 array (N, *output shape).
@@ -382,9 +416,18 @@ class Network:
         x = as_inputs(x, self._input_shape)
         if len(x) == 0:
             return np.empty((0, *self._output_shape), np.float32)
+        if training is None:
+            training = self._augments if self._augments is not None else self._find_augmentation()
         if training:
             return self._call_noisy(x)
         return self._forward(x)
+
+    def _find_augmentation(self) -> bool:
+        ops = self.program.ops
+        others = any(op.kind == "dropout" or (op.kind == "batch_normalization" and not op.attributes["frozen"])
+                     for op in ops)
+        self._augments = not others and any(op.kind == "random_affine" for op in ops)
+        return self._augments
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         y = (self._run or self._executor()).predict(x)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Stream", "is_stream", "warn_of_end"]
+__all__ = ["PyDataset", "Stream", "is_stream", "warn_of_end"]
 
 # Batches made ahead of the one that is computed.
 _AHEAD = 2
@@ -36,6 +36,39 @@ def _has_buffer(x: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+class PyDataset:
+    """Base of data sets that give their batches by number: a subclass writes `__len__` and `__getitem__`.
+
+    Args:
+        workers, use_multiprocessing, max_queue_size: Accepted for scripts that pass them: one thread reads
+            ahead of the training, whatever they say.
+    """
+
+    def __init__(self, workers: int = 1, use_multiprocessing: bool = False, max_queue_size: int = 10) -> None:
+        self.workers = workers
+        self.use_multiprocessing = use_multiprocessing
+        self.max_queue_size = max_queue_size
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        raise TypeError(f"{type(self).__name__} does not say how many batches it has: define `__len__`.")
+
+    def __getitem__(self, index: int) -> Any:
+        """The batch of a number, (x, y) or (x, y, sample_weight)."""
+        raise TypeError(f"{type(self).__name__} does not say what its batches are: define `__getitem__`.")
+
+    @property
+    def num_batches(self) -> int:
+        """The number of batches."""
+        return len(self)
+
+    def on_epoch_begin(self) -> None:
+        """Called before an epoch."""
+
+    def on_epoch_end(self) -> None:
+        """Called after an epoch."""
 
 
 class Stream:
@@ -96,6 +129,8 @@ class Stream:
             order: As of the class, for this epoch.
         """
         self._order = order
+        if hasattr(self._source, "on_epoch_begin"):
+            self._source.on_epoch_begin()
         if steps is None:
             self.restart()
         seen = 0

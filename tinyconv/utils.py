@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -203,10 +204,16 @@ def missing_extra(module: str, extra: str, what: str) -> ImportError:
     return ImportError(f"{what} need {module.split('.')[0]}: pip install 'tinyconv[{extra}]'")
 
 
-def __getattr__(name: str) -> Any:
-    """Keras' name for what is a data set here, imported when it is asked for."""
-    if name == "image_dataset_from_directory":
-        from tinyconv.datasets import folder
+# Keras' names for what lives elsewhere here, imported when it is asked for.
+_ELSEWHERE = {
+    "PyDataset": ("sources", "PyDataset"), "Sequence": ("sources", "PyDataset"),
+    "image_dataset_from_directory": ("datasets.folder", "image_dataset_from_directory"),
+    **{name: ("datasets.pictures", name) for name in ("array_to_img", "img_to_array", "load_img", "save_img")},
+}
 
-        return folder.image_dataset_from_directory
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, found = _ELSEWHERE[name]
+    return getattr(import_module(f"tinyconv.{module}"), found)

@@ -1,31 +1,28 @@
-"""Where tinyconv differs from Keras on purpose, each with its reason.
+"""What the tests of names allow: what docs/keras.md says differs or is left out, and names that no table compares.
 
 A pattern stands for the arguments (`module.Class.argument`) or the names that it matches.
 """
 
 from __future__ import annotations
 
-__all__ = ["DIFFERENCES", "NOT_COMPARED"]
+import re
+from pathlib import Path
 
-# Arguments that are missing, have another default or another place.
-DIFFERENCES: dict[str, str] = {
-    "*.deserialize.custom_objects": "a file never names code here: classes come from closed tables",
-    "activations.deserialize.config": "the argument is called as in `get`",
-    "losses.deserialize.name": "the argument is called as in the other modules",
-    "initializers.*.input_axes": "new in Keras 3.15, for kernels of attention; which axes are inputs is fixed",
-    "initializers.*.output_axes": "as input_axes",
-    "layers.Av*Pool*.pool_size": "2 where nothing is given, as for MaxPooling2D",
-    "layers.*Conv*2D*.strides": "1 stands for (1, 1): sequences and images share their signature",
-    "layers.*Conv*2D*.dilation_rate": "as strides",
-    "layers.MaxPool*2D.pool_size": "2 stands for (2, 2)",
-    "layers.Dense.lora_alpha": "no low-rank adaptation: networks are small",
-    "layers.Dense.quantization_config": "weights are float32",
-    "losses.*.name": "None stands for Keras' name",
-    "metrics.*.name": "None stands for Keras' name",
-    "metrics.*.from_sorted_ids": "new in Keras 3.15, for predictions that are ids already",
-    "optimizers.Optimizer.learning_rate": "0.01 where nothing is given",
-    "callbacks.CallbackList.add_*": "fit adds its history and its progress bar itself",
-}
+__all__ = ["DIFFERENCES", "LEFT_OUT", "NOT_COMPARED"]
+
+
+def _table(title: str) -> dict[str, str]:
+    """Patterns and what is said of them, of the table under a title of docs/keras.md."""
+    page = (Path(__file__).parents[2] / "docs" / "keras.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*`) \| (.*) \|$", page.split(f"## {title}\n")[1].split("\n## ")[0], re.MULTILINE)
+    return {pattern: reason for patterns, reason in rows for pattern in re.findall(r"`([^`]*)`", patterns)}
+
+
+# Arguments that are missing, have another default or another place: the page for users has them.
+DIFFERENCES: dict[str, str] = _table("Arguments that differ")
+
+# Names of Keras that the page says are left out.
+LEFT_OUT: dict[str, str] = _table("Left out")
 
 # Names without a case in a table.
 NOT_COMPARED: dict[str, str] = {

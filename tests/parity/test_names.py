@@ -21,7 +21,7 @@ from parity import (
     cases_optimizers,
     cases_weights,
 )
-from parity.differences import DIFFERENCES, NOT_COMPARED
+from parity.differences import DIFFERENCES, LEFT_OUT, NOT_COMPARED
 from parity.harness import New, has, keras, member, tinyconv
 
 MODULES = ("layers", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers", "activations",
@@ -50,6 +50,27 @@ def test_name_of_keras_is_in_a_table(path):
     function_of = {getattr(cls, "function", None) for cls in classes_compared() if isinstance(cls, type)}
     found = ours in classes_compared() or ours in function_of
     assert found or explained(path, NOT_COMPARED), f"{path}: a case in a table, or a reason in NOT_COMPARED"
+
+
+# Layers of other networks than those of images in a row, of arrays of other machines, and functions that merge.
+OF_OTHER_NETWORKS = (
+    "*3D*", "*RNN*", "*LSTM*", "*GRU*", "Bidirectional", "TimeDistributed", "*Attention", "*Embedding", "EinsumDense",
+    "Masking", "Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract", "add", "average",
+    "concatenate", "dot", "maximum", "minimum", "multiply", "subtract", "CategoryEncoding", "Discretization", "Hash*",
+    "*Lookup", "*Spectrogram", "TextVectorization", "*Layer", "*Wrapper", "legacy",
+)
+
+
+@pytest.mark.parametrize("module", PRESENT)
+def test_name_that_is_left_out_stands_on_the_page(module):
+    missing = [name for name in dir(member(keras, module)) if not name.startswith("_") and not has(f"{module}.{name}")]
+    assert [name for name in missing if name not in LEFT_OUT and not explained(name, OF_OTHER_NETWORKS)] == []
+
+
+def test_names_that_are_left_out_are_not_there():
+    for name in LEFT_OUT:
+        places = [f"{module}.{name}" for module in PRESENT if hasattr(member(keras, module), name)]
+        assert not places or not all(map(has, places)), name
 
 
 def explained(path: str, patterns: Iterable[str]) -> bool:

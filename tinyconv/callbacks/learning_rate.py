@@ -45,7 +45,7 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
-            logs["learning_rate"] = self.model.optimizer.learning_rate
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
 
 def _accepts_two(function: Callable[..., Any]) -> bool:
@@ -99,7 +99,7 @@ class ReduceLROnPlateau(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = {} if logs is None else logs
         current = logs.get(self.monitor)
-        logs["learning_rate"] = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if current is None:
             warnings.warn(f"ReduceLROnPlateau needs {self.monitor!r}, which is not available. "
                           f"Available: {', '.join(logs)}", stacklevel=2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyconv.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
-from tinyconv.layers.base import Layer, Weight
+from tinyconv.layers.base import Layer, Spec, Weight
 from tinyconv.layers.conv import Conv1D, Conv2D
 from tinyconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose
 from tinyconv.layers.core import Dense, Flatten, Input, InputLayer, Reshape
@@ -61,7 +61,7 @@ __all__ = [
     "Normalization", "PReLU", "Permute", "RandomFlip", "RandomRotation", "RandomTranslation",
     "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
     "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", "Softmax", "SpatialDropout1D",
-    "SpatialDropout2D", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
+    "SpatialDropout2D", "Spec", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
     "activation", "alpha_dropout", "average_pooling1d", "average_pooling2d", "avg_pool1d", "avg_pool2d",
     "batch_normalization", "center_crop", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
     "cropping1d", "cropping2d", "dense", "depthwise_conv1d", "depthwise_conv2d", "deserialize", "dropout",

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from tinyconv.regularizers import Regularizer
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name
 
-__all__ = ["Layer", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
+__all__ = ["Layer", "Spec", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
 
 Shape = tuple[int, ...]
 
@@ -34,6 +34,13 @@ _HARMLESS_KEYS = {
     "autocast", "batch_size", "dtype", "input_dtype", "module", "optional", "quantization_config", "ragged",
     "registered_name", "shared_object_id", "sparse",
 }
+
+
+class Spec(NamedTuple):
+    """What a layer takes or gives."""
+
+    shape: tuple[int | None, ...]  # with the batch, whose size is free, in front
+    dtype: str = "float32"
 
 
 class Weight:
@@ -119,6 +126,8 @@ class Layer:
         **kwargs: `input_dim=n` and `batch_size`, as in Keras 2.
     """
 
+    dtype = "float32"  # of weights and activations
+
     # Keras 2 and tfjs names of arguments -> the names here.
     _renamed_keys: ClassVar[dict[str, str]] = {}
     # Weights that training does not change by their gradient.
@@ -196,11 +205,13 @@ class Layer:
         """Fixes the shapes and creates the weights; keeps weights that are there and still fit.
 
         Args:
-            input_shape: Shape of a sample.
+            input_shape: Shape of a sample; or as Keras has it, with None for the batch in front.
 
         Raises:
             ValueError: If the layer cannot take such an input.
         """
+        if isinstance(input_shape, (tuple, list)) and len(input_shape) > 1 and input_shape[0] is None:
+            input_shape = tuple(input_shape[1:])
         input_shape = shapes.check_shape(input_shape)
         try:
             output_shape = shapes.check_shape(self.compute_output_shape(input_shape), "output_shape")
@@ -354,10 +365,45 @@ class Layer:
                 raise ValueError(f"{cls.__name__} expected a setting `{key}`. Received: {sorted(config)}")
         return cls(**arguments)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError(
-            f"Layers are not called: add them to a Sequential model. Received: a call of '{self.name}'"
-        )
+    @property
+    def input(self) -> Spec:
+        """Shape and type of the layer's input."""
+        return self._spec(self.input_shape)
+
+    @property
+    def output(self) -> Spec:
+        """Shape and type of the layer's output."""
+        return self._spec(self.output_shape)
+
+    def _spec(self, shape: Shape | None) -> Spec:
+        if shape is None:
+            raise AttributeError(f"Layer '{self.name}' has no shapes yet: it was never built.")
+        return Spec((None, *shape))
+
+    @property
+    def losses(self) -> list[float]:
+        """The penalties of the regularizers of the weights that are trained."""
+        return [weight.regularizer(weight.value) for weight in self.trainable_weights if weight.regularizer is not None]
+
+    def __call__(self, x: Any, training: bool | None = None) -> np.ndarray:
+        """The layer's outputs for one batch, to look at them; in a model it is many times as fast.
+
+        Args:
+            x: Array (N, ...). A layer that is not built yet is built for it.
+            training: As of a model's call.
+
+        Returns:
+            float32 array (N, *output shape).
+
+        Raises:
+            TypeError: If x is no array: there are no graphs of layers.
+        """
+        if not hasattr(x, "__array__") and not isinstance(x, (list, tuple)):
+            raise TypeError("A layer is called with arrays; a network is a Sequential model of layers. "
+                            f"Received: a call of '{self.name}' with {describe(x)}")
+        from tinyconv.models import Sequential
+
+        return Sequential([self])(np.asarray(x), training=training)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a layer belongs to no model."""

@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,6 +35,28 @@ _IDLE = {"is_legacy_optimizer", "jit_compile"}
 # Names in the configs of Keras 2 and TensorFlow.js.
 _RENAMED = {"lr": "learning_rate", "beta1": "beta_1", "beta2": "beta_2", "use_nesterov": "nesterov",
             "useNesterov": "nesterov"}
+
+
+class Rate(float):
+    """A learning rate: a number that, as a variable of Keras, has `assign` and `numpy` as well."""
+
+    _optimizer: Optimizer
+
+    def __new__(cls, value: float, optimizer: Optimizer) -> Self:
+        rate = super().__new__(cls, value)
+        rate._optimizer = optimizer
+        return rate
+
+    def assign(self, value: Any) -> None:
+        """Sets the optimizer's learning rate."""
+        self._optimizer.learning_rate = value
+
+    def numpy(self) -> np.float32:
+        """The number."""
+        return np.float32(self)
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
 
 
 class Optimizer:
@@ -138,7 +160,7 @@ class Optimizer:
     @property
     def learning_rate(self) -> Any:
         """Size of the next step, a float; may be set at any time where it is not a schedule's."""
-        return self._rate(self._batches)
+        return Rate(self._rate(self._batches), self)
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
