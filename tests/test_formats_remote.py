@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from formats_cases import read_description, same_bits, small_model
@@ -90,7 +91,7 @@ def site(server: Server, tmp_path: Path) -> Site:
     return Site(server, tmp_path)
 
 
-def refused(url: str, error: type[Exception], message: str) -> None:
+def refused(url: str, error: Any, message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         load_model(url)
     assert "\n" not in str(caught.value)
@@ -174,9 +175,10 @@ def test_missing_files_are_named(site: Site) -> None:
     (lambda part: part + bytes(4), "part3.bin to send at most 168 bytes. Received: 172 bytes"),
     (lambda part: bytes(0), "Received: '400 bytes'"),
 ])
-def test_files_of_another_size_are_refused(change: object, message: str, site: Site) -> None:
+def test_files_of_another_size_are_refused(change: Any, message: str, site: Site) -> None:
     path = "/models/mine/more/part3.bin"
-    for length in ({}, {"Content_Length": ""}):  # whether the server says so first
+    headers: list[dict[str, Any]] = [{}, {"Content_Length": ""}]
+    for length in headers:  # whether the server says so first
         site.server.put(path, change(site.content[400:]), **length)
         refused(site.url, (FormatError, DownloadError), message)
 

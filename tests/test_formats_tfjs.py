@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_save_writes_the_keras_2_dialect(saved: tuple) -> None:
     (initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", 7),
      {"mean": 0.0, "stddev": math.sqrt(2 / 36), "seed": 7}),
 ])
-def test_save_writes_initializers_that_others_have(name: object, written: dict, tmp_path: Path) -> None:
+def test_save_writes_initializers_that_others_have(name: Any, written: dict, tmp_path: Path) -> None:
     model = Sequential([layers.Conv2D(4, 3, kernel_initializer=name, input_shape=(5, 5, 2))])
     model.save(tmp_path)
     [layer] = read_description(tmp_path)["modelTopology"]["config"]["layers"]
@@ -105,7 +106,7 @@ def test_save_writes_initializers_that_others_have(name: object, written: dict, 
     assert same_bits(model, load_model(tmp_path))
 
 
-FIRST = {"data_format": "channels_first"}
+FIRST: dict[str, Any] = {"data_format": "channels_first"}
 # What TensorFlow.js lacks, or computes otherwise: the input's shape, the layer, and what is said of it.
 LACKING = [
     ((4, 4, 2), layers.Activation("hard_sigmoid", name="a"), "activation hard_sigmoid of 'a'"),
@@ -116,7 +117,7 @@ LACKING = [
     ((4, 4, 2), layers.ReLU(threshold=1.0, name="a"), "ReLU 'a' with threshold"),
     ((4, 4, 2), layers.ELU(0.5, name="a"), "ELU 'a' with alpha"),
     ((4, 4, 2), layers.Softmax(axis=1, name="a"), "Softmax 'a' with an axis that is not the last"),
-    ((4, 4, 2), layers.BatchNormalization(axis=1, name="a"), "'a' with an axis that is not the last"),
+    ((4, 4, 2), layers.BatchNormalization(axis=1, name="a"), "BatchNormalization 'a' with an axis that is not the last"),
     ((4, 4, 2), layers.GlobalMaxPooling2D(keepdims=True, name="a"), "GlobalMaxPooling2D 'a' with keepdims"),
     ((4, 4, 2), layers.Normalization(name="a"), "Normalization 'a'"),
     ((4, 4, 2), layers.Normalization(axis=None, mean=0.5, variance=2.0, invert=True, name="a"), "Normalization 'a'"),
@@ -210,7 +211,7 @@ def test_load_reads_the_activation_that_tensorflow_js_alone_has(tmp_path: Path) 
     Sequential([layers.Input((3,)), layers.Activation("relu")]).save(tmp_path)
     path = tmp_path / "model.json"
     path.write_text(path.read_text().replace('"relu"', '"gelu_new"'))
-    x = np.float32([[-1, 0.5, 2]])
+    x = np.array([[-1, 0.5, 2]], np.float32)
     np.testing.assert_allclose(load_model(tmp_path).predict(x, verbose=0), [[-0.158808, 0.345714, 1.954598]], atol=2e-6)
 
 
@@ -232,7 +233,7 @@ def test_save_writes_the_weight_names_of_tensorflow_js(tmp_path: Path) -> None:
 
 
 def test_save_load_keeps_channels_first(tmp_path: Path) -> None:
-    first = {"data_format": "channels_first"}
+    first: dict[str, Any] = {"data_format": "channels_first"}
     model = Sequential([layers.Input((2, 8, 7)), layers.Conv2D(3, 3, **first), layers.MaxPooling2D(2, **first),
                         layers.Flatten(**first)])
     model.save(tmp_path)
@@ -254,7 +255,7 @@ def test_save_refuses_unbuilt_model_and_foreign_layers(tmp_path: Path) -> None:
 # --- training goes on ---
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_training_goes_on_bit_for_bit_after_load(make: object, tmp_path: Path) -> None:
+def test_training_goes_on_bit_for_bit_after_load(make: Any, tmp_path: Path) -> None:
     x, y = data()
     straight, interrupted = small_model(), small_model()
     for model in (straight, interrupted):
@@ -440,7 +441,7 @@ def numbered(document: dict) -> dict:
     return renamed(document, lambda name: f"layer_{next(counter)}/{name.split('/')[1]}_7")
 
 
-def renamed(document: dict, rename: object) -> dict:
+def renamed(document: dict, rename: Any) -> dict:
     for spec in document["weightsManifest"][0]["weights"]:
         spec["name"] = rename(spec["name"])
     return document
@@ -457,7 +458,7 @@ def reordered_settings(document: dict) -> dict:
     wrapped, bare_list, with_input_layer, with_build_shape, functional, nested, called_twice, suffixed, prefixed,
     numbered, reordered_settings,
 ], ids=lambda change: change.__name__)
-def test_load_reads_dialects(change: object, saved: tuple) -> None:
+def test_load_reads_dialects(change: Any, saved: tuple) -> None:
     model, folder, document = saved
     write_description(folder, change(document))
     loaded = load_model(folder)
@@ -518,7 +519,7 @@ def layers_alone(document: dict) -> str:
 
 @pytest.mark.parametrize("change", [two_outputs, shared_input, merged, called_with_two, layers_alone],
                          ids=lambda change: change.__name__)
-def test_load_refuses_what_is_no_chain_of_its_layers(change: object, saved: tuple) -> None:
+def test_load_refuses_what_is_no_chain_of_its_layers(change: Any, saved: tuple) -> None:
     _, folder, document = saved
     message = change(document)
     write_description(folder, document)
@@ -532,7 +533,7 @@ def test_load_reads_many_shards(size: int, saved: tuple) -> None:
     model, folder, document = saved
     content = (folder / "weights.bin").read_bytes()
     (folder / "sub").mkdir()
-    paths = []
+    paths: list[str] = []
     for start in range(0, len(content), size):
         paths.append(f"./sub/group1-shard{len(paths) + 1}.bin")
         (folder / paths[-1]).write_bytes(content[start:start + size])
@@ -546,7 +547,8 @@ def test_load_reads_a_group_per_layer_in_any_order(saved: tuple) -> None:
     model, folder, document = saved
     specs = document["weightsManifest"][0]["weights"]
     content = (folder / "weights.bin").read_bytes()
-    groups, start = [], 0
+    groups: list[dict] = []
+    start = 0
     for index, spec in enumerate(specs):
         length = 4 * math.prod(spec["shape"])
         (folder / f"group{index}").write_bytes(content[start:start + length])
@@ -595,7 +597,7 @@ def test_load_reads_the_axis_of_keras_2(tmp_path: Path) -> None:
     document["modelTopology"]["config"]["layers"][1]["config"]["axis"] = [3]
     write_description(tmp_path, document)
     loaded = load_model(tmp_path)
-    assert same_bits(model, loaded) and loaded.layers[1].axis == 3
+    assert same_bits(model, loaded) and loaded.layers[1].get_config()["axis"] == 3
 
 
 def test_load_reads_the_thresholded_relu_of_tensorflow_js(tmp_path: Path) -> None:
@@ -605,7 +607,7 @@ def test_load_reads_the_thresholded_relu_of_tensorflow_js(tmp_path: Path) -> Non
     layer["class_name"], config = "ThresholdedReLU", layer["config"]
     layer["config"] = {**{key: config[key] for key in ("name", "batch_input_shape", "trainable")}, "theta": 1.5}
     write_description(tmp_path, document)
-    x = np.float32([[-2.0, 0.0, 1.5, np.nextafter(np.float32(1.5), np.float32(2)), 7.0]])
+    x = np.array([[-2.0, 0.0, 1.5, np.nextafter(np.float32(1.5), np.float32(2)), 7.0]], np.float32)
     np.testing.assert_array_equal(load_model(tmp_path).predict(x, verbose=0), x * (x > 1.5))
     for theta in (-1.0, "a", None):
         layer["config"]["theta"] = theta
@@ -635,8 +637,8 @@ def test_load_reads_quantized_and_integer_weights(stored: str | None, dtype: str
         values = random.integers(0, np.iinfo(stored).max, size=(400, 300))
         values = values.astype(np.dtype(stored).newbyteorder("<"))
         spec["quantization"] = {"dtype": stored, "scale": 0.0078125, "min": -1}
-        expected = values.astype(np.float64) * 0.0078125 - 1
-        expected = (np.floor(expected + 0.5) if dtype == "int32" else expected).astype(np.float32)
+        exact = values.astype(np.float64) * 0.0078125 - 1
+        expected = (np.floor(exact + 0.5) if dtype == "int32" else exact).astype(np.float32)
     else:
         values = random.integers(0, 2, size=(400, 300)).astype({"int32": "<i4", "bool": "|u1"}[dtype])
         expected = values.astype(np.float32)

@@ -13,12 +13,13 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tinyconv import Sequential, image_input, initializers, layers, load_model, optimizers
-from tinyconv.formats import training
+from tinyconv.formats import keras2, training
 
 pytestmark = pytest.mark.once
 
@@ -26,7 +27,7 @@ PACKAGE = "@tensorflow/tfjs@4.22.0"
 # Seconds that a worker waits for another one which installs and runs everything.
 PATIENCE = 300.0
 STEPS = 3
-FIRST = {"data_format": "channels_first"}
+FIRST: dict[str, Any] = {"data_format": "channels_first"}
 
 # --- cases: layers ---
 
@@ -179,7 +180,14 @@ def adamax(steps: int) -> Sequential:
 
 def features(model: Sequential) -> np.ndarray:
     """Inputs of a model that is not trained on IMAGES."""
-    return np.random.default_rng(7).normal(size=(12, *model.input_shape[1:])).astype(np.float32)
+    shape: Any = model.input_shape[1:]
+    return np.random.default_rng(7).normal(size=(12, *shape)).astype(np.float32)
+
+
+def evaluation(model: Sequential, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Loss and metrics, one behind the other."""
+    values: Any = model.evaluate(x, y, verbose=0)
+    return np.ravel(values)
 
 
 def metric_cases() -> list[tuple[str, int, str]]:
@@ -236,7 +244,7 @@ def write_jobs(root: Path) -> None:
     def add(name: str, folder: Path, x: np.ndarray, y: np.ndarray | None, entries: dict) -> None:
         here = root / name
         here.mkdir(exist_ok=True)
-        job = {"folder": str(folder), "out": str(here / "out"), "save": str(here / "theirs")}
+        job: dict[str, Any] = {"folder": str(folder), "out": str(here / "out"), "save": str(here / "theirs")}
         for key, array in (("x", x), ("y", y)):
             if array is not None:
                 array.astype("<f4").tofile(here / key)
@@ -368,7 +376,7 @@ def test_training_goes_on_there_and_here(name: str, peer: Peer) -> None:
     assert theirs.optimizer.iterations == 2 * STEPS
     assert theirs.get_compile_config() == ours.get_compile_config()
     # The loss that it evaluates has no regularizers in it.
-    np.testing.assert_allclose(report["evaluation"][1], ours.evaluate(IMAGES, CLASSES, verbose=0)[1], rtol=1e-6)
+    np.testing.assert_allclose(report["evaluation"][1], evaluation(ours, IMAGES, CLASSES)[1], rtol=1e-6)
     # The same steps here, and then one more from either: moments and momentum came across.
     history = ours.fit(IMAGES, CLASSES, batch_size=16, epochs=STEPS, verbose=0, shuffle=False)
     np.testing.assert_allclose(report["losses"], history.history["loss"], rtol=2e-4)
@@ -384,7 +392,7 @@ def test_losses_agree(name: str, peer: Peer) -> None:
     case = f"loss {name}"
     report, ours, theirs = peer.report(case), peer.ours(case), peer.theirs(case)
     x, y = peer.array(case, "x", ours), labels(LOSSES[name][1])
-    assert_near(np.array(report["evaluation"]), np.ravel(ours.evaluate(x, y, verbose=0)))
+    assert_near(np.array(report["evaluation"]), evaluation(ours, x, y))
     history = ours.fit(x, y, batch_size=12, epochs=STEPS, verbose=0, shuffle=False)
     np.testing.assert_allclose(report["losses"], history.history["loss"], rtol=2e-5)
     for own, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
@@ -397,13 +405,17 @@ def test_metrics_agree(loss: str, outputs: int, metric: str, peer: Peer) -> None
     case = f"metric {loss} {outputs} {metric}"
     report, ours, theirs = peer.report(case), peer.ours(case), peer.theirs(case)
     y = labels(LOSSES[loss][1])
-    values = ours.evaluate(peer.array(case, "x", ours), y if outputs > 1 else y[:, :1], verbose=0)
+    values = evaluation(ours, peer.array(case, "x", ours), y if outputs > 1 else y[:, :1])
     assert len(values) == len(report["evaluation"]) == 2
     np.testing.assert_allclose(report["evaluation"], values, rtol=1e-5)
     assert theirs.get_compile_config() == ours.get_compile_config()
 
 
 def test_all_that_both_sides_have_is_compared() -> None:
+    compared = {type(layer).__name__ for _, stack in LAYERS.values() for layer in stack}
+    assert set(layers._CLASSES) == compared | keras2._PRIVATE_CLASSES | {"InputLayer"}
+    assert not compared & keras2._PRIVATE_CLASSES
+    assert keras2._SHARED_ACTIVATIONS == set(ACTIVATIONS)
     assert set(training._LOSSES) == set(LOSSES)
     assert set(training._METRICS) == {metric for names in METRICS.values() for metric in names} - {
         "sparse_categorical_accuracy"}

@@ -98,6 +98,15 @@ def test_decay_of_keras_2_is_a_schedule() -> None:
     assert [float(rate(step)) for step in (0, 4)] == [0.5, 0.25]
 
 
+def test_schedule_of_keras_2s_nadam_is_the_one_there_is() -> None:
+    config: dict[str, Any] = {"loss": "mse", "optimizer_config": {"class_name": "Nadam", "config": {
+        "lr": 0.5, "schedule_decay": 0.004}}}
+    assert read_training_config(config)["optimizer"] == optimizers.serialize(optimizers.Nadam(0.5))
+    config["optimizer_config"]["config"]["schedule_decay"] = 0.1
+    with pytest.raises(ValueError, match="schedule_decay"):
+        read_training_config(config)
+
+
 @pytest.mark.parametrize(("written", "read"), [
     ("meanSquaredError", "mean_squared_error"), ("MSE", "MSE"), (["hinge"], "hinge"), ("logcosh", "log_cosh"),
     ("cosineProximity", "cosine_similarity"), ("kullbackLeiblerDivergence", "kl_divergence"),

@@ -170,6 +170,8 @@ def _read_optimizer(value: Any) -> optimizers.Optimizer:
     class_name = str(value.get("class_name")).removeprefix("Custom>")
     if class_name == "Momentum":
         class_name = "SGD"
+    if class_name == "Nadam" and config.get("schedule_decay") == 0.004:  # the only one that Keras has still
+        del config["schedule_decay"]
     if class_name == "RMSProp" and "decay" in config:  # TensorFlow.js' name of rho
         config["rho"] = config.pop("decay")
     elif isinstance(config.get("decay"), (int, float)) and config["decay"]:  # of the learning rate, in Keras 2
