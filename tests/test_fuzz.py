@@ -17,7 +17,7 @@ import pytest
 from formats_cases import read_description, small_model, write_description
 from PIL import Image
 
-from tinyconv import datasets, load_model
+from tinyconv import Sequential, datasets, layers, load_model
 from tinyconv.cli_predict import read_picture
 from tinyconv.datasets.download import DownloadError, download
 from tinyconv.formats import FormatError
@@ -53,6 +53,18 @@ def test_settings_that_are_none_are_refused_in_a_printable_line(change, message,
     change(document)
     write_description(tmp_path, document)
     refused(lambda: load_model(tmp_path), message)
+
+
+@pytest.mark.parametrize("dtype", ["a", "a4", {"config": {"name": "a"}}, "f4,f4", {"names": ["x"], "formats": ["f4"]}, "O", "U3", 5],
+                         ids=str)
+def test_types_of_layers_that_are_no_numbers_are_refused(dtype, tmp_path):
+    Sequential([layers.Dense(2, input_shape=(3,))]).save(tmp_path)
+    document = read_description(tmp_path)
+    document["modelTopology"]["config"]["layers"][0]["config"]["dtype"] = dtype
+    write_description(tmp_path, document)
+    refused(lambda: load_model(tmp_path), "Expected `dtype` to be")
+    with pytest.raises(TypeError, match="Expected `dtype` to be a number's type"):
+        layers.Input((3,), dtype=dtype)
 
 
 def test_npz_types_that_numpy_warns_of_are_refused(tmp_path):

@@ -23,10 +23,11 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @forks
 @pytest.mark.once
 @pytest.mark.parametrize("names", [("tfjs", "backup"), ("keras", "h5", "weights_h5"), ("npz", "sprite"),
-                                   ("idx", "quickdraw")], ids="-".join)
+                                   ("idx", "quickdraw"), ("safetensors",), ("onnx",)], ids="-".join)
 def test_killed_saves_leave_the_old_or_the_new(names, tmp_path, run_python):
-    if set(names) & {"keras", "h5", "weights_h5"}:
-        pytest.importorskip("h5py", reason="the extra [keras] is not installed")
+    for name, package in (("keras", "h5py"), ("safetensors", "safetensors"), ("onnx", "onnx")):
+        if name in names:
+            pytest.importorskip(package, reason=f"{package} is not installed")
     code = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     printed = run_python(code, str(SCRIPT), str(tmp_path / "work"), "--kills", str(KILLS), "--formats", *names).stdout
     assert [line.partition(":")[0] for line in printed.splitlines()] == list(names)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_cases import ARCHIVE, PATCH, Files
+from fuzz_onnx import change_onnx
 
 __all__ = ["mutate"]
 
@@ -65,6 +66,8 @@ def _mutator(name: str) -> Callable[[bytes, random.Random], bytes]:
         return _change_npy
     if name.endswith(".png"):
         return _change_png
+    if name.endswith(".onnx"):
+        return change_onnx
     if name.endswith(".safetensors"):
         return _change_safetensors
     if name.endswith((".csv", ".txt")):
@@ -337,7 +340,9 @@ def _change_node(h5py: Any, file: Any, node: Any, source: random.Random) -> None
         if choice == 0:
             del node[name]
         elif choice == 1:
-            node.move(name, name + source.choice(("_1", "x")))
+            found = node[name]  # not moved: libhdf5 itself does not survive that in odd files
+            del node[name]
+            node[name + source.choice(("_1", "x"))] = found
         else:
             del node[name]
             node[name] = source.choice((h5py.SoftLink("/"), h5py.SoftLink(name), h5py.ExternalLink("/etc/passwd", "/"),

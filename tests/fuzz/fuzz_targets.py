@@ -162,6 +162,16 @@ def _weights_seeds(name: str) -> Callable[[Path], list[Files]]:
     return lambda work: _saved(name, lambda model, path: model.save_weights(path))(work)[:1]
 
 
+def _onnx_seeds(work: Path) -> list[Files]:
+    found = []
+    for number, model in enumerate((_small_model(), _varied_model())):
+        for data_format in ("channels_last", "channels_first"):
+            path = work / f"{number}{data_format}.onnx"
+            model.save(path, data_format=data_format)
+            found.append({"m.onnx": path.read_bytes()})
+    return found
+
+
 # --- data sets ---
 
 
@@ -271,6 +281,7 @@ _TARGETS = {
     "weights_h5": Target(lambda folder: _load_into(folder / "m.weights.h5"), _weights_seeds("m.weights.h5"), _predict),
     "npz": Target(lambda folder: _load_into(folder / "m.npz"), _weights_seeds("m.npz"), _predict),
     "safetensors": Target(lambda folder: _load_into(folder / "m.safetensors"), _weights_seeds("m.safetensors"), _predict),
+    "onnx": Target(lambda folder: load_model(folder / "m.onnx"), _onnx_seeds, _predict),
     "backup": Target(_restore, _backup_seeds, _predict),
     "sprite": Target(lambda folder: datasets.read(folder, "sprite", image_shape=(6, 6, 1)),
                      _written("s", "sprite"), _use_images),
@@ -287,7 +298,7 @@ _TARGETS = {
        for format in ("png", "jpg", "gif", "bmp", "ppm", "tiff", "webp")},
 }
 # What needs a package that is not there is left out.
-_NEEDS = {"safetensors": "safetensors"}
+_NEEDS = {"onnx": "onnx", "safetensors": "safetensors"}
 TARGETS = {name: target for name, target in _TARGETS.items()
            if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name]) is not None}
 

@@ -324,7 +324,7 @@ def _has_effect(value: Any) -> bool:
 def shorten_message(error: Exception) -> str:
     """An exception's text on one line of bounded length; what was received stands at its end."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, (TypeError, ValueError)):  # Python's own, of a key that is missing or of another kind
+    if "xpected" not in text and "Received" not in text:  # Python's own, of a key that is missing or of another kind
         text = f"expected settings that are whole and of the right kinds. Received: {type(error).__name__}: {text}"
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return text if len(text) <= 300 else f"{text[:195]} ... {text[-100:]}"

@@ -426,7 +426,8 @@ def check_dtype(dtype: Any) -> None:
     if isinstance(dtype, dict):
         policy = dtype.get("config")
         name = policy.get("name") if isinstance(policy, dict) else None
-    if dtype is None or name == "float32" or name is np.float32 or name == np.dtype(np.float32):
+    # NumPy compares a text with a type by parsing it, and warns of some.
+    if dtype is None or (name == "float32" if isinstance(name, str) else name == np.dtype(np.float32)):
         return
     raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
 

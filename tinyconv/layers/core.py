@@ -43,13 +43,7 @@ class InputLayer(Layer):
             raise ValueError("Expected `shape` or `batch_shape`, such as (28, 28, 1). Received: shape=None")
         super().__init__(name=name, input_shape=shape, batch_input_shape=batch_shape,
                          batch_size=batch_size, **kwargs)
-        try:
-            self.dtype = np.dtype("float32" if dtype is None else dtype).name
-        except TypeError:
-            raise TypeError(
-                f"Expected `dtype` to be a number's type. "
-                f"Received: dtype={describe(dtype)}"
-            ) from None
+        self.dtype = _name_of_type("float32" if dtype is None else dtype)
 
     @property
     def batch_shape(self) -> tuple[int | None, ...]:
@@ -68,6 +62,22 @@ class InputLayer(Layer):
         arguments = {cls._renamed_keys.get(key, key): value for key, value in config.items()}
         keys = ("shape", "batch_size", "batch_shape", "dtype", "sparse", "ragged", "optional", "name")
         return cls(**{key: arguments[key] for key in keys if key in arguments})
+
+
+# Of all NumPy's numbers, and Python's.
+_TYPES = {np.dtype(code).name for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"} | {"float", "int"}
+
+
+def _name_of_type(dtype: Any) -> str:
+    """The name of a number's type; texts are compared, not parsed: NumPy's have a grammar of their own."""
+    try:
+        if not isinstance(dtype, (str, dict)) and (name := np.dtype(dtype).name) in _TYPES:
+            return name
+    except (TypeError, ValueError):
+        pass
+    if isinstance(dtype, str) and dtype in _TYPES:
+        return np.dtype(dtype).name
+    raise TypeError(f"Expected `dtype` to be a number's type. Received: dtype={describe(dtype)}")
 
 
 def Input(shape: Any = None, batch_size: int | None = None, dtype: Any = None, sparse: bool | None = None,
