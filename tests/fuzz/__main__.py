@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import hashlib
+import mmap
 import os
 import random
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,9 @@ sys.dont_write_bytecode = True
 
 # The name of the reader is a file of the input.
 TARGET = "@target"
+# Beside the corpus: whether an input is being changed, which is not a reader's work; and the input that is read.
+STATE = "@state"
+_HEAD = struct.Struct("<BI")
 _LONGEST_INPUT, _LONGEST_RUN, _MEMORY_MB = 1 << 20, 30, 4000
 _MORE_MEMORY = 2 << 30
 # What the fuzzer is guided by; instrumenting takes its time.
@@ -57,16 +62,24 @@ def _run(targets: list[str] | None, seconds: float, corpus: Path, findings: Path
     """Runs the fuzzer in a process of its own; again after a crash, for the rest of the time."""
     end = time.monotonic() + seconds
     crashes = 0
+    state = corpus / STATE
     while (left := end - time.monotonic()) > 1:
+        state.write_bytes(bytes(_HEAD.size + _LONGEST_INPUT))
         command = [sys.executable, str(Path(__file__).resolve().parent), "--worker", "--seconds", str(left),
                    "--corpus", str(corpus), "--findings", str(findings)]
         result = subprocess.run([*command, *(["--targets", *targets] if targets else [])], stderr=subprocess.PIPE,
                                 text=True, errors="replace", check=False)
         lines = [line for line in result.stderr.splitlines() if "Instrumenting" not in line]
         print("\n".join(line for line in lines if line.startswith(("Done ", "Finding ", "stat::"))), flush=True)
-        if result.returncode:
+        changing, size = _HEAD.unpack_from(state.read_bytes())
+        if result.returncode < 0 and changing:
+            print("A change of an input ended the process (libhdf5 while it writes): begun anew", flush=True)
+        elif result.returncode:
             crashes += 1
+            data = state.read_bytes()[_HEAD.size:][:size]
+            (findings / f"end-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
             print(f"The fuzzer ended with {result.returncode}:", *lines[-30:], sep="\n", flush=True)
+    state.unlink(missing_ok=True)
     found = sorted(path.name for path in findings.iterdir())
     print(f"{len(found)} findings in {findings}, {crashes} crashes" if found or crashes else "no findings")
     return 1 if found or crashes else 0
@@ -90,8 +103,10 @@ def _fuzz(names: list[str] | None, seconds: float, corpus: Path, findings: Path)
             _once(data)
     limit_memory(_MORE_MEMORY)
     known = set()
+    state = mmap.mmap(os.open(corpus / STATE, os.O_RDWR), 0)
 
     def test(data: bytes) -> None:
+        state[:_HEAD.size + len(data)] = _HEAD.pack(0, len(data)) + data
         try:
             _once(data)
         except Finding as finding:
@@ -106,7 +121,9 @@ def _fuzz(names: list[str] | None, seconds: float, corpus: Path, findings: Path)
     def change(data: bytes, limit: int, seed: int) -> bytes:
         files = unpack(data)
         target = files.pop(TARGET, b"")
+        state[0] = 1
         changed = mutate(files, random.Random(seed), lambda part: atheris.Mutate(part, len(part) + 64))
+        state[0] = 0
         packed = pack({TARGET: target, **changed})
         return packed if len(packed) <= limit else data[:limit]
 
