@@ -72,6 +72,13 @@ def test_load_is_repeatable_and_takes_the_first_of_chosen_classes(folder):
     assert len(quickdraw.load(folder, ["dog"], test_split=0).test[0]) == 0
 
 
+def test_what_is_held_out_of_a_class_depends_on_no_other(folder):
+    together, alone = quickdraw.load(folder), quickdraw.load(folder, ["dog"])
+    for all_parts, part in zip(together[:2], alone[:2], strict=True):
+        x = all_parts[0][all_parts[1] == 1]
+        assert set(x[:, 0, 1].tolist()) == set(part[0][:, 0, 1].tolist())
+
+
 def test_open_bitmaps_maps_the_file(folder):
     mapped = quickdraw.open_bitmaps(folder / "cat.npy")
     assert isinstance(mapped, np.memmap)

@@ -90,6 +90,9 @@ def load_images(data: str, limit: int | None = None, classes: Sequence[str] | No
         train, test = datasets.mnist.load_data()
         description = "MNIST: handwritten digits"
     elif data == "quickdraw" and not Path(data).exists():
+        if classes is None:
+            raise ValueError("Expected --classes with quickdraw, those to download, such as --classes cat,dog. "
+                             "Received: none")
         train, test, names = datasets.quickdraw.load(None, classes, max_per_class, _SKETCHES_HELD_OUT,
                                                         _SPLIT_SEED)
         description, kind = "Quick, Draw!: sketches", "sketches"
@@ -116,7 +119,7 @@ def _load_path(path: Path, classes: Sequence[str] | None,
     from tinyconv.datasets import mnist, quickdraw, registry
 
     if not path.exists():
-        raise ValueError(f"Expected DATA to be digits, mnist or the path of a data set. Received: {path}")
+        raise ValueError(f"Expected DATA to be digits, mnist, quickdraw or the path of a data set. Received: {path}")
     kind = registry.recognise(path)
     if kind.name == "quickdraw" and path.is_dir():
         train, test, names = quickdraw.load(path, classes, max_per_class, _SKETCHES_HELD_OUT, _SPLIT_SEED)

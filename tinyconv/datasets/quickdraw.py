@@ -60,7 +60,8 @@ def load(folder: Any = None, classes: Sequence[str] | None = None, max_per_class
         classes: Names of classes, in the order of their numbers. Defaults to None: all of the folder, by name.
         max_per_class: Sketches of a class, the first ones of its file. Defaults to 5,000.
         test_split: Share of every class, in [0, 1), to hold out. Defaults to 0.2.
-        seed: What the order, and the choice of those held out, follow from. Defaults to 0.
+        seed: What the order, and the choice of those held out, follow from. Defaults to 0. Of a class the
+            same sketches are held out whatever other classes are loaded.
 
     Returns:
         `(x_train, y_train), (x_test, y_test), class_names`: uint8 (N, 28, 28), white on black, and
@@ -72,18 +73,22 @@ def load(folder: Any = None, classes: Sequence[str] | None = None, max_per_class
     """
     limit = check_integer(max_per_class, "max_per_class")
     share = check_number(test_split, "test_split", 0, 1, exclusive=True)
-    random = np.random.default_rng(check_integer(seed, "seed", 0))
+    seed = check_integer(seed, "seed", 0)
     if folder is None:
         if classes is None:
             raise ValueError("Expected classes to download, or a folder. Received: folder=None, classes=None")
         folder = fetch(classes)
     parts = _open_all(Path(folder), classes, limit)
-    counts = [int(len(images) * share) for images in parts.values()]
-    held_out = [np.isin(np.arange(len(images)), random.permutation(len(images))[:count])
-                for images, count in zip(parts.values(), counts, strict=True)]
+    held_out = [_held_out(len(images), share, [seed, *name.encode()]) for name, images in parts.items()]
+    random = np.random.default_rng(seed)
     test = _gather(list(parts.values()), held_out, random)
     train = _gather(list(parts.values()), [~mask for mask in held_out], random)
     return QuickDraw(train, test, list(parts))
+
+
+def _held_out(count: int, share: float, seed: Sequence[int]) -> np.ndarray:
+    """Which of so many sketches are held out: bool (count,)."""
+    return np.random.default_rng(seed).permutation(count) < int(count * share)
 
 
 def _gather(parts: list[np.ndarray], masks: list[np.ndarray], random: np.random.Generator) -> Arrays:
