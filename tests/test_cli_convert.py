@@ -88,6 +88,16 @@ def test_what_cannot_be_is_one_line_and_writes_nothing(argv, error, model, capsy
     assert [path.name for path in Path().iterdir()] == ["in"]
 
 
+def test_layers_that_tensorflow_js_lacks_are_refused_or_asked_for(tmp_path, model, capsys):
+    made = Sequential([layers.Input((8, 8, 1)), layers.CenterCrop(4, 4, name="crop"), layers.Flatten()])
+    made.save(tmp_path / "odd", dialect="tinyconv")
+    convert("odd", "out", status=2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("Received: CenterCrop 'crop'") and not (tmp_path / "out").exists()
+    convert("odd", "out", "--dialect", "tinyconv")
+    assert (tmp_path / "out" / "model.json").exists()
+
+
 def test_warnings_of_formats_are_lines(tmp_path, model, capsys):
     pytest.importorskip("h5py")
     made = Sequential([layers.Input((8, 8, 1)), layers.Activation("celu"), layers.Flatten()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,8 @@ def test_real_mnist_model_has_its_accuracy(data_folder: Path) -> None:
     labels = np.fromfile(data_folder / "mnist" / "mnist_labels_uint8", np.uint8).reshape(-1, 10)[55000:55500]
     accuracy = (model.predict(x).argmax(1) == labels.argmax(1)).mean()
     assert abs(accuracy - 0.996) < 0.005
-    assert model.get_compile_config()["loss"] == "categorical_crossentropy"
+    settings = model.get_compile_config()
+    assert settings is not None and settings["loss"] == "categorical_crossentropy"
 
 
 def sketches(data_folder: Path, folder: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,3 +75,18 @@ def test_real_files_that_cannot_be_read_are_refused(name: str, message: str, dat
     with pytest.raises(FormatError, match=message) as caught:
         real_model(data_folder, name)
     assert "\n" not in str(caught.value)
+
+
+def test_every_real_file_loads_or_is_refused_in_one_line(data_folder: Path) -> None:
+    folders = sorted(path.parent for path in (data_folder / "models" / "tfjs").glob("*/model.json"))
+    if not folders:
+        pytest.skip(f"no data: there are no models in {data_folder}")
+    for folder in folders:
+        if folder.name.startswith("rejected"):
+            with pytest.raises(FormatError) as caught:
+                load_model(folder)
+            assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
+        else:
+            model = real_model(data_folder, folder.name)
+            shape: Any = model.input_shape[1:]
+            assert np.isfinite(model.predict(np.ones((1, *shape)), verbose=0)).all()

@@ -163,6 +163,15 @@ def test_redirections_in_a_circle_are_refused(site: Site) -> None:
     refused(site.url, DownloadError, "Could not download http.*model.json: HTTP status 302")
 
 
+def test_passwords_of_a_proxy_go_to_the_proxy_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", site.server.url.replace("//", "//me:secret@"))
+    far = "http://far.invalid/model.json"
+    site.server.put(far, b"", 302, Location=site.url)
+    refused(far, DownloadError, "Could not download http://far.invalid/part1.bin: HTTP status 404")
+    assert site.server.asked == [far, "/models/mine/model.json", "http://far.invalid/part1.bin"]
+    assert ["Proxy-Authorization" in headers for headers in site.server.headers] == [True, False, True]
+
+
 def test_missing_files_are_named(site: Site) -> None:
     refused(f"{site.server.url}/nothing/model.json", DownloadError,
             "Could not download http.*/nothing/model.json: HTTP status 404 Not Found$")

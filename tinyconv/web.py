@@ -83,7 +83,10 @@ def _opener() -> Any:
             if scheme not in _SCHEMES or (scheme == "http" and req.type == "https"):
                 fp.close()
                 raise DownloadError(f"Could not download {req.full_url}: redirected to {describe(newurl)}")
-            return super().redirect_request(req, fp, code, msg, headers, newurl)
+            redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
+            if redirected is not None:  # for the proxy alone, which gets it anew where there is one
+                redirected.remove_header("Proxy-authorization")
+            return redirected
 
     opener = request.OpenerDirector()
     for handler in (request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
