@@ -199,3 +199,48 @@ def test_pipes_and_folders_hold_no_weights(name, tmp_path):
     (tmp_path / name).mkdir()
     with pytest.raises(FormatError, match="load_weights: expected a plain file"):
         model_of().load_weights(tmp_path / name)
+
+
+def test_a_directory_of_many_members_is_refused_before_it_takes_memory(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as file:
+        file.writestr("a" * 60_000, b"")
+    data = (tmp_path / "w.npz").read_bytes()
+    start = data.index(b"PK\1\2")
+    entry, end = data[start:-22], bytearray(data[-22:])
+    end[12:16] = (20 * len(entry)).to_bytes(4, "little")
+    (tmp_path / "w.npz").write_bytes(data[:start] + 20 * entry + end)
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("an entry was made"))
+    with pytest.raises(FormatError, match="a directory of more than"):
+        model_of().load_weights(tmp_path / "w.npz")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and links are others elsewhere")
+@pytest.mark.parametrize("name", ["w.npz", "w.weights.h5", "m.keras"])
+def test_a_file_that_is_replaced_keeps_its_permissions_and_links_lead_to_it(tmp_path, name):
+    if not name.endswith("npz"):
+        pytest.importorskip("h5py")
+    save = model_of().save if name == "m.keras" else model_of().save_weights
+    umask = os.umask(0o027)
+    try:
+        save(tmp_path / name)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o640
+        (tmp_path / name).chmod(0o604)
+        (tmp_path / f"link-{name}").symlink_to(name)
+        save(tmp_path / f"link-{name}")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / f"link-{name}").is_symlink()
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o604
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, f"link-{name}"])
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_takes_files(tmp_path):
+    folder = tmp_path / "drop"
+    folder.mkdir()
+    folder.chmod(0o300)
+    try:
+        model_of().save_weights(folder / "w.npz")
+    finally:
+        folder.chmod(0o700)
+    assert [path.name for path in folder.iterdir()] == ["w.npz"]

@@ -44,17 +44,17 @@ from tinyconv.formats.guard import (
 from tinyconv.formats.hdf5 import Group, import_h5py, reading, write_names
 from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, write_state
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
-from tinyconv.formats.metadata import read_metadata, write_metadata
+from tinyconv.formats.metadata import OWN, own_part, read_metadata, write_metadata
 from tinyconv.formats.store import put, write_file
 from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config
+from tinyconv.formats.writing import check_built, dump_json
 from tinyconv.formats.zipped import Archive
 
 __all__ = ["DIALECTS", "load", "load_weights", "save", "save_weights"]
 
 DIALECTS = ("keras3", "keras2")
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_OWN = "tinyconv"
 _SHA256 = re.compile("[0-9a-f]{64}")
 # Beside weights, an archive's HDF5 file holds the optimizer's state and the groups' headers.
 _STATE_FACTOR, _GROUP_BYTES, _FREE_BYTES = 8, 1 << 16, 16 << 20
@@ -80,9 +80,7 @@ def save(model: Any, path: Path, include_optimizer: bool = True, dialect: str = 
         ImportError: If h5py is not installed.
         OSError: If the file cannot be written.
     """
-    if not getattr(model, "built", False):
-        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
-                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    check_built(model)
     is_zip = path.suffix.lower() == ".keras"
     if dialect not in (DIALECTS[:1] if is_zip else DIALECTS):
         allowed = "'keras3' for a .keras file" if is_zip else f"one of {list(DIALECTS)}"
@@ -103,7 +101,7 @@ def _archive(model: Any, settings: dict[str, Any] | None, own: dict[str, Any]) -
     config["compile_config"] = compiled = keras3.write_compile_config(settings)
     if settings is not None and compiled is None:
         _warn_uncompiled()
-    metadata = {"keras_version": keras3.KERAS_VERSION, "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S"), _OWN: own}
+    metadata = {"keras_version": keras3.KERAS_VERSION, "date_saved": time.strftime("%Y-%m-%d@%H:%M:%S"), OWN: own}
     with _new_hdf5() as (file, weights):
         write_numbered(file, model)
         if settings is not None:
@@ -114,8 +112,8 @@ def _archive(model: Any, settings: dict[str, Any] | None, own: dict[str, Any]) -
             _write_frozen(file, model)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(_METADATA, _dump(metadata))
-        archive.writestr(_CONFIG, _dump(config))
+        archive.writestr(_METADATA, dump_json(metadata))
+        archive.writestr(_CONFIG, dump_json(config))
         archive.writestr(_WEIGHTS, weights.getvalue())
     return buffer.getvalue()
 
@@ -136,15 +134,15 @@ def _hdf5(model: Any, settings: dict[str, Any] | None, own: dict[str, Any], is_k
                           "tinyconv reads it.", stacklevel=5)
     if settings is not None and training is None:
         _warn_uncompiled()
-    texts = {"model_config": _dump(config)}
+    texts = {"model_config": dump_json(config)}
     if training is not None:
-        texts["training_config"] = _dump(training)
+        texts["training_config"] = dump_json(training)
     with _new_hdf5() as (file, buffer):
         arrays = write_legacy(file.create_group("model_weights"), model, is_keras3, version)
         if settings is not None:
             arrays += _write_legacy_state(file, model, settings, is_keras3)
         own["sha256"] = _digest(own, texts, arrays)
-        for name, text in {**texts, _OWN: _dump(own)}.items():
+        for name, text in {**texts, OWN: dump_json(own)}.items():
             file.attrs[name] = text
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", version.encode()
     return buffer.getvalue()
@@ -174,7 +172,7 @@ def _write_frozen(file: Any, model: Any) -> list[np.ndarray]:
     """Writes the state of weights that are frozen now, if any has some, where Keras does not look."""
     state = write_frozen(model)
     if state:
-        group = file.create_group(_OWN)
+        group = file.create_group(OWN)
         write_names(group, "weight_names", [name for name, _ in state])
         for index, (_, array) in enumerate(state):
             group.create_dataset(str(index), data=array)
@@ -218,13 +216,6 @@ def _keras2_training_config(settings: dict[str, Any] | None) -> dict[str, Any] |
     }
 
 
-def _dump(document: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"save expected settings that JSON can hold. Received: {error}") from None
-
-
 def _digest(own: dict[str, Any], texts: dict[str, bytes], arrays: list[np.ndarray]) -> str:
     """SHA-256 of what an `.h5` file of this package holds."""
     digest = hashlib.sha256()
@@ -255,7 +246,7 @@ def _load_archive(archive: Archive) -> Any:
     version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else ""
     created, name = _layers(config, str(version).startswith("3"))
     shapes = weight_shapes(created)
-    own = _own_part(metadata)
+    own = own_part(metadata)
     with reading(_weights_of(archive, created, shapes), f"{archive.what}, {_WEIGHTS}") as root:
         weights = find_weights(root, created, shapes)
         model = build_model(created, name)
@@ -318,8 +309,8 @@ def _texts(root: Group) -> dict[str, bytes]:
 
 def _own_attribute(root: Group) -> dict[str, Any] | None:
     """What an HDF5 file has of this package."""
-    text = root.text(_OWN)
-    return None if text is None else _own_part({_OWN: parse_json(text, f"{root.what}, {_OWN}")})
+    text = root.text(OWN)
+    return None if text is None else own_part({OWN: parse_json(text, f"{root.what}, {OWN}")})
 
 
 def _check_digest(root: Group, own: dict[str, Any] | None, texts: dict[str, bytes], arrays: list[np.ndarray],
@@ -331,11 +322,11 @@ def _check_digest(root: Group, own: dict[str, Any] | None, texts: dict[str, byte
     if own is None or "sha256" not in own:
         return
     if not isinstance(own["sha256"], str) or not _SHA256.fullmatch(own["sha256"]):
-        fail(f"{root.what}, {_OWN} sha256", "64 hexadecimal digits", own["sha256"])
+        fail(f"{root.what}, {OWN} sha256", "64 hexadecimal digits", own["sha256"])
     state = [dataset.read(dataset.shape, "fi") for _, dataset in entries]
     if _digest(own, texts, [*arrays, *state]) != own["sha256"]:
         raise FormatError(f"{root.what}: expected contents of SHA-256 {own['sha256']}. Received: others, the file is "
-                          f"damaged, or was changed in place and kept its attribute '{_OWN}'")
+                          f"damaged, or was changed in place and kept its attribute '{OWN}'")
 
 
 def _state_entries(root: Group) -> list[Entry]:
@@ -348,9 +339,9 @@ def _state_entries(root: Group) -> list[Entry]:
 
 def _frozen_entries(root: Group) -> list[Entry]:
     """What `_write_frozen` wrote."""
-    if _OWN not in root:
+    if OWN not in root:
         return []
-    group = root.group(_OWN)
+    group = root.group(OWN)
     return _sized(root, [(name, group.dataset(str(index))) for index, name in enumerate(_entry_names(group))])
 
 
@@ -376,11 +367,6 @@ def _fill(model: Any, arrays: list[np.ndarray]) -> None:
         layer._changed()
 
 
-def _own_part(metadata: Any) -> dict[str, Any] | None:
-    own = metadata.get(_OWN) if isinstance(metadata, dict) else None
-    return own if isinstance(own, dict) else None
-
-
 def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
     """Compiles the model as the file says; returns whether it did."""
     if own is not None and own.get("compile") is not None:
@@ -400,7 +386,7 @@ def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
 def _finish(model: Any, own: dict[str, Any] | None) -> Any:
     if own is None:
         return model
-    read_metadata(model, own, _OWN)
+    read_metadata(model, own, OWN)
     if own.get("training") is not None:
         guarded("training state", model.set_training_state, own["training"])
     return model
@@ -415,7 +401,7 @@ def save_weights(model: Any, path: Path) -> None:
     own["sha256"] = _digest(own, {}, [weight.value for weight in model.weights])
     with _new_hdf5() as (file, buffer):
         write_numbered(file, model)
-        file.attrs[_OWN] = _dump(own)
+        file.attrs[OWN] = dump_json(own)
     write_file(path, lambda target: put(target, buffer.getvalue()))
 
 

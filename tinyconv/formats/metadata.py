@@ -7,7 +7,16 @@ from typing import Any
 from tinyconv.formats.guard import FormatError
 from tinyconv.image_input import ImageInput, check_class_names
 
-__all__ = ["read_metadata", "write_metadata"]
+__all__ = ["OWN", "own_part", "read_metadata", "write_metadata"]
+
+# What other readers pass over in a file goes by this name.
+OWN = "tinyconv"
+
+
+def own_part(metadata: Any) -> dict[str, Any] | None:
+    """What a file's metadata hold of this package, if anything."""
+    own = metadata.get(OWN) if isinstance(metadata, dict) else None
+    return own if isinstance(own, dict) else None
 
 
 def write_metadata(model: Any) -> dict[str, Any]:

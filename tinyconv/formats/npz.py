@@ -18,6 +18,7 @@ from tinyconv.formats.guard import FormatError, fail, shorten
 from tinyconv.formats.names import named_weights
 from tinyconv.formats.npy import read_header
 from tinyconv.formats.store import write_file
+from tinyconv.formats.zipped import BoundedZip
 
 __all__ = ["load_weights", "save_weights"]
 
@@ -42,15 +43,16 @@ def save_weights(model: Any, target: Path) -> None:
 def load_weights(model: Any, target: Path) -> None:
     """Overwrites all weights of a built model; nothing is changed where something does not fit."""
     names = named_weights(model)
-    with open(target, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                held = sorted(archive.namelist())
-                if held != sorted(f"{name}.npy" for name in names):
-                    fail(str(target), f"the weights {sorted(names)}", [name.removesuffix(".npy") for name in held])
-                arrays = [_read(archive, str(target), name, weight.shape) for name, weight in names.items()]
-        except _DAMAGED as error:
-            raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
+    try:
+        with BoundedZip(target) as archive:
+            held = sorted(archive.namelist())
+            if held != sorted(f"{name}.npy" for name in names):
+                fail(str(target), f"the weights {sorted(names)}", [name.removesuffix(".npy") for name in held])
+            arrays = [_read(archive, str(target), name, weight.shape) for name, weight in names.items()]
+    except FileNotFoundError:
+        raise
+    except _DAMAGED as error:
+        raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
     model.set_weights(arrays)
 
 

@@ -23,12 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.formats.metadata import write_metadata
+from tinyconv.formats.metadata import OWN, write_metadata
 from tinyconv.formats.onnx_file import import_onnx, read_graph
 from tinyconv.formats.onnx_layers import write_layers
-from tinyconv.formats.onnx_read import OWN, read_model
+from tinyconv.formats.onnx_read import read_model
 from tinyconv.formats.onnx_write import Writer
-from tinyconv.formats.store import GENERATOR, write_file
+from tinyconv.formats.store import GENERATOR, put, write_file
+from tinyconv.formats.writing import check_built
 from tinyconv.shapes import DATA_FORMATS, standardize_data_format
 
 __all__ = ["LEAST_OPSET", "import_onnx", "load", "save"]
@@ -54,9 +55,7 @@ def save(model: Any, path: Path, opset: int | None = None, data_format: str | No
         OSError: If the file cannot be written.
     """
     onnx = import_onnx()
-    if not getattr(model, "built", False):
-        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
-                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    check_built(model)
     newest = onnx.defs.onnx_opset_version()
     version = LEAST_OPSET if opset is None else opset
     if type(version) is not int or not LEAST_OPSET <= version <= newest:
@@ -71,11 +70,7 @@ def save(model: Any, path: Path, opset: int | None = None, data_format: str | No
     writer.finish()
     data = _serialize(onnx, model.name, writer, own)
     onnx.checker.check_model(data)
-    write_file(path, lambda file: _put(file, data))
-
-
-def _put(file: Any, data: bytes) -> None:
-    file.write(data)
+    write_file(path, lambda file: put(file, data))
 
 
 def _serialize(onnx: Any, name: str, writer: Writer, own: dict[str, Any]) -> bytes:

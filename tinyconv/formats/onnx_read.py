@@ -11,7 +11,7 @@ from tinyconv import layers
 from tinyconv.formats.assemble import build_model, guarded, weight_shapes
 from tinyconv.formats.guard import FormatError, checked_dict, fail, parse_json
 from tinyconv.formats.keras2 import BAD_SETTINGS, shorten_message
-from tinyconv.formats.metadata import read_metadata
+from tinyconv.formats.metadata import OWN, read_metadata
 from tinyconv.formats.onnx_branches import Branches
 from tinyconv.formats.onnx_chain import Chain, Weight
 from tinyconv.formats.onnx_file import Graph, Node, Tensor
@@ -22,10 +22,8 @@ from tinyconv.formats.onnx_repeats import Repeats
 from tinyconv.formats.onnx_weights import WITH_WEIGHTS
 from tinyconv.formats.store import GENERATOR
 
-__all__ = ["OWN", "read_model"]
+__all__ = ["read_model"]
 
-# What a file says of this package.
-OWN = "tinyconv"
 # Layers may share constants, but not so many that a small file makes a large model.
 _SHARED, _FREE_VALUES = 4, 1 << 20
 _MAX_LAYERS = 500

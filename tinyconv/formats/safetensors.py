@@ -32,7 +32,7 @@ from tinyconv.formats.guard import (
     shorten,
 )
 from tinyconv.formats.names import named_weights
-from tinyconv.formats.store import write_file
+from tinyconv.formats.store import put, write_file
 from tinyconv.formats.torch_activations import Unmapped
 from tinyconv.formats.torch_chain import Tensor
 from tinyconv.formats.torch_network import modules_of
@@ -78,11 +78,7 @@ def save_weights(model: Any, target: Path) -> None:
         tensors, layout = _own_tensors(model), "np"
     arrays = {name: _to_file(tensor) for name, tensor in tensors.items()}
     data = package.numpy.save(arrays, {"format": layout})
-    write_file(target, lambda file: _put(file, data))
-
-
-def _put(file: Any, data: bytes) -> None:
-    file.write(data)
+    write_file(target, lambda file: put(file, data))
 
 
 def _torch_tensors(model: Any) -> Tensors:

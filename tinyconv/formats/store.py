@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -167,12 +168,18 @@ def _take_back(folder: Path, names: Iterable[str]) -> None:
 
 
 def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes one file under a temporary name and gives it its own when it is whole and on the disk."""
+    """Writes one file under a temporary name and gives it its own when it is whole and on the disk.
+
+    The permissions of a file that is replaced stay, and a link leads to the new one.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path.parent)
     with temporary_file(path.parent) as (temporary, file):
         write(file)
         _close(file)
+        with contextlib.suppress(OSError):  # there is none yet, or it is another's
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         temporary.replace(path)
     sync_folder(path.parent)
 

@@ -40,10 +40,11 @@ from tinyconv.formats.guard import (
     read_json,
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
-from tinyconv.formats.metadata import read_metadata, write_metadata
+from tinyconv.formats.metadata import own_part, read_metadata, write_metadata
 from tinyconv.formats.quantize import QUANTIZATIONS, quantize
 from tinyconv.formats.topology import read_topology
 from tinyconv.formats.training import read_training_config, write_training_config
+from tinyconv.formats.writing import check_built, dump_json
 
 __all__ = ["check", "load", "read", "save"]
 
@@ -88,9 +89,9 @@ def save(model: Any, folder: Path, include_optimizer: bool = True, quantization:
 
     def describe(names: list[str], digests: list[str]) -> bytes:
         group = {"paths": names, "weights": [spec for spec, _ in tensors], "sha256": digests}
-        return _dump({**document, "weightsManifest": [group]})
+        return dump_json({**document, "weightsManifest": [group]})
 
-    _dump(document)  # what JSON cannot hold is found before anything is written
+    dump_json(document)  # what JSON cannot hold is found before anything is written
     count = math.ceil(sum(array.nbytes for _, array in tensors) / (shard_bytes or sys.maxsize))
     if count > _MAX_SHARDS:
         raise ValueError(f"save expected shard_bytes for at most {_MAX_SHARDS} files of weights. "
@@ -108,9 +109,7 @@ def check(model: Any, is_own: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: If the model is not built, or has what TensorFlow.js lacks.
     """
-    if not getattr(model, "built", False):
-        raise ValueError("save expected a built model: give an input_shape, or call build or fit. "
-                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    check_built(model)
     topology, private = keras2.write_topology(model)
     if private and not is_own:
         names = ", ".join(dict.fromkeys(private))
@@ -136,15 +135,6 @@ def _generator() -> str:
     from tinyconv import __version__
 
     return f"{store.GENERATOR} {__version__}"
-
-
-def _dump(document: dict[str, Any]) -> bytes:
-    import json
-
-    try:
-        return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"save expected settings that JSON can hold. Received: {error}") from None
 
 
 # --- loading ---
@@ -214,7 +204,7 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
     for layer in model.layers:
         layer._changed()
     state.finish()
-    own = _own_part(document)
+    own = own_part(document.get("userDefinedMetadata"))
     if own is not None:
         read_metadata(model, own, "userDefinedMetadata")
     if own is not None and own.get("training") is not None:
@@ -241,7 +231,7 @@ def _read_group(group: Group, files: Shards, targets: dict[str, int], arrays: li
 
 def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | None, has_state: bool) -> bool:
     """Compiles the model as the file says; returns whether its optimizer state is to be restored."""
-    own = _own_part(document)
+    own = own_part(document.get("userDefinedMetadata"))
     settings = None if own is None else own.get("compile")
     config = document.get("trainingConfig", training)
     if settings is not None:
@@ -269,9 +259,3 @@ def _same(config: Any, written: dict[str, Any] | None) -> bool:
         return read_training_config(config) == read_training_config(written)
     except keras2.BAD_SETTINGS:
         return False
-
-
-def _own_part(document: dict[str, Any]) -> dict[str, Any] | None:
-    metadata = document.get("userDefinedMetadata")
-    own = metadata.get("tinyconv") if isinstance(metadata, dict) else None
-    return own if isinstance(own, dict) else None

@@ -11,6 +11,7 @@ from typing import Any
 from tinyconv.formats import torch_plain, torch_weights  # noqa: F401
 from tinyconv.formats.torch_activations import Unmapped
 from tinyconv.formats.torch_chain import Chain, Module, add_modules
+from tinyconv.formats.writing import check_built
 
 __all__ = ["data_format_of", "modules_of", "torch_modules", "torch_names"]
 
@@ -56,9 +57,7 @@ def data_format_of(model: Any) -> str:
 
 def modules_of(model: Any) -> list[Module]:
     """The modules with their tensors; see `torch_modules`."""
-    if not getattr(model, "built", False):
-        raise ValueError("torch_modules expected a built model: give an input_shape, or call build or fit. "
-                         f"Received: model '{getattr(model, 'name', model)}' without weights")
+    check_built(model, "torch_modules")
     chain = Chain(model)
     for number, layer in enumerate(model.layers):
         chain.number = number

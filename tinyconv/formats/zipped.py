@@ -10,7 +10,7 @@ from typing import Self
 
 from tinyconv.formats.guard import FormatError, MissingFileError, check_inside, fail, shorten, unique
 
-__all__ = ["ERRORS", "Archive"]
+__all__ = ["ERRORS", "Archive", "BoundedZip"]
 
 # What zipfile raises on bytes that it does not understand.
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, OverflowError, RuntimeError,
@@ -40,6 +40,26 @@ class _Opening(io.BufferedReader):
         return data
 
 
+class BoundedZip(zipfile.ZipFile):
+    """A zip file for reading, refused where its directory would take much memory."""
+
+    _bytes: io.BufferedReader | None = None
+
+    def __init__(self, path: Path) -> None:
+        file = self._bytes = _Opening(path)
+        try:
+            super().__init__(file)
+        except BaseException:
+            file.close()
+            raise
+        file.is_open = True
+
+    def close(self) -> None:
+        super().close()
+        if self._bytes is not None:
+            self._bytes.close()
+
+
 class Archive:
     """A zip file, its directory checked; a context manager.
 
@@ -51,17 +71,15 @@ class Archive:
     def __init__(self, path: Path) -> None:
         self.what = str(path)
         try:
-            self._bytes = _Opening(path)
+            self._file = BoundedZip(path)
         except FileNotFoundError:
             raise MissingFileError(f"{path}: no such file") from None
+        except ERRORS as error:
+            fail(self.what, "a zip archive", str(error))
         try:
-            self._file = zipfile.ZipFile(self._bytes)
-            self._bytes.is_open = True
             self._members = self._check()
-        except BaseException as error:
-            self._bytes.close()
-            if isinstance(error, ERRORS) and not isinstance(error, FormatError):
-                fail(self.what, "a zip archive", str(error))
+        except BaseException:
+            self._file.close()
             raise
 
     def _check(self) -> dict[str, zipfile.ZipInfo]:
@@ -83,7 +101,6 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._bytes.close()
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
