@@ -35,7 +35,11 @@ static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step
     if (!step->pooled) {
         for (ptrdiff_t a = 0; a < step->z_rows; a++) {
             float *row = y0 + a * y->row_stride;
-            k->correlate_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, relu, row);
+            if (step->g.depthwise)
+                k->correlate_channels(&step->g, a, m + x->offset + x->left * x->padded, step->packed,
+                                      step->packed_bias, relu, row);
+            else
+                k->correlate_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, relu, row);
             if (!relu && step->function != TC_LINEAR) few_activation(k, step, row, row, y->width * y->padded);
         }
         return;

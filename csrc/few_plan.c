@@ -7,9 +7,15 @@
 #include "few_steps.h"
 #include "norms.h"
 
+/* A filter a channel: channels in the lanes, in and out. */
+static int is_depthwise(const tc_op *op) {
+    return op->kind == TC_OP_CONV2D && op->groups > 1 && op->groups == op->in_channels &&
+           op->groups == op->out_channels;
+}
+
 int tc_few_can(const tc_op *ops, ptrdiff_t count) {
     for (ptrdiff_t i = 0; i < count; i++)
-        if (ops[i].groups > 1 || ops[i].kind == TC_OP_CONV2D_TRANSPOSE) return 0;
+        if ((ops[i].groups > 1 && !is_depthwise(&ops[i])) || ops[i].kind == TC_OP_CONV2D_TRANSPOSE) return 0;
     return 1;
 }
 
@@ -23,6 +29,40 @@ static ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) /
 static few_tensor few_tensor_of(ptrdiff_t h, ptrdiff_t w, ptrdiff_t c, ptrdiff_t padded, ptrdiff_t left,
                                 ptrdiff_t right) {
     return (few_tensor){h, w, c, padded, left, right, (left + w + right) * padded, 0};
+}
+
+/* The columns of zeros that an operation reads beside its input. */
+static void few_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) {
+    *left = *right = 0;
+    if (!is_depthwise(op)) tc_input_margins(op, left, right);
+}
+
+/* Floats of a pixel that ops[0] writes: whole vectors, wide ones where a depthwise convolution
+ * is the next to read them. */
+static ptrdiff_t few_padded(const tc_kernels *k, const tc_op *ops, ptrdiff_t left) {
+    ptrdiff_t padded = round_up(ops->out_channels, k->narrow), i = 1;
+    while (i < left && ops[i].kind != TC_OP_CONV2D && ops[i].kind != TC_OP_DENSE) i++;
+    int wide = is_depthwise(ops) || (i < left && is_depthwise(&ops[i]));
+    return wide ? tc_max(padded, k->lanes) : padded;
+}
+
+/* The plan of a depthwise convolution, which reads no zeros beside x; 0 without memory. */
+static int few_depthwise(few_step *step, const few_tensor *x, const tc_op *op) {
+    tc_correlation *g = &step->g;
+    ptrdiff_t kh = op->window_height, kw = op->window_width;
+    *g = (tc_correlation){.depthwise = 1, .groups = x->padded, .y_rows = step->z_rows, .y_columns = step->z_columns,
+                          .y_channels = 1, .y_column_stride = x->padded, .x_rows = x->height, .x_columns = x->width,
+                          .x_channels = 1, .x_row_stride = x->row_stride, .x_column_stride = x->padded,
+                          .row_step = op->stride_height, .column_step = op->stride_width, .taps = kh * kw,
+                          .kernel_rows = kh, .kernel_columns = kw};
+    g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
+    step->packed = malloc(sizeof(float) * (size_t)(kh * kw * x->padded));
+    step->packed_bias = malloc(sizeof(float) * (size_t)x->padded);
+    if (!g->rows || !step->packed || !step->packed_bias) return 0;
+    g->columns = g->rows + kh;
+    for (ptrdiff_t i = 0; i < kh; i++) g->rows[i] = (tc_offset){i * op->dilation_height - op->pad_top, i * kw};
+    for (ptrdiff_t j = 0; j < kw; j++) g->columns[j] = (tc_offset){j * op->dilation_width - op->pad_left, j};
+    return 1;
 }
 
 static int few_correlation(const tc_kernels *k, few_step *step, const few_tensor *x, ptrdiff_t kh, ptrdiff_t kw,
@@ -83,41 +123,38 @@ static int few_norm(few_step *step, const tc_op *op, ptrdiff_t rows) {
 }
 
 /* Plans op i (and what fuses with it); returns how many operations it took, 0 without memory. */
-static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff_t narrow, ptrdiff_t *rows) {
+static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff_t *rows) {
     const tc_op *op = ops;
-    ptrdiff_t taken = 1;
+    ptrdiff_t taken = 1, narrow = few->kernels->narrow, padded = few_padded(few->kernels, ops, left);
     few_tensor *x = &few->tensors[few->count];
     int spatial = op->kind == TC_OP_CONV2D || op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D;
     int rowwise = op->kind == TC_OP_BATCH_NORMALIZATION ||
                   (op->kind == TC_OP_ACTIVATION && (op->function == TC_SOFTMAX || op->function == TC_LOG_SOFTMAX));
-    ptrdiff_t before = 0, after = 0;
-    if (op->kind == TC_OP_CONV2D) {
-        before = op->pad_left;
-        after = (op->out_width - 1) * op->stride_width + (op->window_width - 1) * op->dilation_width - op->pad_left -
-                (op->in_width - 1);
-        if (after < 0) after = 0;
-    }
+    ptrdiff_t before, after;
+    few_margins(op, &before, &after);
     int reshaped = x->height != op->in_height || x->width != op->in_width || x->channels != op->in_channels;
-    int whole = !spatial || op->kind == TC_OP_CONV2D || x->padded % narrow == 0;
-    if (((spatial || rowwise || op->kind == TC_OP_GATHER || op->kind == TC_OP_PRELU) && reshaped) || before > x->left || after > x->right || !whole)
+    int whole = !spatial || op->kind == TC_OP_CONV2D || x->padded % narrow == 0, depthwise = is_depthwise(op);
+    if (depthwise) whole = x->padded == padded;
+    if (((spatial || rowwise || op->kind == TC_OP_GATHER || op->kind == TC_OP_PRELU) && reshaped) ||
+        before > x->left || after > x->right || !whole)
         x = few_copy(few, few_tensor_of(op->in_height, op->in_width, op->in_channels,
-                                        round_up(op->in_channels, narrow), before, after));
+                                        depthwise ? padded : round_up(op->in_channels, narrow), before, after));
     few_step *step = &few->steps[few->count];
     *step = (few_step){.kernel = op->kernel, .bias = op->bias, .function = TC_LINEAR};
     memcpy(step->parameters, op->parameters, sizeof step->parameters);
-    few_tensor y = few_tensor_of(op->out_height, op->out_width, op->out_channels,
-                                 round_up(op->out_channels, narrow), 0, 0);
+    few_tensor y = few_tensor_of(op->out_height, op->out_width, op->out_channels, padded, 0, 0);
     switch (op->kind) {
     case TC_OP_CONV2D:
     case TC_OP_DENSE: {
         int dense = op->kind == TC_OP_DENSE;
+        ptrdiff_t channels = depthwise ? 1 : op->in_channels; /* of a filter */
         step->kind = dense ? TC_STEP_DENSE : TC_STEP_CONV2D;
         step->filters = y.padded;
         step->z_rows = op->out_height, step->z_columns = op->out_width;
         if (taken < left && ops[taken].kind == TC_OP_BATCH_NORMALIZATION && ops[taken].in_height == op->out_height &&
             ops[taken].in_width == op->out_width && ops[taken].in_channels == op->out_channels)
             if (!few_norm(step, &ops[taken++], dense ? x->height * x->width * x->channels
-                                                     : op->window_height * op->window_width * op->in_channels))
+                                                     : op->window_height * op->window_width * channels))
                 return 0;
         if (taken < left && ops[taken].kind == TC_OP_ACTIVATION && ops[taken].function != TC_SOFTMAX &&
             ops[taken].function != TC_LOG_SOFTMAX) {
@@ -126,9 +163,9 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
             taken++;
         }
         const tc_op *pool = &ops[taken];
-        if (!dense && taken < left && pool->kind == TC_OP_MAX_POOL2D && pool->pad_top == 0 && pool->pad_left == 0 &&
-            pool->window_height <= pool->stride_height && pool->window_height <= MAX_FUSED_ROWS &&
-            tc_is_plain_relu(step->function, step->parameters)) {
+        if (!dense && !depthwise && taken < left && pool->kind == TC_OP_MAX_POOL2D && pool->pad_top == 0 &&
+            pool->pad_left == 0 && pool->window_height <= pool->stride_height &&
+            pool->window_height <= MAX_FUSED_ROWS && tc_is_plain_relu(step->function, step->parameters)) {
             few_pool(pool, step, y.padded);
             step->pooled = 1;
             y = few_tensor_of(pool->out_height, pool->out_width, pool->out_channels, y.padded, 0, 0);
@@ -138,9 +175,12 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
                 *rows = pool->window_height * step->z_columns * y.padded;
             taken++;
         }
-        if (!few_correlation(few->kernels, step, x, dense ? x->height : op->window_height,
-                             dense ? x->width : op->window_width, op))
+        if (depthwise) {
+            if (!few_depthwise(step, x, op)) return 0;
+        } else if (!few_correlation(few->kernels, step, x, dense ? x->height : op->window_height,
+                                    dense ? x->width : op->window_width, op)) {
             return 0;
+        }
         break;
     }
     case TC_OP_MAX_POOL2D:
@@ -174,12 +214,10 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
     }
     /* The margins that the next convolution needs, if it reads this shape. */
     for (ptrdiff_t i = taken; i < left && is_idle(&ops[i]); i++) taken++;
-    if (taken < left && ops[taken].kind == TC_OP_CONV2D && ops[taken].in_height == y.height &&
-        ops[taken].in_width == y.width && ops[taken].in_channels == y.channels) {
-        const tc_op *next = &ops[taken];
-        ptrdiff_t need = (next->out_width - 1) * next->stride_width +
-                         (next->window_width - 1) * next->dilation_width - next->pad_left - (next->in_width - 1);
-        y = few_tensor_of(y.height, y.width, y.channels, y.padded, next->pad_left, need > 0 ? need : 0);
+    if (taken < left && ops[taken].in_height == y.height && ops[taken].in_width == y.width &&
+        ops[taken].in_channels == y.channels) {
+        few_margins(&ops[taken], &before, &after);
+        y = few_tensor_of(y.height, y.width, y.channels, y.padded, before, after);
     }
     few->tensors[++few->count] = y;
     return taken;
@@ -188,7 +226,7 @@ static ptrdiff_t few_plan(tc_few *few, const tc_op *ops, ptrdiff_t left, ptrdiff
 tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     tc_few *few = calloc(1, sizeof *few);
     if (!few) return NULL;
-    ptrdiff_t rows = 0, i = 0, narrow = p->kernels->narrow;
+    ptrdiff_t rows = 0, i = 0;
     few->kernels = p->kernels;
     few->lanes = p->kernels->lanes;
     few->steps = calloc((size_t)(2 * count + 2), sizeof *few->steps);
@@ -197,20 +235,15 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     /* The image as it comes: no channel padding, margins by a copy if it is needed. */
     while (i < count && (ops[i].kind == TC_OP_RESHAPE || ops[i].kind == TC_OP_RESCALE)) i++;
     const tc_op *first = i < count ? &ops[i] : &ops[count - 1];
-    ptrdiff_t h = first->in_height, w = first->in_width, c = first->in_channels, left = 0, right = 0;
-    if (first->kind == TC_OP_CONV2D) {
-        left = first->pad_left;
-        right = (first->out_width - 1) * first->stride_width + (first->window_width - 1) * first->dilation_width -
-                first->pad_left - (first->in_width - 1);
-        if (right < 0) right = 0;
-    }
+    ptrdiff_t h = first->in_height, w = first->in_width, c = first->in_channels, left, right;
+    few_margins(first, &left, &right);
     few->tensors[0] = few_tensor_of(h, w, c, c, left, right);
     while (i < count) {
         if (is_idle(&ops[i])) {
             i++;
             continue;
         }
-        ptrdiff_t taken = few_plan(few, ops + i, count - i, narrow, &rows);
+        ptrdiff_t taken = few_plan(few, ops + i, count - i, &rows);
         if (!taken) goto fail;
         i += taken;
     }
@@ -248,6 +281,16 @@ void tc_few_destroy(tc_few *few) {
     free(few);
 }
 
+/* kernel [tap][channel], bias or NULL, zeros behind the channels. */
+static void pack_depthwise(few_step *step, const float *kernel, const float *bias, ptrdiff_t channels) {
+    ptrdiff_t padded = step->g.groups;
+    memset(step->packed, 0, sizeof(float) * (size_t)(step->g.taps * padded));
+    memset(step->packed_bias, 0, sizeof(float) * (size_t)padded);
+    for (ptrdiff_t t = 0; t < step->g.taps; t++)
+        memcpy(step->packed + t * padded, kernel + t * channels, sizeof(float) * (size_t)channels);
+    if (bias) memcpy(step->packed_bias, bias, sizeof(float) * (size_t)channels);
+}
+
 void tc_few_pack(const tc_program *p, tc_few *few) {
     for (ptrdiff_t i = 0; i < few->count; i++) {
         few_step *step = &few->steps[i];
@@ -261,7 +304,10 @@ void tc_few_pack(const tc_program *p, tc_few *few) {
             tc_norm_fold(p, &step->norm, kernel, step->g.taps, bias, step->folded, step->folded_bias);
             kernel = step->folded, bias = step->folded_bias;
         }
-        p->kernels->pack_filters(kernel, bias, step->g.taps, filters, step->paired ? 2 : 1, step->packed,
-                                 step->packed_bias);
+        if (step->g.depthwise)
+            pack_depthwise(step, kernel, bias, filters);
+        else
+            p->kernels->pack_filters(kernel, bias, step->g.taps, filters, step->filters, step->paired ? 2 : 1,
+                                     step->packed, step->packed_bias);
     }
 }

@@ -84,3 +84,71 @@ def test_pool_that_leaves_rows_and_columns_out_holds_float64(executor_class, win
     program = network.build()
     x = images(program, 2)
     assert_close(executor_class(program).predict(x), exact(program).predict(x))
+
+
+# --- depthwise: channels in the lanes, in and out ---
+
+def mobile_network(channels, kernel_size=(3, 3), shape=(12, 11, 3), normal=False, **options):
+    """Depthwise and pointwise convolutions by turns."""
+    network = Network(shape).conv2d(channels, (3, 3), (2, 2), "same").activation("relu")
+    network.conv2d(channels, kernel_size, groups=channels, **options)
+    if normal:
+        network.batch_norm()
+    network.activation("relu").conv2d(2 * channels, (1, 1)).activation("relu")
+    network.conv2d(2 * channels, (3, 3), (2, 2), "same", groups=2 * channels, bias=False).activation("elu")
+    network.conv2d(5, (3, 3), padding="same").activation("tanh").pool("max", (2, 2), padding="same")
+    return network.flatten().dense(4).activation("softmax").build()
+
+
+def assert_few_hold_many(executor_class, program):
+    """One image alone, and two, hold float64, in the same bits."""
+    executor, x, expected = executor_class(program), images(program, 40), exact(program)
+    y = expected.predict(x)
+    assert_close(executor.predict(x), y)
+    two = executor.predict(x[:2])
+    assert_close(two, y[:2])
+    if executor.backend == "native":
+        np.testing.assert_array_equal(executor.predict(x[1:2])[0], two[1])
+
+
+@pytest.mark.parametrize("channels", [2, 5, 8, 12, 16, 24, 33])
+def test_depthwise_of_any_number_of_channels_holds_float64(executor_class, channels):
+    assert_few_hold_many(executor_class, mobile_network(channels))
+
+
+@pytest.mark.parametrize(("kernel_size", "options"), [
+    ((5, 5), {"padding": "same"}),
+    ((3, 3), {"strides": (2, 2), "padding": "same"}),
+    ((3, 3), {"strides": (2, 2), "padding": ((1, 1), (1, 1))}),
+    ((2, 3), {"strides": (1, 2)}),
+    ((3, 3), {"dilation": (2, 2), "padding": "same"}),
+    ((1, 7), {"padding": "same"}),
+    ((3, 3), {"padding": ((0, 3), (4, 0))}),
+    ((3, 3), {"normal": True, "padding": "same"}),
+    ((3, 3), {"bias": False}),
+], ids=str)
+def test_depthwise_with_options_holds_float64(executor_class, kernel_size, options):
+    assert_few_hold_many(executor_class, mobile_network(9, kernel_size, **options))
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_depthwise_first_last_and_before_a_pool_holds_float64(executor_class, channels):
+    network = Network((9, 10, channels)).conv2d(channels, (3, 3), padding="same", groups=channels).activation("relu")
+    network.pool("max", (2, 2)).conv2d(channels, (2, 2), groups=channels).activation("relu")
+    program = network.pool("average", (2, 2)).conv2d(channels, (2, 2), padding="same", groups=channels).build()
+    assert_few_hold_many(executor_class, program)
+
+
+def test_depthwise_behind_a_reshape_holds_float64(executor_class):
+    network = Network((4, 6, 6)).conv2d(6, (1, 1)).activation("relu").reshape(8, 6, 3)
+    assert_few_hold_many(executor_class, network.conv2d(3, (3, 3), groups=3).activation("sigmoid").build())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_depthwise_passes_nan_and_infinity_on(executor_class, value):
+    program = Network((6, 8, 5)).conv2d(5, (3, 3), padding="same", groups=5).conv2d(2, (1, 1)).build()
+    x = images(program, 1)
+    x[0, 2, 3, 1] = value
+    actual, expected = executor_class(program).predict(x), exact(program).predict(x)
+    np.testing.assert_array_equal(np.isfinite(actual), np.isfinite(expected))
+    assert not np.isfinite(expected).all()

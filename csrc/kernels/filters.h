@@ -109,9 +109,8 @@ ALWAYS_INLINE ptrdiff_t filters_next(ptrdiff_t left, int *vectors, filters_tile_
 
 #define PACKED_TAPS 64
 
-static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, int copies,
-                         float *packed, float *packed_bias) {
-    ptrdiff_t padded = (filters + NARROW - 1) / NARROW * NARROW;
+static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, ptrdiff_t padded,
+                         int copies, float *packed, float *packed_bias) {
     for (ptrdiff_t f = 0; f < padded * copies; f++)
         packed_bias[f] = bias && f / copies < filters ? bias[f / copies] : 0.0f;
     /* Some taps at a time, so that large kernels are read in their order. */
@@ -127,7 +126,8 @@ static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps,
                 if (copies == 1 && f + width <= filters)
                     memcpy(to, from, sizeof *to * (size_t)width);
                 else
-                    for (ptrdiff_t k = 0; k < width * copies; k++) to[k] = f + k / copies < filters ? from[k / copies] : 0.0f;
+                    for (ptrdiff_t k = 0; k < width * copies; k++)
+                        to[k] = f + k / copies < filters ? from[k / copies] : 0.0f;
             }
             f += width;
         }
