@@ -160,6 +160,10 @@ def test_iou_holds_the_definition():
     assert in_batches(MeanIoU(CLASSES + 1), truth, predicted) == pytest.approx(np.mean(expected))  # none of class 4
     assert in_batches(OneHotMeanIoU(CLASSES)) == pytest.approx(np.mean(expected))
     assert in_batches(metrics.OneHotIoU(CLASSES, [1, 3])) == pytest.approx((expected[1] + expected[3]) / 2)
+    binary = metrics.BinaryIoU([1], threshold=0.3)([0, 1, 1, 0], [0.3, 0.1, 0.9, 0.2])
+    assert binary == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="`threshold`.*Received: threshold=2"):
+        metrics.BinaryIoU(threshold=2)
     weighted = MeanIoU(2)([0, 0, 1, 1], [0, 1, 0, 1], [0.3, 0.3, 0.3, 0.1])
     assert weighted == pytest.approx((0.3 / 0.9 + 0.1 / 0.7) / 2)
     assert MeanIoU(2, ignore_class=1)([0, 1], [0, 0]) == 1

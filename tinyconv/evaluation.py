@@ -398,6 +398,6 @@ def by_name(results: dict[str, float]) -> dict[str, float]:
 
 def as_results(results: dict[str, float], return_dict: bool) -> Results:
     if return_dict:
-        return results
+        return by_name(results)
     values = list(results.values())
     return values if len(values) > 1 else values[0]

@@ -54,6 +54,7 @@ from tinyconv.metrics.accuracies import (
 from tinyconv.metrics.auc import AUC
 from tinyconv.metrics.base import FunctionMetric, Mean, MeanMetricWrapper, Metric, Sum
 from tinyconv.metrics.classes import (
+    BinaryIoU,
     F1Score,
     FBetaScore,
     IoU,
@@ -99,7 +100,7 @@ from tinyconv.shapes import describe
 from tinyconv.utils import to_snake_case
 
 __all__ = [
-    "AUC", "KLD", "MAE", "MAPE", "MSE", "MSLE", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy",
+    "AUC", "KLD", "MAE", "MAPE", "MSE", "MSLE", "Accuracy", "BinaryAccuracy", "BinaryCrossentropy", "BinaryIoU",
     "CategoricalAccuracy", "CategoricalCrossentropy", "CategoricalHinge", "CosineSimilarity", "F1Score",
     "FBetaScore", "FalseNegatives", "FalsePositives", "Hinge", "IoU", "KLDivergence", "LogCoshError", "Mean",
     "MeanAbsoluteError", "MeanAbsolutePercentageError", "MeanIoU", "MeanMetricWrapper", "MeanSquaredError",
@@ -119,7 +120,7 @@ __all__ = [
 
 _CLASSES: dict[str, type[Metric]] = {
     cls.__name__: cls
-    for cls in (AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, CategoricalAccuracy, CategoricalCrossentropy,
+    for cls in (AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, BinaryIoU, CategoricalAccuracy, CategoricalCrossentropy,
                 CategoricalHinge, CosineSimilarity, F1Score, FBetaScore, FalseNegatives, FalsePositives, Hinge,
                 IoU, KLDivergence, LogCoshError, Mean, MeanAbsoluteError, MeanAbsolutePercentageError, MeanIoU,
                 MeanSquaredError, MeanSquaredLogarithmicError, OneHotIoU, OneHotMeanIoU, Poisson, Precision,

@@ -225,6 +225,35 @@ class IoU(Metric):
                 "sparse_y_pred": self.sparse_y_pred}
 
 
+class BinaryIoU(IoU):
+    """`IoU` of two classes: predictions from the threshold on are of class 1.
+
+    Args:
+        target_class_ids: The classes, 0 and 1, to take the mean of. Defaults to both.
+        threshold: Where class 1 begins, in [0, 1]. Defaults to 0.5.
+        name: Defaults to "binary_io_u", numbered.
+        dtype: None or "float32".
+    """
+
+    def __init__(self, target_class_ids: Sequence[int] = (0, 1), threshold: float = 0.5, name: str | None = None,
+                 dtype: Any = None) -> None:
+        self.threshold = check_number(threshold, "threshold", 0.0, 1.0)
+        super().__init__(2, target_class_ids, name, dtype)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Adds a batch.
+
+        Args:
+            y_true: Labels, 0 or 1.
+            y_pred: Probabilities of class 1.
+            sample_weight: Factors (N,). Defaults to None: 1.
+        """
+        super().update_state(y_true, as_floats("y_pred", y_pred) >= self.threshold, sample_weight)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"target_class_ids": self.target_class_ids, "threshold": self.threshold}
+
+
 class MeanIoU(IoU):
     """The mean over all classes of intersection over union.
 
