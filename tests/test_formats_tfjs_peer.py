@@ -272,10 +272,12 @@ def install(root: Path) -> Path:
     if npm is None:
         pytest.skip("npm is not installed")
     result = subprocess.run(
-        [npm, "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(root), PACKAGE],
+        [npm, "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error",
+         "--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000", "--prefix", str(root), PACKAGE],
         capture_output=True, text=True, timeout=PATIENCE, check=False)
     if result.returncode:
-        pytest.skip(f"npm cannot install {PACKAGE}: {' '.join(result.stderr.split())[-200:]}")
+        reason = " ".join(result.stderr.replace("npm error", "").split())
+        pytest.skip(f"npm cannot install {PACKAGE}: {reason[:150]}")
     return root / "node_modules"
 
 
