@@ -39,23 +39,21 @@ def convert(*argv: str, status: int = 0) -> None:
                                   "w.safetensors"])
 def test_every_format_is_written_and_read_again(name, model, capsys):
     pytest.importorskip(EXTRAS.get(Path(name).suffix, "numpy"))
-    if name == "m.onnx":
-        convert("in", name)
-        assert Path(name).stat().st_size > 1000
-        return
     convert("in", name, "--check")
-    assert capsys.readouterr().out.splitlines() == [
-        f"Wrote {name}: 5 layers, {model.count_params():,} weights",
-        "Checked with tinyconv, which read it again, 16 random inputs: largest difference 0, relative 0"]
+    wrote, checked = capsys.readouterr().out.splitlines()
+    assert wrote == f"Wrote {name}: 5 layers, {model.count_params():,} weights"
+    assert checked.startswith("Checked with tinyconv, which read it again, 16 random inputs: largest difference ")
+    assert checked.endswith(" relative 0") or name == "m.onnx"
     if name.startswith("w."):
         other = Sequential.from_config(model.get_config())
         other.load_weights(name)
         assert same_bits(other, model)
         return
-    assert same_bits(load_model(name), model)
-    assert load_model(name).optimizer is not None
     convert(name, "back")  # and from there
-    assert same_bits(load_model("back"), model)
+    assert same_bits(load_model(name), load_model("back"))
+    if name != "m.onnx":  # which has neither the same layers nor an optimizer
+        assert same_bits(load_model("back"), model)
+        assert load_model("back").optimizer is not None
 
 
 def test_dialect_and_quantization(model, capsys):

@@ -21,7 +21,7 @@ USES = {
         "tinyconv.load_model('hdf5')", "tinyconv.load_model('zip')",
         "checkpoint('m.keras')", "checkpoint('w.weights.h5', save_weights_only=True)",
     ],
-    "onnx": ["model.save('m.onnx')"],
+    "onnx": ["model.save('m.onnx')", "tinyconv.load_model('any.onnx')"],
     "safetensors": [
         "model.save_weights('w.safetensors')", "model.load_weights('any.safetensors')",
         "checkpoint('w.safetensors', save_weights_only=True)",
@@ -90,7 +90,8 @@ def test_every_use_of_a_missing_extra_says_what_to_install(run_python, tmp_path)
     (tmp_path / "zip").write_bytes(b"PK\3\4")
     for name in ("hdf5.weights.h5", "hdf5.h5", "hdf5"):
         (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
-    (tmp_path / "any.safetensors").write_bytes(bytes(16))
+    for name in ("any.safetensors", "any.onnx"):
+        (tmp_path / name).write_bytes(bytes(16))
     code = START + """
 import os
 os.chdir(sys.argv[1])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "convert"]
 
-_IN_HELP = "folder of a TensorFlow.js model, or a file of Keras (.keras, .h5) or ONNX (.onnx)"
+_IN_HELP = "folder or address of a TensorFlow.js model, or a file of Keras (.keras, .h5) or ONNX (.onnx)"
 _OUT_HELP = ("a folder, for TensorFlow.js; or a file .keras, .h5 or .onnx; or weights alone: .npz, .weights.h5 or "
              ".safetensors")
 
