@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -88,7 +89,7 @@ def _find_images(place: Path, format: str) -> int:
     value = values.pop()
     expected = _images(value)
     assert images.class_names == expected.class_names, (value, images.class_names)
-    order = np.argsort(expected.labels, kind="stable") if format in ("quickdraw", "folders") else np.arange(60)
+    order = np.argsort(expected.labels, kind="stable") if format == "folders" else np.arange(60)
     assert (images.labels == expected.labels[order]).all(), value
     return value
 
@@ -140,6 +141,10 @@ CASES = {
     "backup": Case(_backup, _find_backup, "backup"),
     "sprite": _data_set("sprite"), "idx": _data_set("idx"), "quickdraw": Case(_save_bitmaps, _find_bitmaps, "bitmaps"),
 }
+
+
+# What is only written where nothing is.
+NEW_FOLDERS = ("csv", "folders")
 
 
 def _child(work: Callable[[], None]) -> int:
@@ -234,13 +239,42 @@ def check_random_moments(case: Case, folder: Path, kills: int, seed: int = 1) ->
     assert len(names) == clean, names
 
 
+def check_new_folders(format: str, folder: Path, kills: int, seed: int = 1) -> None:
+    """Kills what writes a new folder, before each of its calls and at random moments: it is whole, or not there."""
+    source = random.Random(seed)
+    place = folder / format
+    began = time.perf_counter()
+    datasets.write(_images(1), place, format)
+    duration = time.perf_counter() - began
+    for trial in range(2 * kills):
+        shutil.rmtree(place, ignore_errors=True)
+        write = partial(datasets.write, _images(2), place, format)
+        if trial < kills:
+            child = _child(partial(_die_at, trial + 1, write))
+        else:
+            child = _child(write)
+            time.sleep(source.uniform(0, 1.5 * duration))
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert not place.exists() or _find_images(place, format) == 2, trial
+        _age(folder)
+    shutil.rmtree(place, ignore_errors=True)
+    datasets.write(_images(1), place, format)
+    assert [path.name for path in folder.iterdir()] == [format]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--formats", nargs="*", default=list(CASES))
+    parser.add_argument("--formats", nargs="*", default=[*CASES, *NEW_FOLDERS])
     arguments = parser.parse_args()
     for name in arguments.formats:
+        if name in NEW_FOLDERS:
+            (arguments.folder / name).mkdir(parents=True)
+            check_new_folders(name, arguments.folder / name, arguments.kills)
+            print(f"{name}: killed at {2 * arguments.kills} moments of writing a new folder", flush=True)
+            continue
         for part in ("calls", "moments"):
             (arguments.folder / name / part).mkdir(parents=True)
         calls = check_every_call(CASES[name], arguments.folder / name / "calls")

@@ -112,6 +112,7 @@ CASES = {
     "weights.h5": weights_case("m.weights.h5", needs="h5py"),
     "npz": weights_case("m.npz"),
     "safetensors": weights_case("m.safetensors", is_checked=False, needs="safetensors"),
+    "onnx": model_case("m.onnx", "m.onnx", "onnx")._replace(is_checked=False),
     "sprite png": data_case("sprite", "images.png", is_checked=True),
     "sprite labels": data_case("sprite", "labels_uint8"),
     "idx": data_case("idx", "images-idx3-ubyte"),

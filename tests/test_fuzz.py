@@ -67,6 +67,14 @@ def test_types_of_layers_that_are_no_numbers_are_refused(dtype, tmp_path):
         layers.Input((3,), dtype=dtype)
 
 
+@pytest.mark.parametrize("text", ["a\nb", "a\u0007", "\u202ea", "\ufeff", "\ud800", "\u2028"])
+def test_messages_are_printable_whatever_they_name(text):
+    error = FormatError(f"layer '{text}': expected another")
+    assert str(error).isprintable()
+    assert str(error).startswith("layer '")
+    assert str(FormatError("Füße: expected 足")) == "Füße: expected 足"
+
+
 def test_npz_types_that_numpy_warns_of_are_refused(tmp_path):
     model = small_model()
     model.save_weights(tmp_path / "m.npz")

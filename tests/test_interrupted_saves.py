@@ -23,7 +23,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @forks
 @pytest.mark.once
 @pytest.mark.parametrize("names", [("tfjs", "backup"), ("keras", "h5", "weights_h5"), ("npz", "sprite"),
-                                   ("idx", "quickdraw"), ("safetensors",), ("onnx",)], ids="-".join)
+                                   ("idx", "quickdraw"), ("csv", "folders"), ("safetensors",), ("onnx",)], ids="-".join)
 def test_killed_saves_leave_the_old_or_the_new(names, tmp_path, run_python):
     for name, package in (("keras", "h5py"), ("safetensors", "safetensors"), ("onnx", "onnx")):
         if name in names:

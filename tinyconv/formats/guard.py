@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 __all__ = [
     "MAX_JSON_BYTES", "FormatError", "MissingFileError", "check_depth", "check_inside", "checked_dict",
     "checked_integer", "checked_list", "checked_number", "checked_product", "checked_shape", "checked_string", "fail",
-    "open_inside", "parse_json", "read_json", "shorten", "unique",
+    "open_inside", "parse_json", "printable", "read_json", "shorten", "unique",
 ]
 
 # A weight of more values than this is not one of a model that runs here.
@@ -35,11 +35,20 @@ _WINDOWS_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\x
 
 
 class FormatError(ValueError):
-    """A file is not what its reader expects; the message is one line."""
+    """A file is not what its reader expects; the message is one line, whatever names the file has."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class MissingFileError(FormatError):
     """A file that another file names is not there."""
+
+
+def printable(text: str) -> str:
+    """A text whose characters all have a form, for messages: others by their numbers."""
+    return text if text.isprintable() else "".join(
+        letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def shorten(value: Any, limit: int = 80) -> str:

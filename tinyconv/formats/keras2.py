@@ -18,6 +18,7 @@ from tinyconv.formats.guard import (
     FormatError,
     checked_string,
     fail,
+    printable,
     shorten,
     unique,
 )
@@ -326,5 +327,5 @@ def shorten_message(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if "xpected" not in text and "Received" not in text:  # Python's own, of a key that is missing or of another kind
         text = f"expected settings that are whole and of the right kinds. Received: {type(error).__name__}: {text}"
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    text = printable(text)
     return text if len(text) <= 300 else f"{text[:195]} ... {text[-100:]}"
