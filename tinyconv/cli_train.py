@@ -66,7 +66,8 @@ def train(arguments: argparse.Namespace) -> None:
     seconds = _fit(model, images, epochs, batch_size, network.warmup)
     figures = model.evaluate(images.x_test, images.y_test, verbose=0, return_dict=True)
     assert isinstance(figures, dict)
-    print("Held-out images: " + ", ".join(f"{name.replace('_', '-')} {value:.4f}" for name, value in figures.items()))
+    order = [(name, figures[name]) for name in model.metrics_names]
+    print("Held-out images: " + ", ".join(f"{name.replace('_', '-')} {value:.4f}" for name, value in order))
     threads = engine.get_num_threads()
     print(f"Trained in {seconds:.2f} s: {epochs * len(images.x) / seconds:,.0f} images/s "
           f"on {threads} thread{'s' * (threads > 1)}")
