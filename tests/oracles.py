@@ -171,7 +171,7 @@ def _softplus(x):
 
 
 def _relu(x, slope=0.0, maximum=math.inf, threshold=0.0):
-    return min(x, maximum) if x >= threshold else slope * (x - threshold) if slope else 0.0
+    return min(x, maximum) if x > threshold or math.isnan(x) else slope * (x - threshold) if slope else 0.0
 
 
 def _elu(x, alpha=1.0):

@@ -997,7 +997,7 @@ def test_dense_works_on_the_last_axis(shape):
 @pytest.mark.parametrize(
     "layer, expected",
     [
-        (lambda: layers.ReLU(max_value=2.0, negative_slope=0.5, threshold=1.0), [-1.5, -0.5, 1.0, 2.0]),
+        (lambda: layers.ReLU(max_value=2.0, negative_slope=0.5, threshold=1.0), [-1.5, -0.5, 0.0, 2.0]),
         (lambda: layers.LeakyReLU(), [-0.6, 0.0, 1.0, 3.0]),
         (lambda: layers.ELU(0.5), [0.5 * np.expm1(-2.0), 0.0, 1.0, 3.0]),
         (lambda: layers.Rescaling(0.5, offset=1.0), [0.0, 1.0, 1.5, 2.5]),

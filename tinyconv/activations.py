@@ -41,13 +41,13 @@ def linear(x: Any) -> np.ndarray:
 
 def relu(x: Any, negative_slope: float = 0.0, max_value: float | None = None,
          threshold: float = 0.0) -> np.ndarray:
-    """x where x >= threshold, at most max_value; negative_slope * (x - threshold) below."""
+    """x where x > threshold, at most max_value; negative_slope * (x - threshold) elsewhere."""
     x = _floating(x)
     above = x if max_value is None else np.minimum(x, x.dtype.type(max_value))
     # A slope of 0 is not multiplied: 0 times minus infinity would be NaN.
     slope = x.dtype.type(negative_slope)
     below = slope * (x - x.dtype.type(threshold)) if negative_slope else x.dtype.type(0)
-    return np.where(x < threshold, below, above)
+    return np.where(x <= threshold, below, above)
 
 
 def relu6(x: Any) -> np.ndarray:

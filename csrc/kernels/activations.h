@@ -34,7 +34,7 @@ ALWAYS_INLINE vfloat activate(const int function, const float *parameters, vfloa
     case TC_RELU: {
         vfloat below = parameters[0] != 0 ? parameters[0] * (x - parameters[2]) : zero;
         /* v_min(max_value, NaN) is NaN. */
-        return v_select(v_gt(v_set1(parameters[2]), x), below, v_min(v_set1(parameters[1]), x));
+        return v_select(v_ge(v_set1(parameters[2]), x), below, v_min(v_set1(parameters[1]), x));
     }
     case TC_SIGMOID: return v_sigmoid(x);
     case TC_TANH: return v_tanh(x);

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from hypothesis import strategies as st
-from parity.calls import New, has, is_present, make
+from parity.calls import New, is_lacking, is_present, make
 
 import tinyconv
 
@@ -60,8 +60,6 @@ def steps(draw: Draw) -> dict[str, Any]:
 
 def rules(draw: Draw) -> dict[str, Any]:
     """What a kernel is penalized by and put back to."""
-    if not has("regularizers"):
-        return {}
     return {"kernel_regularizer": draw(st.sampled_from((None, None, "l2", "l1_l2"))),
             "kernel_constraint": draw(st.sampled_from((None, None, "max_norm", "unit_norm")))}
 
@@ -76,7 +74,7 @@ def new(name: str, *args: Any, **kwargs: Any) -> New:
 
 def conv2d(draw: Draw, shape: Shape) -> New:
     groups = 1
-    if draw(st.booleans()) and shape[2] > 1 and has("layers.DepthwiseConv2D"):
+    if draw(st.booleans()) and shape[2] > 1:
         groups = shape[2]
     return new("Conv2D", groups * draw(st.integers(1, 4)), pair(draw, shape), **steps(draw), groups=groups,
                activation=activation(draw), use_bias=draw(st.booleans()), **rules(draw))
@@ -232,7 +230,7 @@ OPTIMIZERS: tuple[New, ...] = (
 
 
 def _present(table: dict[str, Callable[[Draw, Shape], New]]) -> dict[str, Callable[[Draw, Shape], New]]:
-    return {name: build for name, build in table.items() if has(f"layers.{name}")}
+    return {name: build for name, build in table.items() if not is_lacking(f"layers.{name}")}
 
 
 def _next_shape(library: ModuleType, call: New, shape: Shape) -> Shape | None:

@@ -6,12 +6,15 @@ that a test compares.
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from types import ModuleType
 from typing import Any
 
+from parity.differences import LEFT_OUT, REFUSED
+
 import tinyconv
 
-__all__ = ["New", "Ref", "has", "is_present", "make", "member"]
+__all__ = ["New", "Ref", "has", "is_lacking", "is_present", "make", "member"]
 
 
 class New:
@@ -59,20 +62,16 @@ def has(path: str) -> bool:
     return True
 
 
+def is_lacking(path: str) -> bool:
+    """Whether tinyconv does without a name, or refuses an argument, and says why."""
+    return path.rpartition(".")[2] in LEFT_OUT or any(fnmatch(path, pattern) for pattern in REFUSED)
+
+
 def is_present(call: New) -> bool:
-    """Whether tinyconv has what a call, and those within it, ask for."""
-    if not has(call.path):
-        return False
+    """Whether a call, and those within it, ask for nothing that is left out or refused: else it has to work."""
     inner = [value for value in (*call.args, *call.kwargs.values()) if isinstance(value, New)]
-    return all(map(is_present, inner)) and not _is_refused(call)
-
-
-def _is_refused(call: New) -> bool:
-    try:
-        make(tinyconv, call)
-    except ValueError as error:
-        return "not supported" in str(error)
-    return False
+    return all(map(is_present, inner)) and not any(
+        map(is_lacking, (call.path, *(f"{call.path}.{argument}" for argument in call.kwargs))))
 
 
 def make(library: ModuleType, value: Any) -> Any:

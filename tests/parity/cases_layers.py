@@ -62,7 +62,27 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     (IMAGE, layer("Convolution2DTranspose", 2, 3, strides=2, data_format="channels_first")),
     (STEPS, layer("Conv1DTranspose", 4, 5, strides=3, padding="same")),
     (STEPS, layer("Conv1DTranspose", 4, 4, strides=2, output_padding=1, activation="sigmoid")),
+    # What the tests of Keras' convolutions are asked with
+    *((shape, layer("Conv1D", 6, 2, **arguments)) for shape, arguments in (
+        ((4, 4), {"padding": "same", "dilation_rate": (2,), "groups": 2}),
+        ((4, 4), {"padding": "causal", "dilation_rate": (2,), "groups": 2}),
+        ((5, 4), {"strides": (2,), "groups": 2}), ((5, 4), {"strides": 2, "padding": "causal"}))),
+    *((shape, layer("Conv2D", 6, 2, **arguments)) for shape, arguments in (
+        ((4, 4, 4), {"padding": "same", "dilation_rate": (2, 2), "groups": 2}),
+        ((5, 5, 4), {"strides": (2, 1), "groups": 2}), ((8, 8, 4), {"strides": (3, 2), "padding": "same"}))),
+    *((shape, layer("Conv2DTranspose", 4, 3, **arguments)) for shape, arguments in (
+        ((4, 4, 3), {"strides": (2, 3), "padding": "same", "output_padding": (1, 1)}),
+        ((4, 4, 3), {"strides": 2, "padding": "valid", "output_padding": 1}),
+        ((3, 4, 2), {"padding": "same", "output_padding": 0, "strides": 2}))),
+    ((3, 2), layer("Conv1DTranspose", 3, 3, padding="valid", output_padding=1, strides=2)),
+    ((4, 2), layer("Conv1DTranspose", 3, 3, dilation_rate=(2,), padding="same")),
+    ((5, 4), layer("DepthwiseConv1D", 2, strides=2, depth_multiplier=5, use_bias=False)),
+    ((4, 4, 4), layer("DepthwiseConv2D", 2, padding="same", dilation_rate=(2, 2), depth_multiplier=6)),
+    ((4, 4), layer("SeparableConv1D", 6, 2, padding="same", dilation_rate=(2,), depth_multiplier=6)),
     # Pooling
+    *((IMAGE, layer(name, pool_size=(4, 3), strides=strides, padding=padding))
+      for name in ("MaxPooling2D", "AveragePooling2D")
+      for strides, padding in (((2, 1), "same"), (None, "valid"), (3, "valid"))),
     (IMAGE, layer("MaxPooling2D", data_format="channels_first")),
     (IMAGE, layer("GlobalAveragePooling2D", data_format="channels_first", keepdims=True)),
     (IMAGE, layer("GlobalMaxPooling2D", data_format="channels_first")),
@@ -91,6 +111,9 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     (IMAGE, layer("Flatten")),
     ((5,), layer("Flatten")),
     (IMAGE, layer("Reshape", (6, 21))),
+    ((3,), layer("Reshape", (3, 1))),
+    ((8, 1), layer("Reshape", (8,))),
+    ((2, 4), layer("Reshape", (-1, 2, 2))),
     (IMAGE, layer("Reshape", (-1,))),
     ((12,), layer("Reshape", target_shape=(2, -1, 3))),
     # Pixels that move
@@ -174,6 +197,20 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     ((5,), layer("Softmax")),
     (IMAGE, layer("Softmax", axis=-1)),
     (IMAGE, layer("Softmax", 3)),
+]
+
+# Augmentation that leaves nothing to chance: it can be compared in training.
+CERTAIN: list[New] = [
+    *(layer("RandomTranslation", rows, columns, fill_mode=mode, interpolation=interpolation)
+      for rows, columns in (((0.2, 0.2), (0.0, 0.0)), ((-0.2, -0.2), (0.4, 0.4)), ((0.13, 0.13), (-0.27, -0.27)))
+      for mode in ("reflect", "constant", "wrap", "nearest") for interpolation in ("bilinear", "nearest")),
+    layer("RandomTranslation", (0.5, 0.5), (0.25, 0.25), "constant", fill_value=0.75),
+    layer("RandomTranslation", (0.5, 0.5), 0.0, data_format="channels_first"),
+    *(layer("RandomZoom", rows, columns, fill_mode=mode)
+      for rows, columns in (((-0.5, -0.5), (-0.5, -0.5)), ((0.5, 0.5), (0.8, 0.8)), ((0.3, 0.3), None))
+      for mode in ("reflect", "constant", "wrap", "nearest")),
+    *(layer("RandomRotation", (factor, factor), fill_mode=mode)
+      for factor in (0.5, 0.25, -0.25, 0.07) for mode in ("reflect", "constant", "wrap", "nearest")),
 ]
 
 # Layers that draw random numbers in training: only what they do outside it can be compared.

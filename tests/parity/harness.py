@@ -6,6 +6,7 @@ What is built in each are the calls of `parity.calls`; the tables of cases hold 
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,36 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time goes into compiling programs that run once.  At level 0 XLA itself is wrong now and then:
-# the gradient of a global maximum behind a normalization is infinite there.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+
+
+def _compiler_flags() -> str:
+    """What makes XLA compile fast: most of the time goes into compiling programs that run once.
+
+    At level 0 XLA itself is wrong now and then: the gradient of a global maximum behind a normalization
+    is infinite there.  A flag that XLA does not know ends the process, so the last one, which takes the
+    older and smaller code of its loops, is only for the versions that have been seen to know it.
+    """
+    flags = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+    try:
+        known = version("jaxlib").startswith("0.10.")
+    except PackageNotFoundError:
+        known = False
+    return f"{flags} --xla_cpu_use_fusion_emitters=false" if known else flags
+
+
+os.environ.setdefault("XLA_FLAGS", _compiler_flags())
 _REASON = "Keras with JAX is not installed: pip install 'tinyconv[parity]'"
 jax = pytest.importorskip("jax", reason=_REASON)
 keras: Any = pytest.importorskip("keras", reason=_REASON)
 if keras.backend.backend() != "jax":
     pytest.skip(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax", allow_module_level=True)
 
-from parity.calls import New, has, is_present, make, member
+from parity.calls import New, has, is_lacking, is_present, make, member
 
 import tinyconv
 
-__all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_present", "jax", "keras",
-           "libraries", "make", "member", "plain", "random_array", "tinyconv"]
+__all__ = ["EPSILON", "New", "as_numpy", "assert_agrees", "assert_same_config", "has", "is_lacking", "is_present",
+           "jax", "keras", "libraries", "make", "member", "plain", "random_array", "tinyconv"]
 
 EPSILON = float(np.finfo(np.float32).eps)
 

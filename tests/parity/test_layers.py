@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity.cases_layers import CASES, RANDOM
+from parity.cases_layers import CASES, CERTAIN, IMAGE, RANDOM
 from parity.harness import (
     assert_agrees,
     assert_same_config,
@@ -22,7 +22,8 @@ from tinyconv.engine.program import Loss
 
 BATCH = 5
 INNER_PRODUCT = Loss("inner_product")
-pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning"),
+              pytest.mark.usefixtures("cheap_start")]
 
 
 class Pair:
@@ -118,6 +119,17 @@ def test_layer_has_the_output_and_the_gradients_of_keras(shape, call, training):
     ours = [gradient for gradient in gradients if gradient is not None]
     for variable, gradient, wanted in zip(pair.theirs.trainable_variables, ours, expected_weights, strict=True):
         assert_agrees(gradient.reshape(variable.shape), wanted, length, f"gradient of {variable.name}")
+
+
+@pytest.mark.parametrize("call", CERTAIN, ids=str)
+@pytest.mark.parametrize("shape", [IMAGE, (5, 5, 1)], ids=str)
+def test_augmentation_without_chance_has_the_output_of_keras(shape, call):
+    pair = Pair(shape, call)
+    x = random_array((BATCH, *shape), 1)
+    expected = pair.theirs(x, training=True)
+    # Where a pixel comes from is rounded too, in numbers as large as the image.
+    assert_agrees(pair.model(x, training=True), expected, x.size**2, "output")
+    np.testing.assert_array_equal(pair.model(x, training=False), x)
 
 
 def test_rounding_is_seen_beyond_its_bound():

@@ -51,7 +51,8 @@ def data(kind: str, shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, 
 
 @losses
 @shapes
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none", None, "mean"])
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum", "none", None, "mean",
+                                       "mean_with_sample_weight"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_loss_has_the_value_of_keras(kind, call, shape, reduction, weighted):
     y_true, y_pred = data(kind, shape)
@@ -105,7 +106,7 @@ def _identity(shape: tuple[int, ...], loss: Any) -> Any:
 def test_loss_functions_have_the_values_of_keras(kind, call):
     name = type(libraries(call)[0]).function.__name__
     y_true, y_pred = data(kind, SHAPES[1])
-    arguments = {key: value for key, value in call.kwargs.items() if key != "reduction"}
+    arguments = {key: value for key, value in call.kwargs.items() if key not in ("reduction", "name")}
     if call.args:
         pytest.skip("the arguments are those of the class")
     ours, theirs = member(tinyconv, f"losses.{name}"), member(keras, f"losses.{name}")

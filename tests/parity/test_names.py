@@ -21,23 +21,36 @@ from parity import (
     cases_optimizers,
     cases_weights,
 )
-from parity.differences import DIFFERENCES, LEFT_OUT, NOT_COMPARED
-from parity.harness import New, has, keras, member, tinyconv
+from parity.differences import DIFFERENCES, LEFT_OUT, NOT_COMPARED, REFUSED
+from parity.harness import New, as_numpy, assert_agrees, has, keras, make, member, random_array, tinyconv
 
 MODULES = ("layers", "losses", "metrics", "optimizers", "optimizers.schedules", "initializers", "activations",
            "regularizers", "constraints", "callbacks")
-PRESENT = [module for module in MODULES if has(module)]
-SHARED = sorted(f"{module}.{name}" for module in PRESENT for name in dir(member(keras, module))
+SHARED = sorted(f"{module}.{name}" for module in (*MODULES, "models", "utils") for name in dir(member(keras, module))
                 if not name.startswith("_") and has(f"{module}.{name}")
                 and callable(member(keras, f"{module}.{name}")))
+# Functions of arrays, with the arguments after x.  Keras takes the axis 0 of an array for -1, and fails.
+FUNCTIONS = [
+    ("utils.to_categorical", [[0, 2, 1], [3, 0, 0]], {}), ("utils.to_categorical", [[0], [2]], {}),
+    ("utils.to_categorical", [0, 2, 1], {"num_classes": 5}),
+    *(("utils.normalize", random_array((3, 4, 2), 1), {"axis": axis, "order": order})
+      for axis in (-1, 1) for order in (1, 2, 3)),
+    ("utils.normalize", [[0.0, 0.0], [3.0, 4.0]], {}),
+]
+
+
+def calls() -> list[New]:
+    """All calls of the tables."""
+    found: list[New] = [call for _, call in (*cases_layers.CASES, *cases_losses.CASES, *cases_metrics.CASES)]
+    found += [*cases_metrics.PLAIN, *cases_optimizers.OPTIMIZERS, *cases_optimizers.SCHEDULES,
+              *cases_callbacks.CASES, *cases_weights.INITIALIZERS, *cases_weights.REGULARIZERS, *cases_weights.CONSTRAINTS]
+    return found
 
 
 def compared() -> set[str]:
     """Paths that some table has a case of."""
-    calls: list[New] = [call for _, call in (*cases_layers.CASES, *cases_losses.CASES, *cases_metrics.CASES)]
-    calls += [*cases_metrics.PLAIN, *cases_optimizers.OPTIMIZERS, *cases_optimizers.SCHEDULES,
-              *cases_callbacks.CASES, *cases_weights.INITIALIZERS, *cases_weights.REGULARIZERS, *cases_weights.CONSTRAINTS]
-    return {call.path for call in calls} | {f"activations.{name}" for name, _ in cases_activations.CASES}
+    return ({call.path for call in calls()} | {f"activations.{name}" for name, _ in cases_activations.CASES}
+            | {path for path, _, _ in FUNCTIONS})
 
 
 def classes_compared() -> set[Any]:
@@ -61,7 +74,7 @@ OF_OTHER_NETWORKS = (
 )
 
 
-@pytest.mark.parametrize("module", PRESENT)
+@pytest.mark.parametrize("module", MODULES)
 def test_name_that_is_left_out_stands_on_the_page(module):
     missing = [name for name in dir(member(keras, module)) if not name.startswith("_") and not has(f"{module}.{name}")]
     assert [name for name in missing if name not in LEFT_OUT and not explained(name, OF_OTHER_NETWORKS)] == []
@@ -69,7 +82,7 @@ def test_name_that_is_left_out_stands_on_the_page(module):
 
 def test_names_that_are_left_out_are_not_there():
     for name in LEFT_OUT:
-        places = [f"{module}.{name}" for module in PRESENT if hasattr(member(keras, module), name)]
+        places = [f"{module}.{name}" for module in MODULES if hasattr(member(keras, module), name)]
         assert not places or not all(map(has, places)), name
 
 
@@ -112,6 +125,21 @@ def differences(path: str) -> dict[str, str]:
 def test_signature_is_that_of_keras(path):
     found = differences(path)
     assert not {key: value for key, value in found.items() if not explained(key, DIFFERENCES)}
+
+
+@pytest.mark.parametrize(("path", "x", "arguments"), FUNCTIONS)
+def test_function_has_the_values_of_keras(path, x, arguments):
+    theirs = as_numpy(member(keras, path)(x, **arguments))
+    assert_agrees(member(tinyconv, path)(x, **arguments), theirs, 4, path)
+
+
+@pytest.mark.parametrize("pattern", REFUSED)
+def test_argument_that_is_said_to_be_refused_is(pattern):
+    """A case of what has come since is compared, not left out."""
+    for call in calls():
+        if any(fnmatch(f"{call.path}.{argument}", pattern) for argument in call.kwargs) and has(call.path):
+            with pytest.raises(ValueError, match=pattern.rpartition(".")[2]):
+                make(tinyconv, call)
 
 
 def test_entries_of_the_tables_are_true():

@@ -36,7 +36,7 @@ def relu(x: np.ndarray, negative_slope: float, max_value: float, threshold: floa
     # 0 * -inf would be NaN: a slope of 0 is not multiplied.
     real = x.dtype.type
     below = real(negative_slope) * (x - real(threshold)) if negative_slope else np.zeros_like(x)
-    return np.where(x < threshold, below, np.minimum(x, real(max_value)))
+    return np.where(x <= threshold, below, np.minimum(x, real(max_value)))
 
 
 def relu_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray, negative_slope: float, max_value: float,

@@ -283,12 +283,12 @@ def _read_settings(config: dict[str, Any], what: str, is_keras3: bool) -> dict[s
 
 
 def _read_threshold(config: dict[str, Any]) -> dict[str, Any]:
-    """The ReLU of x where x > theta: x is as least as large as the number that follows theta."""
+    """The ReLU of x where x > theta."""
     theta = config.get("theta")
     if not isinstance(theta, (int, float)) or isinstance(theta, bool) or not 0 <= theta < 3e38:
         fail("ThresholdedReLU theta", "a number of 0 or more", theta)
     kept = {key: value for key, value in config.items() if key != "theta"}
-    return {**kept, "threshold": float(np.nextafter(np.float32(theta), np.float32(np.inf)))}
+    return {**kept, "threshold": float(np.float32(theta))}
 
 
 def _without_inherited(cls: type, config: dict[str, Any]) -> dict[str, Any]:

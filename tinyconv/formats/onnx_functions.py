@@ -96,10 +96,9 @@ def _relu(slope: float, limit: float, threshold: float) -> Call:
     x = INPUT
     if threshold and slope:
         above = x if limit == math.inf else _call("Min", x, limit)
-        return _call("Where", _call("Less", x, threshold), _call("Mul", _call("Sub", x, threshold), slope), above)
+        return _call("Where", _call("Greater", x, threshold), above, _call("Mul", _call("Sub", x, threshold), slope))
     if threshold:
-        # x where x > alpha: the largest number below the threshold.
-        y = _call("ThresholdedRelu", x, alpha=float(np.nextafter(np.float32(threshold), np.float32(-np.inf))))
+        y = _call("ThresholdedRelu", x, alpha=threshold)
     elif not slope:
         return _call("Relu", x) if limit == math.inf else _call("Clip", x, 0.0, limit)
     else:

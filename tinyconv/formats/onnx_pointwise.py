@@ -90,9 +90,7 @@ def _bound(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
 
 
 def _thresholded(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
-    alpha = np.float32(node.attributes.get("alpha", 1.0))
-    # x where x > alpha, here x where x >= the next number.
-    threshold = float(np.nextafter(alpha, np.float32(np.inf)))
+    threshold = float(np.float32(node.attributes.get("alpha", 1.0)))
     chain.activation({"class_name": "ReLU", "config": {"threshold": threshold}})
 
 

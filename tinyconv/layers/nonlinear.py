@@ -51,12 +51,12 @@ class Activation(ActivationLayer):
 
 
 class ReLU(ActivationLayer):
-    """Rectified linear unit: x where x >= threshold, at most max_value; a slope below.
+    """Rectified linear unit: x where x > threshold, at most max_value; a slope below.
 
     Args:
         max_value: Upper limit. Defaults to None: no limit.
         negative_slope: Slope below the threshold. Defaults to 0.
-        threshold: Where the function starts. Defaults to 0.
+        threshold: Beyond which x comes through. Defaults to 0.
 
     Input shape: any. Output shape: the input's.
     """

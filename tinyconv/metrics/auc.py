@@ -25,7 +25,8 @@ class AUC(Metric):
     """The area under a curve of two shares, one point a threshold, as a sum over the intervals.
 
     Args:
-        num_thresholds: How many, evenly from 0 to 1; more make it exacter. Defaults to 200.
+        num_thresholds: How many, evenly from 0 to 1; more make it exacter. Not looked at beside
+            `thresholds`. Defaults to 200.
         curve: "ROC" (found positives over false alarms) or "PR" (precision over recall). Defaults to "ROC".
         summation_method: "interpolation" (trapezoids; of the PR curve what Davis and Goadrich, 2006, derive),
             "majoring" or "minoring" (the larger or smaller end of every interval). Defaults to
@@ -42,7 +43,7 @@ class AUC(Metric):
     direction = "up"
     counts: Counts | None
 
-    def __init__(self, num_thresholds: int = 200, curve: str = "ROC", summation_method: str = "interpolation",
+    def __init__(self, num_thresholds: int | None = 200, curve: str = "ROC", summation_method: str = "interpolation",
                  name: str | None = None, dtype: Any = None, thresholds: Sequence[float] | None = None,
                  multi_label: bool = False, num_labels: int | None = None,
                  label_weights: Sequence[float] | None = None, from_logits: bool = False) -> None:
@@ -54,9 +55,8 @@ class AUC(Metric):
         self.curve, self.summation_method = _CURVES[curve], _METHODS[summation_method]
         self._given = None if thresholds is None else sorted(
             check_number(value, "thresholds", 0.0, 1.0) for value in thresholds)
-        inner = even_thresholds(check_integer(num_thresholds, "num_thresholds", 2))[1:-1]
-        if self._given is not None:
-            inner = np.array(self._given)
+        inner = (even_thresholds(check_integer(num_thresholds, "num_thresholds", 2))[1:-1]
+                 if self._given is None else np.array(self._given))
         # The ends lie a little outside, so that every prediction is between them.
         self.thresholds = np.concatenate([[-EPSILON], inner, [1 + EPSILON]])
         self.num_thresholds = len(self.thresholds)

@@ -266,7 +266,7 @@ class R2Score(Metric):
         class_aggregation: "uniform_average" (the mean over outputs), "variance_weighted_average" or None
             (an array). Defaults to "uniform_average".
         num_regressors: Number of independent variables, for the adjusted score; 0 for the plain one, which is
-            also what comes of as many variables as samples. Defaults to 0.
+            also what comes of as many variables as samples. Samples of weight 0 do not count. Defaults to 0.
         name: Defaults to "r2_score".
         dtype: None or "float32".
     """
@@ -295,7 +295,7 @@ class R2Score(Metric):
         weights = ones if sample_weight is None else as_weights(sample_weight, y_true.shape)
         self._sums = add_sums(self._sums, np.stack([weights, weights * y_true, weights * np.square(y_true),
                                                     weights * np.square(y_true - y_pred)]).sum(axis=1))
-        self._samples += y_true.size
+        self._samples += int(np.count_nonzero(weights.any(axis=1)))
 
     def result(self) -> Any:
         count, total, squares, residual = self._sums
