@@ -198,6 +198,21 @@ def test_contents_are_checked(name, tmp_path):
     assert any(part in text for part in message.split("|"))
 
 
+@pytest.mark.parametrize("nodes", [
+    [node("Softmax", "input", "y", axis=[1])], [node("Flatten", "input", "y", axis="a")], [node("Elu", "input", "y", alpha=1)],
+    [node("Conv", "input k", "y", pads=3)], [node("MaxPool", "input", "y", kernel_shape=2.0)], [node("Cast", "input", "y", to=[1])],
+    [node("Mul", "k k k", "c"), node("Add", "input c", "y")], [node("Neg", "k k", "c"), node("Add", "input c", "y")],
+    [node("Sigmoid", "input", "s"), node("Mul", "input s s", "y")], [node("Resize", "input - two", "y")],
+    [node("Re\x01lu", "input", "y")],
+], ids=range(11))
+def test_attributes_and_inputs_are_as_onnx_defines_them(nodes, tmp_path):
+    path = write(tmp_path / "m.onnx", nodes, (2, 8, 8), {"k": random(2, 2, 1, 1), "two": np.array([2, 2], np.float32)})
+    text = refused(path)
+    assert "expected" in text
+    assert text.isprintable()
+    assert not any(word in text for word in ("instances", "object", "NoneType", "index", "argument", "array"))
+
+
 SMALL = {"w": random(6, 6), "k": random(2, 2, 1, 1)}
 IMAGE = (2, 8, 8)
 

@@ -62,6 +62,9 @@ class Branches:
         elif node.op not in ELEMENTWISE:
             raise ValueError("expected operators one behind the other, but for those of an activation function. "
                              f"Received: several on {shorten(self._name, 60)}")
+        function = ELEMENTWISE.get(node.op)
+        if isinstance(function, np.ufunc) and len(values) != function.nin:  # one more would be written to
+            raise ValueError(f"expected {function.nin} inputs")
         references = [self._reference(value, order) for value in values]
         attributes = {key: value for key, value in node.attributes.items() if isinstance(value, (int, float))}
         self._steps.append((node.op, attributes, references))

@@ -179,6 +179,22 @@ def read_tensor(proto: Any, what: str) -> Tensor:
 # --- the graph ---
 
 
+# Numbers of AttributeProto.AttributeType, and the names of those that operators here read.
+_FLOAT, _INT, _STRING, _TENSOR, _FLOATS, _INTS = 1, 2, 3, 4, 6, 7
+_KINDS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("alpha", "beta", "bias", "cubic_coeff_a", "epsilon", "gamma", "lambd", "max", "min", "momentum", "ratio",
+                     "value_float"), (_FLOAT,)),
+    **dict.fromkeys(("allowzero", "antialias", "axis", "ceil_mode", "count_include_pad", "end", "exclude_outside", "group",
+                     "keepdims", "spatial", "start", "to", "training_mode", "transA", "transB", "value_int"), (_INT,)),
+    **dict.fromkeys(("approximate", "auto_pad", "coordinate_transformation_mode", "keep_aspect_ratio_policy", "mode",
+                     "nearest_mode"), (_STRING,)),
+    **dict.fromkeys(("axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads", "perm", "shape",
+                     "starts", "strides", "value_ints"), (_INTS,)),
+    **dict.fromkeys(("scales", "value_floats"), (_FLOATS,)),
+    "value": (_FLOAT, _TENSOR),
+}
+
+
 class Node(NamedTuple):
     """An operator."""
 
@@ -189,7 +205,8 @@ class Node(NamedTuple):
     attributes: dict[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.op} {shorten(self.name, 60)}" if self.name else self.op
+        op = self.op if self.op.isidentifier() else shorten(self.op, 60)
+        return f"{op} {shorten(self.name, 60)}" if self.name else op
 
 
 class Graph(NamedTuple):
@@ -271,7 +288,7 @@ def _sizes(value: Any, what: str) -> tuple[int, ...]:
 
 
 def _node(proto: Any, what: str) -> Node:
-    named = f"{proto.op_type} {shorten(proto.name, 60)}"
+    named = f"{shorten(proto.op_type, 60)} {shorten(proto.name, 60)}"
     if proto.domain not in ("", "ai.onnx"):
         fail(what, "operators of ONNX", f"{shorten(proto.domain, 40)} {named}")
     attributes = {_text(entry.name, what): _attribute(entry, f"{what}: {named}") for entry in proto.attribute}
@@ -282,6 +299,8 @@ def _node(proto: Any, what: str) -> Node:
 def _attribute(proto: Any, what: str) -> Any:
     if proto.ref_attr_name:
         fail(what, "attributes with values", f"a reference, {shorten(proto.name, 40)}")
+    if proto.type not in _KINDS.get(proto.name, (proto.type,)):
+        fail(what, f"the attribute {proto.name} as ONNX defines it", f"type {proto.type}")
     match proto.type:
         case proto.FLOAT:
             return proto.f

@@ -200,6 +200,8 @@ def _transpose(node: Node, values: list[Any]) -> Tensor:
 def _elementwise(function: Callable[..., Any], like: int | None = 0) -> Callable[..., Tensor]:
     """A function of values at one position; its result has the type of an argument, or truth values."""
     def apply(node: Node, values: list[Any]) -> Tensor:
+        if isinstance(function, np.ufunc) and len(values) != function.nin:  # one more would be written to
+            raise NotFoldedError(f"{function.nin} inputs")
         try:
             shape = np.broadcast_shapes(*(value.shape for value in values))
         except ValueError:

@@ -240,13 +240,16 @@ def _resized(sizes: Shape, node: Node, values: list[Any], opset: int) -> list[in
     factors = node.attributes.get("scales") if given is None or not given.size else given.load().ravel().tolist()
     axes = node.attributes.get("axes") or list(range(rank + 1))
     places = [axis + rank + 1 if axis < 0 else axis for axis in axes]
+    wanted = integers(values[3]) if len(values) > 3 and factors is None else ()
+    if len(places) != len(wanted if factors is None else factors):
+        raise ValueError("expected a factor or a size for each axis")
     if factors is not None:
         found = dict(zip(places, factors, strict=True))
         if found.get(0, 1) != 1 or not all(0 < factor < 1e4 for factor in factors):
             raise ValueError("expected positive factors, 1 for the batch")
         return [math.floor(size * found.get(axis, 1)) for axis, size in enumerate(sizes, 1)]
-    wanted = dict(zip(places, integers(values[3]) if len(values) > 3 else (), strict=True))
-    outputs = [wanted.get(axis, size) for axis, size in enumerate(sizes, 1)]
+    given_sizes = dict(zip(places, wanted, strict=True))
+    outputs = [given_sizes.get(axis, size) for axis, size in enumerate(sizes, 1)]
     if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise ValueError("expected sizes that are stretched to")
     return whole(outputs, "sizes")

@@ -70,8 +70,11 @@ class _Reader:
                 self._step(node)
             except FormatError:
                 raise
-            except BAD_SETTINGS as error:
+            except ValueError as error:
                 raise FormatError(f"{self.what}: {node}: {shorten_message(error)}") from None
+            except BAD_SETTINGS:
+                fail(f"{self.what}: {node}", "inputs and attributes as ONNX defines them",
+                     f"{len(node.inputs)} inputs, {sorted(node.attributes)}")
         if self._branches is not None or self._repeats is not None or self._head != self.graph.output:
             fail(self.what, "operators one behind the other, from the input to the output",
                  f"branches behind {self._head}")
