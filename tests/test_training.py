@@ -843,7 +843,7 @@ def test_class_weight_is_a_sample_weight_for_loss_and_weighted_metrics(one_hot):
         results.append([model.fit(x, y, shuffle=False, verbose=0, **arguments).history,
                         model.train_on_batch(x, y, return_dict=True, **arguments)])
     assert results[0] == results[1]
-    assert list(results[0][1]) == ["loss", "accuracy", "weighted_accuracy"]
+    assert list(results[0][1]) == ["accuracy", "loss", "weighted_accuracy"]
 
 
 def test_ignored_class_neither_trains_nor_counts():
