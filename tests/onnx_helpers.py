@@ -92,7 +92,8 @@ MODELS: dict[str, tuple[tuple[int, ...], list[layers.Layer]]] = {
     "flat-normalized": (IMAGE, [layers.Conv2D(3, 2), layers.Flatten(), layers.BatchNormalization(), layers.PReLU()]),
     "channels-first": ((4, 9, 7), [
         layers.Conv2D(3, 3, data_format="channels_first"), layers.MaxPooling2D(2, data_format="channels_first"),
-        layers.UpSampling2D(2, data_format="channels_first"), layers.SpatialDropout2D(0.2, data_format="channels_first"),
+        layers.UpSampling2D(2, data_format="channels_first"),
+        layers.SpatialDropout2D(0.2, data_format="channels_first"),
         layers.Flatten(), layers.Dense(3)]),
     "flat-channels-first": ((4, 9, 7), [layers.Conv2D(3, 3, data_format="channels_first"),
                                         layers.Flatten(data_format="channels_first"), layers.Dense(3)]),
@@ -127,7 +128,8 @@ def write(path: Path, nodes: list[Any], shape: tuple[int, ...], constants: dict[
             array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         tensors.append(onnx.numpy_helper.from_array(array, name))
     kind = onnx.TensorProto.FLOAT
-    graph = onnx.helper.make_graph(nodes, "main_graph", [onnx.helper.make_tensor_value_info("input", kind, (batch, *shape))],
+    graph = onnx.helper.make_graph(nodes, "main_graph",
+                                   [onnx.helper.make_tensor_value_info("input", kind, (batch, *shape))],
                                    [onnx.helper.make_tensor_value_info(output, kind, None)], tensors)
     opsets = [onnx.helper.make_opsetid("", opset)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, producer_name="other",
@@ -138,3 +140,7 @@ def write(path: Path, nodes: list[Any], shape: tuple[int, ...], constants: dict[
 
 def random(*shape: int, seed: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).normal(0.1, 0.4, shape).astype(np.float32)
+
+
+# The constants of a small convolution.
+CONV = {"w": random(4, 2, 3, 3), "b": random(4)}

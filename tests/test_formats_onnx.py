@@ -22,7 +22,8 @@ def test_a_model_runs_elsewhere_with_the_same_outputs(name, tmp_path):
     assert_close(run(tmp_path / "m.onnx", x), model.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize("name", ["tutorial", "groups", "sequence", "transposed-same", "borders", "vectors", "normalized"])
+@pytest.mark.parametrize("name", ["tutorial", "groups", "sequence", "transposed-same", "borders", "vectors",
+                                  "normalized"])
 def test_images_may_enter_and_leave_with_their_channels_first(name, tmp_path):
     shape, stack = MODELS[name]
     model = filled(shape, *stack)

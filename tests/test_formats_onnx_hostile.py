@@ -100,7 +100,8 @@ def test_graphs_within_graphs_are_counted_without_recursion(tmp_path):
 
 
 def saved(tmp_path: Path, change: Any, nodes: Any = None, constants: Any = None, shape: tuple[int, ...] = (6,)) -> Path:
-    path = write(tmp_path / "m.onnx", nodes or [node("MatMul", "input w", "y")], shape, constants or {"w": random(6, 3)})
+    path = write(tmp_path / "m.onnx", nodes or [node("MatMul", "input w", "y")], shape,
+                 constants or {"w": random(6, 3)})
     model = onnx.load(path)
     change(model)
     path.write_bytes(model.SerializeToString())
@@ -199,8 +200,10 @@ def test_contents_are_checked(name, tmp_path):
 
 
 @pytest.mark.parametrize("nodes", [
-    [node("Softmax", "input", "y", axis=[1])], [node("Flatten", "input", "y", axis="a")], [node("Elu", "input", "y", alpha=1)],
-    [node("Conv", "input k", "y", pads=3)], [node("MaxPool", "input", "y", kernel_shape=2.0)], [node("Cast", "input", "y", to=[1])],
+    [node("Softmax", "input", "y", axis=[1])], [node("Flatten", "input", "y", axis="a")],
+    [node("Elu", "input", "y", alpha=1)],
+    [node("Conv", "input k", "y", pads=3)], [node("MaxPool", "input", "y", kernel_shape=2.0)],
+    [node("Cast", "input", "y", to=[1])],
     [node("Mul", "k k k", "c"), node("Add", "input c", "y")], [node("Neg", "k k", "c"), node("Add", "input c", "y")],
     [node("Sigmoid", "input", "s"), node("Mul", "input s s", "y")], [node("Resize", "input - two", "y")],
     [node("Re\x01lu", "input", "y")],
@@ -217,7 +220,8 @@ SMALL = {"w": random(6, 6), "k": random(2, 2, 1, 1)}
 IMAGE = (2, 8, 8)
 
 BOMBS: dict[str, tuple[tuple[int, ...], list[Any], dict[str, Any]]] = {
-    "shared-weights": ((600,), [node("MatMul", f"{'input' if not k else f't{k}'} big", f"t{k + 1}" if k < 99 else "y") for k in range(100)],
+    "shared-weights": ((600,), [node("MatMul", f"{'input' if not k else f't{k}'} big",
+                                     f"t{k + 1}" if k < 99 else "y") for k in range(100)],
                        {"big": random(600, 600)}),
     "pads": (IMAGE, [node("Pad", "input pads", "y")], {"pads": [0, 0, 2**40, 0, 0, 0, 0, 0]}),
     "pads-of-conv": (IMAGE, [node("Conv", "input k", "y", pads=[0, 0, 10**9, 10**9])], SMALL),
@@ -226,20 +230,25 @@ BOMBS: dict[str, tuple[tuple[int, ...], list[Any], dict[str, Any]]] = {
     "window": (IMAGE, [node("MaxPool", "input", "y", kernel_shape=[2**40, 2**40], auto_pad="SAME_UPPER")], SMALL),
     "kernel-of-nothing": (IMAGE, [node("MaxPool", "input", "y", kernel_shape=[0, 0])], SMALL),
     "groups": (IMAGE, [node("Conv", "input k", "y", group=-1)], SMALL),
-    "resize": (IMAGE, [node("Resize", "input - scales", "y")], {"scales": np.array([1, 1, np.inf, np.nan], np.float32)}),
+    "resize": (IMAGE, [node("Resize", "input - scales", "y")],
+               {"scales": np.array([1, 1, np.inf, np.nan], np.float32)}),
     "resize-sizes": (IMAGE, [node("Resize", "input - - sizes", "y")], {"sizes": [1, 2, 2**40, 2**40]}),
     "tile": ((1, 6), [node("Tile", "input repeats", "y")], {"repeats": [1, 2**40, 1]}),
-    "repeats": (IMAGE, [node("Unsqueeze", "input axis", "u"), node("Tile", "u repeats", "t"), node("Reshape", "t shape", "y")],
+    "repeats": (IMAGE, [node("Unsqueeze", "input axis", "u"), node("Tile", "u repeats", "t"),
+                        node("Reshape", "t shape", "y")],
                 {"axis": [3], "repeats": [1, 1, 1, 2**40, 1], "shape": [-1, 2, 2**43, 8]}),
     "filled": (IMAGE, [node("ConstantOfShape", "shape", "c"), node("Add", "input c", "y")], {"shape": [2**20, 2**20]}),
     "expanded": ((6,), [node("Mul", "column row", "w"), node("MatMul", "input w", "y")],
                  {"column": random(3000, 1), "row": random(1, 3000)}),
-    "doubled": ((6,), [*(node("Concat", f"{'w' if not k else f't{k}'} {'w' if not k else f't{k}'}", f"t{k + 1}", axis=1) for k in range(50)),
+    "doubled": ((6,), [*(node("Concat", f"{'w' if not k else f't{k}'} {'w' if not k else f't{k}'}", f"t{k + 1}",
+                              axis=1) for k in range(50)),
                        node("MatMul", "input t50", "y")], SMALL),
     "recalculated": ((600,), [*(node("Neg", f"{'big' if not k else f't{k}'}", f"t{k + 1}") for k in range(3000)),
                               node("MatMul", "input t3000", "y")], {"big": random(600, 600)}),
-    "many-layers": ((6,), [node("Relu", f"{'input' if not k else f't{k}'}", f"t{k + 1}" if k < 4999 else "y") for k in range(5000)], SMALL),
-    "many-operators": ((6,), [node("Identity", f"{'input' if not k else f't{k}'}", f"t{k + 1}" if k < 5999 else "y") for k in range(6000)],
+    "many-layers": ((6,), [node("Relu", f"{'input' if not k else f't{k}'}",
+                                f"t{k + 1}" if k < 4999 else "y") for k in range(5000)], SMALL),
+    "many-operators": ((6,), [node("Identity", f"{'input' if not k else f't{k}'}",
+                                   f"t{k + 1}" if k < 5999 else "y") for k in range(6000)],
                        SMALL),
     "branches": ((6,), [*(node("Add", f"{'input' if not k else f't{k}'} input", f"t{k + 1}") for k in range(3000)),
                         node("Relu", "t3000", "y")], SMALL),
@@ -270,7 +279,8 @@ def test_operators_that_ask_for_too_much_are_refused(name, tmp_path):
     assert grown < (40 << 10) + 4 * path.stat().st_size / 1024
 
 
-@pytest.mark.parametrize("text", ["[", "[]", '{"class_names": 3}', '{"class_names": ["a", "a"]}', '{"image_input": {"fit": []}}',
+@pytest.mark.parametrize("text", ["[", "[]", '{"class_names": 3}', '{"class_names": ["a", "a"]}',
+                                  '{"image_input": {"fit": []}}',
                                   '{"class_names": {"a": 1}}', "\x00", "9" * 5000, "[" * 100_000])
 def test_what_the_file_says_of_this_package_is_checked(text, tmp_path):
     def change(model: Any) -> None:

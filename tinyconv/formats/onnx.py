@@ -8,7 +8,7 @@
                            `onnx_weights`, `onnx_pointwise` and `onnx_moves`, which add
                            layers to an `onnx_chain`
 `onnx_functions`           activations that are several operators, both ways; `onnx_branches`
-                           collects them
+                           collects them, `onnx_repeats` what repeats pixels
 ========================== ==============================================================
 
 What is written: docs/formats.md has the table of layers and operators.  Beside them a file has

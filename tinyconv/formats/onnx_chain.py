@@ -377,7 +377,8 @@ class Chain:
             along = [len(self.shape) - scale.ndim + axis for axis, size in enumerate(scale.shape) if size > 1]
             mean, variance = (values.reshape([self.shape[axis] for axis in along]) for values in (
                 -offset / scale, scale**-2.0))
-            self.add(layers.Normalization, {"axis": tuple(axis + 1 for axis in along), "mean": mean, "variance": variance})
+            self.add(layers.Normalization, {"axis": tuple(axis + 1 for axis in along), "mean": mean,
+                                            "variance": variance})
 
     def _add_bias(self, entry: Entry, offset: np.ndarray) -> None:
         values = Weight.full(np.broadcast_to(offset, self.shape[-1:]))

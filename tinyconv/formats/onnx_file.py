@@ -182,14 +182,15 @@ def read_tensor(proto: Any, what: str) -> Tensor:
 # Numbers of AttributeProto.AttributeType, and the names of those that operators here read.
 _FLOAT, _INT, _STRING, _TENSOR, _FLOATS, _INTS = 1, 2, 3, 4, 6, 7
 _KINDS: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(("alpha", "beta", "bias", "cubic_coeff_a", "epsilon", "gamma", "lambd", "max", "min", "momentum", "ratio",
-                     "value_float"), (_FLOAT,)),
-    **dict.fromkeys(("allowzero", "antialias", "axis", "ceil_mode", "count_include_pad", "end", "exclude_outside", "group",
-                     "keepdims", "spatial", "start", "to", "training_mode", "transA", "transB", "value_int"), (_INT,)),
+    **dict.fromkeys(("alpha", "beta", "bias", "cubic_coeff_a", "epsilon", "gamma", "lambd", "max", "min", "momentum",
+                     "ratio", "value_float"), (_FLOAT,)),
+    **dict.fromkeys(("allowzero", "antialias", "axis", "ceil_mode", "count_include_pad", "end", "exclude_outside",
+                     "group", "keepdims", "spatial", "start", "to", "training_mode", "transA", "transB",
+                     "value_int"), (_INT,)),
     **dict.fromkeys(("approximate", "auto_pad", "coordinate_transformation_mode", "keep_aspect_ratio_policy", "mode",
                      "nearest_mode"), (_STRING,)),
-    **dict.fromkeys(("axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads", "perm", "shape",
-                     "starts", "strides", "value_ints"), (_INTS,)),
+    **dict.fromkeys(("axes", "dilations", "ends", "kernel_shape", "output_padding", "output_shape", "pads", "perm",
+                     "shape", "starts", "strides", "value_ints"), (_INTS,)),
     **dict.fromkeys(("scales", "value_floats"), (_FLOATS,)),
     "value": (_FLOAT, _TENSOR),
 }

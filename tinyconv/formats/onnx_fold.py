@@ -299,7 +299,8 @@ def _product_of(node: Node, values: list[Any]) -> Tensor:
 
 _TENSORS: dict[str, Callable[..., Any]] = {
     "Add": _elementwise(np.add), "Cast": _cast, "Ceil": _elementwise(np.ceil), "Concat": _concatenate,
-    "ConstantOfShape": _filled, "Div": _elementwise(_divide), "Equal": _elementwise(np.equal, None), "Flatten": _flatten, "Floor": _elementwise(np.floor),
+    "ConstantOfShape": _filled, "Div": _elementwise(_divide), "Equal": _elementwise(np.equal, None),
+    "Flatten": _flatten, "Floor": _elementwise(np.floor),
     "Gather": _gather, "Identity": _identity, "Max": _elementwise(np.maximum), "Min": _elementwise(np.minimum),
     "Mod": _elementwise(_modulo), "Mul": _elementwise(np.multiply), "Neg": _elementwise(np.negative),
     "Pow": _elementwise(_power), "Reciprocal": _elementwise(np.reciprocal), "ReduceProd": _product_of,

@@ -269,14 +269,16 @@ def _is_ours(node: Node, mode: str, where: str, rounding: str, pairs: Sequence[t
         if centred:
             twice = (2 * steps + 1) * own  # 2 * wanted times the place, and a half
             found = {"round_prefer_ceil": twice // (2 * wanted), "round_prefer_floor": -(-twice // (2 * wanted)) - 1,
-                     "floor": (twice - wanted) // (2 * wanted), "ceil": -(-(twice - wanted) // (2 * wanted))}.get(rounding)
+                     "floor": (twice - wanted) // (2 * wanted),
+                     "ceil": -(-(twice - wanted) // (2 * wanted))}.get(rounding)
         elif where == "asymmetric":
             found = {"floor": steps * own // wanted, "ceil": -(-steps * own // wanted)}.get(rounding)
             if found is None:
                 found = np.floor(steps * own / wanted + 0.5).astype(np.int64)
         else:
             return False
-        if found is None or not np.array_equal(np.clip(found, 0, own - 1), maps.resize(own, wanted, "nearest").indices[:, 0]):
+        if found is None or not np.array_equal(np.clip(found, 0, own - 1),
+                                               maps.resize(own, wanted, "nearest").indices[:, 0]):
             return False
     return True
 

@@ -23,7 +23,7 @@ from tinyconv.formats.onnx_arguments import (
 )
 from tinyconv.formats.onnx_chain import Chain, Weight
 from tinyconv.formats.onnx_file import Node, Tensor
-from tinyconv.formats.onnx_fold import number
+from tinyconv.formats.onnx_fold import axes_of, number
 
 __all__ = ["WITH_WEIGHTS"]
 
@@ -155,7 +155,8 @@ def _cuts(node: Node, sizes: Shape, covered: list[int], strides: Shape) -> tuple
         before = [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
         return before, list(wanted[-rank:])
     pads = _pads(node, sizes, tuple(covered), strides)
-    return [pad for pad, _ in pads], [full + more - sum(pad) for full, more, pad in zip(covered, extra, pads, strict=True)]
+    left = [full + more - sum(pad) for full, more, pad in zip(covered, extra, pads, strict=True)]
+    return [pad for pad, _ in pads], left
 
 
 # --- pools ---
@@ -183,7 +184,8 @@ def _pool(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
         chain.add(cls, {"pool_size": size, "strides": strides, "padding": padding})
         return
     # At every pixel, and of these as many as are wanted: the windows of "same" stand about a pixel.
-    middle = [((window - 1) // 2, (own - 1) // stride + 1) for own, window, stride in zip(sizes, size, strides, strict=True)]
+    middle = [((window - 1) // 2, (own - 1) // stride + 1)
+              for own, window, stride in zip(sizes, size, strides, strict=True)]
     found = [(pad[0], (own + sum(pad) - window) // stride + 1)
              for own, pad, window, stride in zip(sizes, extended, size, strides, strict=True)]
     if counts or found != middle:
@@ -218,8 +220,7 @@ def _add_global(chain: Chain, rank: int, is_max: bool, keepdims: bool) -> None:
 
 def _reduce(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
     rank = len(chain.sizes)
-    given = node.attributes.get("axes") or (whole(values[1], "axes") if len(values) > 1 and values[1] is not None else [])
-    axes = {axis + rank + 1 if axis < 0 else axis for axis in given}
+    axes = {axis + rank + 1 if axis < 0 else axis for axis in axes_of(node, values) or ()}
     rest = [axis for axis in range(1, rank + 1) if axis not in axes]
     if 0 in axes or rank not in (2, 3) or len(rest) != 1 or len(axes) != rank - 1:
         raise ValueError("expected all axes but those of the batch and the channels")
@@ -244,7 +245,8 @@ def _gemm(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
     if bias is not None:
         if bias.shape not in ((units,), (1, units), (1,), (), (1, 1)):
             raise ValueError(f"expected {units} numbers as bias")
-        summand = Weight.of(bias, (bias.size,)).then((units,), lambda array: np.broadcast_to(array, units) * np.float32(beta))
+        summand = Weight.of(bias, (bias.size,)).then(
+            (units,), lambda array: np.broadcast_to(array, units) * np.float32(beta))
     chain.dense(weight, None if bias is None else summand)
 
 
