@@ -29,7 +29,8 @@ static void load_labels(const block *b, float *labels, ptrdiff_t positions, ptrd
     }
     int32_t *sparse = (int32_t *)labels;
     for (ptrdiff_t i = 0; i < positions; i++)
-        for (ptrdiff_t l = 0; l < lanes; l++) sparse[i * lanes + l] = l < b->count ? ((const int32_t *)source[l])[i] : 0;
+        for (ptrdiff_t l = 0; l < lanes; l++)
+            sparse[i * lanes + l] = l < b->count ? ((const int32_t *)source[l])[i] : 0;
 }
 
 /* Loss and metrics of the block, added to sums; the gradient into dy where wanted. */

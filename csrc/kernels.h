@@ -81,7 +81,8 @@ typedef struct tc_pool {
 /* The gradient of a convolution's weights from rows of dz.
  * x_channels and dz_channels are those of one group; dw has `filters` values a tap.
  * dw[(kh, kw, c), f] += sum over lanes, rows a, columns b of
- *     x[a * row_step + kh * row_dilation - pad_top][b * column_step + kw * column_dilation - pad_left][c] * dz[a][b][f] */
+ *     x[a * row_step + kh * row_dilation - pad_top][b * column_step + kw * column_dilation - pad_left][c]
+ *     * dz[a][b][f] */
 typedef struct tc_weight_gradient {
     ptrdiff_t groups, filters;
     ptrdiff_t x_rows, x_channels, x_start, x_row_stride, x_column_stride; /* x_start: of pixel (0, -pad_left) */

@@ -15,7 +15,8 @@ int tc_map_fits(const tc_map *map, ptrdiff_t inputs, ptrdiff_t rows) {
 
 /* Room for a map of so many rows and entries; returns 0 without memory. */
 static int allocate(tc_map *map, ptrdiff_t rows, ptrdiff_t run, ptrdiff_t entries, int factored) {
-    int32_t *starts = calloc((size_t)rows + 1, sizeof *starts), *indices = malloc(sizeof *indices * (size_t)(entries + 1));
+    int32_t *starts = calloc((size_t)rows + 1, sizeof *starts);
+    int32_t *indices = malloc(sizeof *indices * (size_t)(entries + 1));
     float *factors = factored ? malloc(sizeof *factors * (size_t)(entries + 1)) : NULL;
     *map = (tc_map){rows, run, starts, indices, factors};
     return starts && indices && (factors || !factored);

@@ -124,7 +124,8 @@ def test_prelu_passes_on_what_is_not_finite(executor_class, n):
     y = executor_class(program).predict(x)[0, 1, 0]
     slope = program.weights[0][1, 0, 2]
     np.testing.assert_array_equal(y[:4], [np.nan, np.inf, -np.inf * slope, 1.0])
-    _, (gradient,), _ = executor_class(program).gradients(x, np.ones_like(x), INNER_PRODUCT)
+    _, (gradient,), dx = executor_class(program).gradients(x, np.ones_like(x), INNER_PRODUCT, input_gradient=True)
+    np.testing.assert_array_equal(np.isnan(dx), np.isnan(x))
     assert np.isnan(gradient[1, 0, 0]) and np.isfinite(gradient[0]).all()
 
 

@@ -14,7 +14,8 @@ ALWAYS_INLINE void map_sums(const int width, const int32_t *indices, const float
     for (int r = 0; r < width; r++) sums[r] = factors ? factors[0] * from[r] : from[r];
     for (ptrdiff_t k = 1; k < count; k++) {
         from = x + indices[k] * run;
-        for (int r = 0; r < width; r++) sums[r] = factors ? v_fma(v_set1(factors[k]), from[r], sums[r]) : sums[r] + from[r];
+        for (int r = 0; r < width; r++)
+            sums[r] = factors ? v_fma(v_set1(factors[k]), from[r], sums[r]) : sums[r] + from[r];
     }
     for (int r = 0; r < width; r++) y[r] = sums[r];
 }

@@ -13,10 +13,10 @@
 
 ALWAYS_INLINE vfloat prelu(vfloat x, vfloat slope) { return v_select(v_gt((vfloat){0}, x), slope * x, x); }
 
-/* As in Keras, the derivative at 0 is 0. */
+/* As in Keras, the derivative at 0 is 0; at NaN it is NaN. */
 ALWAYS_INLINE vfloat prelu_slope(vfloat x, vfloat dy, vfloat slope) {
     const vfloat zero = {0};
-    return v_select(v_gt(x, zero), dy, v_select(v_gt(zero, x), slope * dy, zero));
+    return v_select(v_gt(x, zero), dy, v_select(v_gt(zero, x), slope * dy, x + zero));
 }
 
 ALWAYS_INLINE void prelu_tile(const vfloat *x, ptrdiff_t columns, ptrdiff_t channels, const float *slopes,

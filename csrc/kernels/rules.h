@@ -50,7 +50,8 @@ static float sum_squares(ptrdiff_t n, const float *g) {
 /* to [n] = a x + b y, overwritten; it may be x or y. */
 static void add_scaled(ptrdiff_t n, float a, const float *x, float b, const float *y, float *to) {
     const vfloat of_x = v_set1(a), of_y = v_set1(b);
-    FOR_VECTORS(i, part, n) store_some(to + i, v_fma(of_x, load_some(x + i, part), of_y * load_some(y + i, part)), part);
+    FOR_VECTORS(i, part, n)
+        store_some(to + i, v_fma(of_x, load_some(x + i, part), of_y * load_some(y + i, part)), part);
 }
 
 /* g [n]: to [-limit, limit], in place; NaN stays. */

@@ -58,8 +58,12 @@ ALWAYS_INLINE vmask v_not_le(vfloat a, vfloat b) { return _mm512_cmp_ps_mask((__
 ALWAYS_INLINE vmask m_or(vmask a, vmask b) { return (vmask)(a | b); }
 ALWAYS_INLINE vmask m_and(vmask a, vmask b) { return (vmask)(a & b); }
 ALWAYS_INLINE vmask m_not(vmask a) { return (vmask)~a; }
-ALWAYS_INLINE vfloat v_select(vmask m, vfloat a, vfloat b) { return (vfloat)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a); }
-ALWAYS_INLINE vint vi_select(vmask m, vint a, vint b) { return (vint)_mm512_mask_blend_epi32(m, (__m512i)b, (__m512i)a); }
+ALWAYS_INLINE vfloat v_select(vmask m, vfloat a, vfloat b) {
+    return (vfloat)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
+}
+ALWAYS_INLINE vint vi_select(vmask m, vint a, vint b) {
+    return (vint)_mm512_mask_blend_epi32(m, (__m512i)b, (__m512i)a);
+}
 ALWAYS_INLINE vfloat v_max(vfloat a, vfloat b) { return (vfloat)_mm512_max_ps((__m512)a, (__m512)b); }
 ALWAYS_INLINE vfloat v_min(vfloat a, vfloat b) { return (vfloat)_mm512_min_ps((__m512)a, (__m512)b); }
 ALWAYS_INLINE vfloat v_sqrt(vfloat a) { return (vfloat)_mm512_sqrt_ps((__m512)a); }
@@ -77,7 +81,9 @@ ALWAYS_INLINE vmask m_and(vmask a, vmask b) { return a & b; }
 ALWAYS_INLINE vmask m_not(vmask a) { return ~a; }
 ALWAYS_INLINE vint vi_select(vmask m, vint a, vint b) { return (m & a) | (~m & b); }
 #if defined(__AVX2__)
-ALWAYS_INLINE vfloat v_select(vmask m, vfloat a, vfloat b) { return (vfloat)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m); }
+ALWAYS_INLINE vfloat v_select(vmask m, vfloat a, vfloat b) {
+    return (vfloat)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)m);
+}
 ALWAYS_INLINE vfloat v_max(vfloat a, vfloat b) { return (vfloat)_mm256_max_ps((__m256)a, (__m256)b); }
 ALWAYS_INLINE vfloat v_min(vfloat a, vfloat b) { return (vfloat)_mm256_min_ps((__m256)a, (__m256)b); }
 ALWAYS_INLINE vfloat v_sqrt(vfloat a) { return (vfloat)_mm256_sqrt_ps((__m256)a); }

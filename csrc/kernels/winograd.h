@@ -101,7 +101,9 @@ static void winograd_output(const float *products, int n, ptrdiff_t columns, ptr
 
 /* ---- weights ------------------------------------------------------------------------ */
 
-ALWAYS_INLINE float winograd_g(int n, int k, ptrdiff_t tap) { return n == 6 ? winograd_g6[k][tap] : winograd_g8[k][tap]; }
+ALWAYS_INLINE float winograd_g(int n, int k, ptrdiff_t tap) {
+    return n == 6 ? winograd_g6[k][tap] : winograd_g8[k][tap];
+}
 
 /* The taps of a kernel (KH, n - 3, C, F) at point k: points (KH, 1, C, F), overwritten.
  * reversed: of the kernel turned round along its rows, for backward-data. */

@@ -184,7 +184,9 @@ def prelu(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[
 def prelu_backward(op: Op, dy: np.ndarray, x: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
     shared = tuple(axis for axis, one in enumerate(op.attributes["shared"]) if one)
     gradient = (np.minimum(x, 0) * dy).sum(0, np.float64).sum(shared, keepdims=True).astype(dy.dtype)
-    return np.where(x > 0, dy, np.where(x < 0, weights[0] * dy, 0)) if want_dx else None, [gradient]
+    if not want_dx:
+        return None, [gradient]
+    return np.where(x > 0, dy, np.where(x < 0, weights[0] * dy, x + 0)), [gradient]  # 0 at 0, NaN at NaN
 
 
 def reshape(op: Op, x: np.ndarray, weights: Arrays, noise: Noise | None) -> tuple[np.ndarray, Any]:
