@@ -145,7 +145,7 @@ def _onnx(model: Sequential, target: Path, x: np.ndarray) -> tuple[str, np.ndarr
 
 
 def _torch(model: Sequential, target: Path, x: np.ndarray) -> tuple[str, np.ndarray] | None:
-    from tinyconv.formats.torch_network import data_format_of, torch_modules
+    from tinyconv.formats.torch.network import data_format_of, torch_modules
 
     if find_spec("torch") is None:
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyconv.formats.guard import FormatError, fail, shorten
 
 if TYPE_CHECKING:
-    from tinyconv.formats.torch_network import torch_modules, torch_names
+    from tinyconv.formats.torch.network import torch_modules, torch_names
 
 __all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
            "save_model", "save_weights", "torch_modules", "torch_names"]
@@ -272,7 +272,7 @@ def _as_path(path: Any, function: str) -> Path:
 def __getattr__(name: str) -> Any:
     """Functions of other modules of this folder, imported when they are asked for."""
     if name in ("torch_modules", "torch_names"):
-        from tinyconv.formats import torch_network
+        from tinyconv.formats.torch import network
 
-        return getattr(torch_network, name)
+        return getattr(network, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Weights alone, in a safetensors file: laid out for PyTorch.  Needs the package, the extra `[safetensors]`.
 
-The tensors are those of the torch.nn.Sequential of the same layers (`formats.torch_network`):
+The tensors are those of the torch.nn.Sequential of the same layers (`formats.torch.network`):
 `load_state_dict(safetensors.torch.load_file(path))` takes them, and what PyTorch saves there is
 read here.  Where torch.nn lacks a layer, they are the model's own arrays under the names
 "layer/weight", as in `.npz` files.  The names in a file tell which it is.
@@ -33,9 +33,9 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.names import named_weights
 from tinyconv.formats.store import put, write_file
-from tinyconv.formats.torch_activations import Unmapped
-from tinyconv.formats.torch_chain import Tensor
-from tinyconv.formats.torch_network import modules_of
+from tinyconv.formats.torch.activations import Unmapped
+from tinyconv.formats.torch.chain import Tensor
+from tinyconv.formats.torch.network import modules_of
 from tinyconv.utils import import_extra
 
 __all__ = ["import_safetensors", "load_weights", "save_weights"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers
-from tinyconv.formats.onnx_file import Tensor
+from tinyconv.formats.onnx.file import Tensor
 
 __all__ = ["Chain", "Entry", "Weight"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.formats.onnx_arguments import optional, short, tensor
-from tinyconv.formats.onnx_chain import Chain
-from tinyconv.formats.onnx_file import Node
-from tinyconv.formats.onnx_fold import number
+from tinyconv.formats.onnx.arguments import optional, short, tensor
+from tinyconv.formats.onnx.chain import Chain
+from tinyconv.formats.onnx.file import Node
+from tinyconv.formats.onnx.fold import number
 
 __all__ = ["POINTWISE"]
 

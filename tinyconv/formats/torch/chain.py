@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyconv.formats.torch_activations import Unmapped, module_of_activation
+from tinyconv.formats.torch.activations import Unmapped, module_of_activation
 from tinyconv.layers import Layer, Weight
 from tinyconv.layers.nonlinear import activation_operation
 

@@ -1,14 +1,14 @@
 """ONNX files.  Needs onnx, the extra `[onnx]`.
 
 ========================== ==============================================================
-`onnx_layers`              every layer in operators, of `onnx_write`'s nodes
-`onnx_file`                what an untrusted file holds, checked
-`onnx_fold`                constants and shapes that exporters leave to be calculated
-`onnx_read`                the walk along the operators, each a line in the tables of
-                           `onnx_weights`, `onnx_pointwise` and `onnx_moves`, which add
-                           layers to an `onnx_chain`
-`onnx_functions`           activations that are several operators, both ways; `onnx_branches`
-                           collects them, `onnx_repeats` what repeats pixels
+`layers`                   every layer in operators, of `write`'s nodes
+`file`                     what an untrusted file holds, checked
+`fold`                     constants and shapes that exporters leave to be calculated
+`read`                     the walk along the operators, each a line in the tables of
+                           `weights`, `pointwise` and `moves`, which add
+                           layers to a `chain`
+`functions`                activations that are several operators, both ways; `branches`
+                           collects them, `repeats` what repeats pixels
 ========================== ==============================================================
 
 What is written: docs/formats.md has the table of layers and operators.  Beside them a file has
@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.metadata import OWN, write_metadata
-from tinyconv.formats.onnx_file import import_onnx, read_graph
-from tinyconv.formats.onnx_layers import write_layers
-from tinyconv.formats.onnx_read import read_model
-from tinyconv.formats.onnx_write import Writer
+from tinyconv.formats.onnx.file import import_onnx, read_graph
+from tinyconv.formats.onnx.layers import write_layers
+from tinyconv.formats.onnx.read import read_model
+from tinyconv.formats.onnx.write import Writer
 from tinyconv.formats.store import GENERATOR, put, write_file
 from tinyconv.formats.writing import check_built
 from tinyconv.shapes import DATA_FORMATS, standardize_data_format

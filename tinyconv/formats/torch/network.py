@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 # Each says for some layers what their modules are.
-from tinyconv.formats import torch_plain, torch_weights  # noqa: F401
-from tinyconv.formats.torch_activations import Unmapped
-from tinyconv.formats.torch_chain import Chain, Module, add_modules
+from tinyconv.formats.torch import plain, weights  # noqa: F401
+from tinyconv.formats.torch.activations import Unmapped
+from tinyconv.formats.torch.chain import Chain, Module, add_modules
 from tinyconv.formats.writing import check_built
 
 __all__ = ["data_format_of", "modules_of", "torch_modules", "torch_names"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers, shapes
-from tinyconv.formats.torch_activations import Unmapped
-from tinyconv.formats.torch_chain import Chain, Tensor, add_modules
+from tinyconv.formats.torch.activations import Unmapped
+from tinyconv.formats.torch.chain import Chain, Tensor, add_modules
 from tinyconv.layers import Layer, Weight
 from tinyconv.layers.conv import BaseConvolution, Convolution
 from tinyconv.layers.conv_transpose import TransposedConvolution

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers
-from tinyconv.formats.onnx_chain import Chain, Weight
-from tinyconv.formats.onnx_file import Tensor
-from tinyconv.formats.onnx_fold import integers
+from tinyconv.formats.onnx.chain import Chain, Weight
+from tinyconv.formats.onnx.file import Tensor
+from tinyconv.formats.onnx.fold import integers
 
 __all__ = ["Pads", "Shape", "add_zeros", "as_image", "check_margins", "optional", "short", "tensor", "vector", "whole"]
 

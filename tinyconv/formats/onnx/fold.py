@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyconv.formats.onnx_file import Node, Tensor
+from tinyconv.formats.onnx.file import Node, Tensor
 
 __all__ = ["Folder", "Sizes", "axes_of", "integers", "number", "squeezed", "unsqueezed"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers, maps
-from tinyconv.formats.onnx_arguments import (
+from tinyconv.formats.onnx.arguments import (
     Pads,
     Shape,
     add_zeros,
@@ -20,9 +20,9 @@ from tinyconv.formats.onnx_arguments import (
     tensor,
     whole,
 )
-from tinyconv.formats.onnx_chain import Chain
-from tinyconv.formats.onnx_file import Node
-from tinyconv.formats.onnx_fold import axes_of, integers, number, squeezed, unsqueezed
+from tinyconv.formats.onnx.chain import Chain
+from tinyconv.formats.onnx.file import Node
+from tinyconv.formats.onnx.fold import axes_of, integers, number, squeezed, unsqueezed
 
 __all__ = ["MOVES", "pool_with_pads"]
 

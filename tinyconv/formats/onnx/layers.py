@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyconv import layers, maps, shapes
 from tinyconv.formats import keras2
-from tinyconv.formats.onnx_write import Writer
+from tinyconv.formats.onnx.write import Writer
 from tinyconv.layers.layout import axes_of, image_of, pair_of
 from tinyconv.layers.nonlinear import activation_operation
 

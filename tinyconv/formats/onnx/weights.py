@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers, shapes
-from tinyconv.formats.onnx_arguments import (
+from tinyconv.formats.onnx.arguments import (
     Pads,
     Shape,
     add_zeros,
@@ -21,9 +21,9 @@ from tinyconv.formats.onnx_arguments import (
     vector,
     whole,
 )
-from tinyconv.formats.onnx_chain import Chain, Weight
-from tinyconv.formats.onnx_file import Node, Tensor
-from tinyconv.formats.onnx_fold import axes_of, number
+from tinyconv.formats.onnx.chain import Chain, Weight
+from tinyconv.formats.onnx.file import Node, Tensor
+from tinyconv.formats.onnx.fold import axes_of, number
 
 __all__ = ["WITH_WEIGHTS"]
 

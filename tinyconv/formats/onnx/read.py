@@ -12,14 +12,14 @@ from tinyconv.formats.assemble import build_model, guarded, weight_shapes
 from tinyconv.formats.guard import FormatError, checked_dict, fail, parse_json
 from tinyconv.formats.keras2 import BAD_SETTINGS, shorten_message
 from tinyconv.formats.metadata import OWN, read_metadata
-from tinyconv.formats.onnx_branches import Branches
-from tinyconv.formats.onnx_chain import Chain, Weight
-from tinyconv.formats.onnx_file import Graph, Node, Tensor
-from tinyconv.formats.onnx_fold import Folder, Sizes, axes_of, number
-from tinyconv.formats.onnx_moves import MOVES, pool_with_pads
-from tinyconv.formats.onnx_pointwise import POINTWISE
-from tinyconv.formats.onnx_repeats import Repeats
-from tinyconv.formats.onnx_weights import WITH_WEIGHTS
+from tinyconv.formats.onnx.branches import Branches
+from tinyconv.formats.onnx.chain import Chain, Weight
+from tinyconv.formats.onnx.file import Graph, Node, Tensor
+from tinyconv.formats.onnx.fold import Folder, Sizes, axes_of, number
+from tinyconv.formats.onnx.moves import MOVES, pool_with_pads
+from tinyconv.formats.onnx.pointwise import POINTWISE
+from tinyconv.formats.onnx.repeats import Repeats
+from tinyconv.formats.onnx.weights import WITH_WEIGHTS
 from tinyconv.formats.store import GENERATOR
 
 __all__ = ["read_model"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyconv.formats.onnx_chain import Chain
-from tinyconv.formats.onnx_file import Node
-from tinyconv.formats.onnx_fold import integers, unsqueezed
+from tinyconv.formats.onnx.chain import Chain
+from tinyconv.formats.onnx.file import Node
+from tinyconv.formats.onnx.fold import integers, unsqueezed
 
 __all__ = ["Repeats"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.formats.onnx_functions import INPUT, Call, express
+from tinyconv.formats.onnx.functions import INPUT, Call, express
 from tinyconv.layers import Activation
 from tinyconv.layers.nonlinear import activation_operation
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.guard import shorten
-from tinyconv.formats.onnx_file import Node, Tensor
-from tinyconv.formats.onnx_fold import number
-from tinyconv.formats.onnx_functions import ELEMENTWISE, identify
+from tinyconv.formats.onnx.file import Node, Tensor
+from tinyconv.formats.onnx.fold import number
+from tinyconv.formats.onnx.functions import ELEMENTWISE, identify
 
 __all__ = ["Branches"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import layers, shapes
-from tinyconv.formats.torch_activations import Unmapped, module_of_activation
-from tinyconv.formats.torch_chain import Chain, add_modules
+from tinyconv.formats.torch.activations import Unmapped, module_of_activation
+from tinyconv.formats.torch.chain import Chain, add_modules
 from tinyconv.layers import Layer
 from tinyconv.layers.layout import axes_of, channels_last, image_of, pair_of
 from tinyconv.layers.nonlinear import ActivationLayer
