@@ -223,7 +223,12 @@ LAYERS: dict[str, tuple[list[Any], type, dict[str, Any]]] = {
     "leaky": ([node("Mul", "x tenth", "m"), node("Max", "x m", "y")], layers.LeakyReLU, {"negative_slope": 0.1}),
     "elu": ([node("Exp", "x", "e"), node("Sub", "e one", "s"), node("Mul", "s tenth", "m"), node("Less", "x zero", "l"),
              node("Where", "l m x", "y")], layers.ELU, {"alpha": 0.1}),
-    "bounded": ([node("Clip", "x - tenth", "y")], layers.Rescaling, {"scale": -1.0, "offset": 0.1}),
+    "bounded": ([node("Clip", "x - tenth", "y")], layers.ReLU, {"max_value": 0.1, "negative_slope": 1.0}),
+    "bounded-far-off": ([node("Clip", "x lowest highest", "y")], layers.ReLU,
+                        {"max_value": 65504.0, "negative_slope": 1.0}),
+    "bounded-below-zero": ([node("Clip", "x lowest minus-tenth", "y")], layers.ReLU,
+                           {"max_value": 65503.9, "negative_slope": 0.0}),
+    "huge-factors": ([node("Mul", "x factors", "y")], layers.BatchNormalization, {}),
     "prelu": ([node("Relu", "x", "r"), node("Neg", "x", "n"), node("Relu", "n", "q"), node("Mul", "minus q", "m"),
                node("Add", "r m", "y")], layers.PReLU, {"shared_axes": [1, 2]}),
     "prelu-node": ([node("PRelu", "x minus", "y")], layers.PReLU, {"shared_axes": [1, 2]}),
@@ -237,7 +242,8 @@ LAYERS: dict[str, tuple[list[Any], type, dict[str, Any]]] = {
 def test_functions_with_parameters_become_layers(name, tmp_path):
     nodes, cls, settings = LAYERS[name]
     constants = {**CONV, "tenth": np.float32(0.1), "zero": np.float32(0), "one": np.float32(1),
-                 "minus": -random(4, 1, 1)}
+                 "minus": -random(4, 1, 1), "lowest": np.float32(-65504), "highest": np.float32(65504),
+                 "minus-tenth": np.float32(-0.1), "factors": np.array([1e-25, 1, 1e9, 2], np.float32).reshape(4, 1, 1)}
     path = write(tmp_path / "m.onnx", [node("Conv", "input w b", "x"), *nodes], IMAGE, constants)
     model = check(path, IMAGE)
     config = next(layer for layer in model.layers if isinstance(layer, cls)).get_config()

@@ -146,6 +146,11 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
                            "expected pads"),
     "corners": ([node("Resize", "input - scales", "y", mode="linear", coordinate_transformation_mode="align_corners")],
                 "expected pixels whose centres lie at halves"),
+    "factors-between-sizes": ([node("Resize", "input - between", "y", mode="linear")],
+                              "expected factors that make whole sizes"),
+    "numbers-for-a-batch": ([node("Add", "input batched", "y")], "expected numbers for samples of [2, 8, 9]"),
+    "capped-far-off": ([node("Relu", "input", "r"), node("Greater", "input hundred", "g"),
+                        node("Where", "g hundred r", "y")], "branches behind input"),
     "weights-that-are-calculated": ([node("Conv", "input w b", "c"), node("MatMul", "c c", "y")], "MatMul '/MatMul_y'"),
     "kernel-of-others": ([node("Conv", "input others b", "y")], "expected a kernel for 2 channels in 1 groups"),
     "training": ([node("BatchNormalization", "input b2 b2 b2 b2", "y", training_mode=1)], "outside training"),
@@ -160,7 +165,8 @@ def test_what_is_no_chain_of_layers_is_refused_by_its_operator(name, tmp_path):
     constants = {**CONV, "flat": [-1, 7], "pads": [0, 0, 1, 1, 0, 0, 1, 1], "three": [3], "times": [1, 1, 1, 2, 1],
                  "rows": [-1, 2, 8, 18], "ones": [1, 1], "twos": [2, 2],
                  "axes": [1, 3], "scales": np.array([1, 1, 2, 2], np.float32), "others": random(4, 3, 3, 3),
-                 "b2": random(2)}
+                 "b2": random(2), "between": np.array([1, 1, 1.5, 1.5], np.float32), "batched": random(3, 1, 1, 1),
+                 "hundred": np.float32(100)}
     path = write(tmp_path / "m.onnx", nodes, IMAGE_OF_TWO, constants)
     with pytest.raises(FormatError) as caught:
         load_model(path)

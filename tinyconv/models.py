@@ -177,6 +177,7 @@ class Sequential(Trainer):
 
         Raises:
             ValueError: If the model is not built, or the file does not fit it; nothing is changed then.
+            FileNotFoundError: If there is no such file.
         """
         from tinyconv import formats
 
@@ -230,11 +231,11 @@ def _holds_model(filepath: str | PathLike[str]) -> bool:
 
 def load_model(filepath: str | PathLike[str], custom_objects: None = None, compile: bool = True,
                safe_mode: bool = True) -> Sequential:
-    """Reads a model of Keras or TensorFlow.js.
+    """Reads a model of Keras, TensorFlow.js or ONNX.
 
     Args:
-        filepath: A `.keras` or `.h5` file; or the folder with `model.json`, or the path of that file, or its
-            address on a server: "https://...".
+        filepath: A `.keras` or `.h5` file; an `.onnx` file whose operators are a chain; or the folder with
+            `model.json`, or the path of that file, or its address on a server: "https://...".
         custom_objects: None: classes always come from a closed list.
         compile: Whether to compile the model as the files say. Defaults to `True`.
         safe_mode: Of no effect: a file never names code.
@@ -244,6 +245,8 @@ def load_model(filepath: str | PathLike[str], custom_objects: None = None, compi
 
     Raises:
         ValueError: If a file is missing, damaged or not such a model, or there are custom_objects.
+        OSError: If a server does not send a file.
+        ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
     """
     from tinyconv import formats
 

@@ -11,8 +11,8 @@ from tinyconv.formats.guard import FormatError, fail, shorten
 if TYPE_CHECKING:
     from tinyconv.formats.torch.network import torch_modules, torch_names
 
-__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model", "load_weights",
-           "save_model", "save_weights", "torch_modules", "torch_names"]
+__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model",
+           "load_weights", "save_model", "save_weights", "torch_modules", "torch_names"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
@@ -139,8 +139,8 @@ def check_save_path(path: str | os.PathLike[str], model: Any = None) -> Path:
     if target.name == store.DESCRIPTION and not target.is_dir():
         target = target.parent
     if target.suffix.lower() in _FILE_SUFFIXES or (target.exists() and not target.is_dir()):
-        raise ValueError("save_model expected a file that ends in .keras, .h5 or .onnx, or the name of a folder, such as "
-                         "'my_model': a TensorFlow.js LayersModel is one. "
+        raise ValueError("save_model expected a file that ends in .keras, .h5 or .onnx, or the name of a folder, such "
+                         "as 'my_model': a TensorFlow.js LayersModel is one. "
                          f"Received: path={os.fspath(target)!r}")
     if model is not None:
         from tinyconv.formats import tfjs
@@ -183,6 +183,9 @@ def load_model(path: str | os.PathLike[str]) -> Any:
         from tinyconv.formats import onnx
 
         return onnx.load(target)
+    if start is not None and suffix != ".json" and not start.lstrip().startswith(b"{"):
+        raise FormatError("load_model expected a file of Keras or ONNX, or the model.json of TensorFlow.js. "
+                          f"Received: path={os.fspath(target)!r}")
     from tinyconv.formats import tfjs
 
     return tfjs.load(target)
@@ -216,7 +219,7 @@ def check_weights_path(path: Any) -> Path:
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(WEIGHTS_SUFFIXES):
         raise ValueError("Expected the name of a file that ends in '.npz', '.safetensors' or '.weights.h5' for weights "
-                         f"alone. Received: {shorten(str(path))}")
+                         f"alone. Received: {shorten(os.fspath(path) if isinstance(path, os.PathLike) else path)}")
     target = Path(path)
     if target.suffix == ".h5":
         from tinyconv.formats import hdf5
@@ -253,13 +256,17 @@ def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: If the path ends otherwise, or the file does not fit the model; nothing is changed then.
+        FileNotFoundError: If there is no such file.
         ImportError: If the package that reads such a file is not installed.
     """
     target = _as_path(path, "load_weights")
     if target.exists() and not target.is_file():  # opening a named pipe would wait for a writer for ever
         fail("load_weights", "a plain file", os.fspath(target))
-    if target.suffix.lower() not in _KERAS_SUFFIXES:
-        target = check_weights_path(target)
+    if target.suffix.lower() not in _KERAS_SUFFIXES and not target.name.endswith(WEIGHTS_SUFFIXES):
+        raise ValueError("load_weights expected a file that ends in .npz, .safetensors, .weights.h5, .h5 or .keras. "
+                         f"Received: path={os.fspath(target)!r}")
+    if not target.exists():
+        raise FileNotFoundError(f"load_weights expected a file. Received: {target} (missing)")
     _weights_module(target).load_weights(model, target)
 
 

@@ -92,7 +92,7 @@ class Group:
         """The group at "a/b/c" below this one; raises FormatError where there is none."""
         found = self._find(path)
         if not isinstance(found, Group):
-            fail(f"{self.what}", f"a group '{shorten(path)}'", "none" if found is None else "a dataset")
+            fail(f"{self.what}", f"a group {shorten(path)}", "none" if found is None else "a dataset")
         return found
 
     def dataset(self, path: str) -> Dataset:

@@ -144,8 +144,7 @@ def load(path: Path) -> Any:
     """Reads the model of a folder or a model.json. See `formats.load_model`."""
     folder, name = (path, store.DESCRIPTION) if path.is_dir() else (path.parent, path.name)
     if not path.exists():
-        raise MissingFileError("load_model expected a model's folder or its model.json. "
-                               f"Received: {path} (missing)")
+        raise MissingFileError(f"load_model expected a model's folder or file. Received: {path} (missing)")
     for attempt in range(_ATTEMPTS):
         data = read_json(folder, name)
         try:

@@ -30,6 +30,7 @@ _GLOBAL = (layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.
 _NOT_NEGATIVE = {"relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential", "sparse_sigmoid"}
 # A normalization that leaves values as they are: 1 - epsilon and epsilon add up to 1 exactly.
 _EPSILON = 2.0**-10
+_MOST_FACTOR = 1e6
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ class _Flattened:
     def rows(self) -> np.ndarray:
         """Value i of the tensor is value rows[i] of the sample."""
         return np.arange(math.prod(self.shape)).reshape(self.shape).transpose(self.order).ravel()
+
+
+def _may_divide(scale: np.ndarray) -> bool:
+    """Whether factors may be those of a Normalization, whose deviations have a least value and squares in float32."""
+    return bool(((scale > 1 / _MOST_FACTOR) & (scale < _MOST_FACTOR)).all())
 
 
 class Chain:
@@ -346,9 +352,12 @@ class Chain:
         if array.size == 1:
             return array.reshape(())
         rank = len(self.order)
-        array = array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim <= rank else array[0]
-        if array.ndim != rank or any(size not in (1, own) for size, own in zip(array.shape, self.sizes, strict=True)):
+        if array.ndim == rank + 1 and array.shape[0] == 1:
+            array = array[0]
+        if array.ndim > rank or any(size not in (1, own) for size, own in zip(
+                array.shape[::-1], self.sizes[::-1], strict=False)):
             raise ValueError(f"expected numbers for samples of {list(self.sizes)}")
+        array = array.reshape((1,) * (rank - array.ndim) + array.shape)
         along = [axis for axis, size in enumerate(array.shape) if size > 1]
         if len(along) == 1:
             self.last(along[0])
@@ -367,12 +376,12 @@ class Chain:
         elif scale.ndim == 0:
             if (scale, offset) != (1, 0):
                 self.add(layers.Rescaling, {"scale": float(scale), "offset": float(offset)})
-        elif scale.ndim == 1 and (any(entry.weights for entry in self.entries) or not (scale > 0).all()):
+        elif scale.ndim == 1 and (any(entry.weights for entry in self.entries) or not _may_divide(scale)):
             weights = [Weight.full(values) for values in (
                 scale, offset, np.zeros(len(scale)), np.full(len(scale), 1 - _EPSILON))]
             self.add(layers.BatchNormalization, {"epsilon": _EPSILON, "trainable": False}, weights)
         else:
-            if not (scale > 0).all():
+            if not _may_divide(scale):
                 raise ValueError("expected positive factors, or one for each channel")
             along = [len(self.shape) - scale.ndim + axis for axis, size in enumerate(scale.shape) if size > 1]
             mean, variance = (values.reshape([self.shape[axis] for axis in along]) for values in (

@@ -162,7 +162,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
 }
 
 # Where functions are compared, and how well a form in float32 constants agrees there.
-_POINTS = np.concatenate([np.linspace(-9, 9, 181), [-20.0, -15.0, 15.0, 20.0]]) + 0.003
+_POINTS = np.concatenate([np.linspace(-9, 9, 181), [-250.0, -60.0, -20.0, -15.0, 15.0, 20.0, 60.0, 250.0]]) + 0.003
 _TOLERANCE = 2e-6
 
 

@@ -28,6 +28,7 @@ __all__ = ["MOVES", "pool_with_pads"]
 
 _FLOATS = (1, 10, 11, 16)  # of TensorProto.DataType
 _EVERYTHING = 2**31 - 1  # what a Slice ends with that goes to the end, or more
+_ROUNDING = 1e-6  # how far a float32 factor may take a size from a whole one
 
 
 # --- shapes ---
@@ -247,7 +248,11 @@ def _resized(sizes: Shape, node: Node, values: list[Any], opset: int) -> list[in
         found = dict(zip(places, factors, strict=True))
         if found.get(0, 1) != 1 or not all(0 < factor < 1e4 for factor in factors):
             raise ValueError("expected positive factors, 1 for the batch")
-        return [math.floor(size * found.get(axis, 1)) for axis, size in enumerate(sizes, 1)]
+        products = [size * found.get(axis, 1) for axis, size in enumerate(sizes, 1)]
+        # Pixels are taken by the factor itself, which has to be the quotient of the sizes.
+        if any(product - math.floor(product) > _ROUNDING * product for product in products):
+            raise ValueError("expected factors that make whole sizes of these")
+        return [math.floor(product) for product in products]
     given_sizes = dict(zip(places, wanted, strict=True))
     outputs = [given_sizes.get(axis, size) for axis, size in enumerate(sizes, 1)]
     if node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":

@@ -69,16 +69,26 @@ def _add_clip(chain: Chain, low: float, high: float) -> None:
     names = {(0.0, math.inf): "relu", (0.0, 6.0): "relu6", (-1.0, 1.0): "hard_tanh", (-math.inf, math.inf): "linear"}
     if (low, high) in names:
         chain.activation(names[low, high])
-    elif low == -math.inf:
-        # As far as below: high - relu(high - x).
-        chain.affine(-1, high)
-        chain.activation("relu")
-        chain.affine(-1, high)
-    else:
+    elif low >= 0:
         chain.affine(1, -low)
         limit = None if high == math.inf else high - low
         chain.activation({"class_name": "ReLU", "config": {"max_value": limit}})
         chain.affine(1, low)
+    elif high <= 0:  # as far as below
+        chain.affine(-1, 0)
+        _add_clip(chain, -high, -low)
+        chain.affine(-1, 0)
+    else:  # nothing is added where values are small beside the bounds
+        _add_minimum(chain, high)
+        chain.affine(-1, 0)
+        _add_minimum(chain, -low)
+        chain.affine(-1, 0)
+
+
+def _add_minimum(chain: Chain, high: float) -> None:
+    """The smaller one of the value and a positive number."""
+    if high != math.inf:
+        chain.activation({"class_name": "ReLU", "config": {"max_value": high, "negative_slope": 1.0}})
 
 
 def _bound(chain: Chain, node: Node, values: list[Any], opset: int) -> None:
