@@ -517,7 +517,15 @@ def layers_alone(document: dict) -> str:
     return "expected a model with its weights. Received: layers alone"
 
 
-@pytest.mark.parametrize("change", [two_outputs, shared_input, merged, called_with_two, layers_alone],
+def nameless(document: dict) -> str:
+    config = document["modelTopology"]["config"]
+    for layer in config["layers"][1:]:
+        del layer["config"]["name"]
+    config["layers"][1:] = [{"class_name": "Sequential", "config": {"name": "in", "layers": config["layers"][1:]}}]
+    return r"name: expected a name. Received: None"
+
+
+@pytest.mark.parametrize("change", [two_outputs, shared_input, merged, called_with_two, layers_alone, nameless],
                          ids=lambda change: change.__name__)
 def test_load_refuses_what_is_no_chain_of_its_layers(change: Any, saved: tuple) -> None:
     _, folder, document = saved

@@ -28,7 +28,8 @@ _MODELS = {"Functional", "Model", "Sequential"}
 _MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 
 
-def read_topology(topology: Any, may_nest: bool = True) -> tuple[str | None, list[dict[str, Any]], dict[str, Any] | None]:
+def read_topology(topology: Any, may_nest: bool = True) -> tuple[
+        str | None, list[dict[str, Any]], dict[str, Any] | None]:
     """Finds a model's layers in a topology of any dialect.
 
     Args:
@@ -184,10 +185,11 @@ def _in_one_row(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if within and is_input and begun:
             continue
         begun = begun or not is_input
-        if within and not is_input:
-            if str(config.get("name")) in taken:
-                config["name"] = f"{within[-1]}_{config['name']}"
-            taken.add(str(config.get("name")))
+        name = config.get("name")
+        if within and not is_input and name is not None:
+            if str(name) in taken:
+                config["name"] = f"{within[-1]}_{name}"
+            taken.add(str(config["name"]))
         row.append(entry)
     return row
 
