@@ -60,7 +60,7 @@ def steps(draw: Draw) -> dict[str, Any]:
 
 def rules(draw: Draw) -> dict[str, Any]:
     """What a kernel is penalized by and put back to."""
-    return {"kernel_regularizer": draw(st.sampled_from((None, None, "l2", "l1_l2"))),
+    return {"kernel_regularizer": draw(st.sampled_from((None, None, "l2", "l1l2"))),
             "kernel_constraint": draw(st.sampled_from((None, None, "max_norm", "unit_norm")))}
 
 
