@@ -223,6 +223,12 @@ def test_excluded_weights_do_not_decay(executor_class):
         optimizer.exclude_from_weight_decay(var_names=["kernel"])
 
 
+@pytest.mark.parametrize(("names", "error"), [("bias", TypeError), (["("], ValueError)])
+def test_exclude_from_weight_decay_refuses_what_is_no_list_of_expressions(names, error):
+    with pytest.raises(error, match="Expected `var_names` to be"):
+        optimizers.AdamW().exclude_from_weight_decay(var_names=names)
+
+
 # --- penalties ---
 
 PENALTIES = [(0.3, 0.0), (0.0, 0.2), (0.05, 0.4)]

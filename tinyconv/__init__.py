@@ -47,9 +47,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ImageInput", "Input", "Sequential", "__version__", "activations", "backend", "callbacks", "constraints", "datasets",
-    "engine", "formats", "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics",
-    "models", "ops", "optimizers", "regularizers", "saving", "set_num_threads", "show_config", "utils",
+    "ImageInput", "Input", "Sequential", "__version__", "activations", "backend", "callbacks",
+    "constraints", "datasets", "engine", "formats", "get_num_threads", "image", "initializers",
+    "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers", "regularizers",
+    "saving", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.

@@ -77,7 +77,7 @@ def _inputs(model: Sequential) -> np.ndarray:
     """Numbers from 0 to 1, or what a `Rescaling` in front makes numbers of that size."""
     first = model.layers[0]
     size = 1 / abs(first.scale) if isinstance(first, Rescaling) and first.scale else 1
-    shape = tuple(size or 1 for size in model.input_shape[1:])
+    shape = tuple(length or 1 for length in model.input_shape[1:])
     return (size * np.random.default_rng(0).random((_SAMPLES, *shape))).astype(np.float32)
 
 

@@ -47,7 +47,8 @@ def add_predict_options(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", metavar="MODEL", help="folder, or .keras or .h5 file, of a model, or address of a model.json")
+    sub.add_argument("model", metavar="MODEL",
+                     help="folder, or .keras, .h5 or .onnx file, of a model, or address of a model.json")
     sub.add_argument("--raw", action="store_true", help="the model takes 0 to 255, although it does not rescale")
 
 

@@ -43,7 +43,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                      f"(default: Adam's {of_networks('learning_rate')}; else the optimizer's own)")
     sub.add_argument("--seed", type=int, metavar="N", help="makes the run repeatable")
     sub.add_argument("--output", default="tinyconv-model", metavar="PATH",
-                     help="folder, or .keras or .h5 file, for the model (default: %(default)s)")
+                     help="folder, or .keras, .h5 or .onnx file, for the model (default: %(default)s)")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -92,7 +92,7 @@ def _metrics(classes: int) -> list[Any]:
 
 
 def _fit(model: Sequential, images: Images, epochs: int, batch_size: int, warmup: float) -> float:
-    """Trains while the rate rises for a share of the steps, then falls along half a cosine wave; returns the seconds."""
+    """Trains; the rate rises for a share of the steps, then falls along half a cosine wave.  Returns the seconds."""
     optimizer = model.optimizer
     rate, steps = optimizer.learning_rate, epochs * math.ceil(len(images.x) / batch_size)
     rising = int(warmup * steps)

@@ -89,6 +89,8 @@ def check_number(value: Any, name: str, minimum: float = -math.inf, maximum: flo
     if not math.isfinite(number) or not minimum <= number <= maximum or (exclusive and number == maximum):
         if maximum < math.inf:
             limits = f"in [{minimum:g}, {maximum:g}{')' if exclusive else ']'}"
+            if hasattr(value, "__len__"):
+                limits = f"one number {limits}"
         else:
             limits = "a finite number" if minimum == -math.inf else f"a finite number >= {minimum:g}"
         raise ValueError(f"Expected `{name}` to be {limits}. Received: {name}={describe(value)}")

@@ -75,8 +75,8 @@ Shape3 = tuple[int, int, int]
 
 # Operation kinds; the order is the numbering in csrc/tinyconv.h (a test holds them together).
 OP_KINDS = (
-    "conv2d", "conv2d_transpose", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale", "reshape",
-    "gather",
+    "conv2d", "conv2d_transpose", "dense", "max_pool2d", "average_pool2d", "activation", "dropout", "rescale",
+    "reshape", "gather",
     "batch_normalization",
     "random_affine",
     "prelu",

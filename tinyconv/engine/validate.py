@@ -441,7 +441,8 @@ def _check_gather(program: Program, i: int, op: Op) -> None:
 
 
 _CHECKS = {
-    "conv2d": _check_conv2d, "conv2d_transpose": _check_conv2d_transpose, "dense": _check_dense, "max_pool2d": _check_pool, "average_pool2d": _check_pool,
+    "conv2d": _check_conv2d, "conv2d_transpose": _check_conv2d_transpose, "dense": _check_dense,
+    "max_pool2d": _check_pool, "average_pool2d": _check_pool,
     "activation": _check_activation, "dropout": _check_dropout, "rescale": _check_same_shape,
     "reshape": _check_reshape, "gather": _check_gather,
     "batch_normalization": _check_batch_normalization,

@@ -45,8 +45,8 @@ _SHARED_INITIALIZERS = {
 # Layers that TensorFlow.js lacks, or computes otherwise (its CenterCrop and Resizing, whatever their settings).
 _PRIVATE_CLASSES = {
     "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "Normalization", "RandomFlip",
-    "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D", "UpSampling1D",
-    "ZeroPadding1D",
+    "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D",
+    "UpSampling1D", "ZeroPadding1D",
 }
 # Settings that layers of Keras 2 do not have, and what they do without them.
 _LAST = {"data_format": "channels_last"}

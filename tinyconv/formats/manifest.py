@@ -271,5 +271,6 @@ def _check_counts(expected: list[tuple[str, tuple[int, ...]]], specs: list[Weigh
 
 def _role(name: str) -> str | None:
     """"kernel", "gamma", ... where the name ends in it, perhaps numbered."""
-    found = re.search(r"(kernel|bias|alpha|gamma|beta|moving_mean|moving_variance|mean|variance|count)(_\d+)?(:\d+)?$", name)
+    found = re.search(
+        r"(kernel|bias|alpha|gamma|beta|moving_mean|moving_variance|mean|variance|count)(_\d+)?(:\d+)?$", name)
     return found[1] if found else None

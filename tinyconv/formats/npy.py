@@ -14,7 +14,8 @@ __all__ = ["read_header"]
 
 # The header of an array of eight dimensions is below 200 bytes.
 _HEADER_BYTES = 4096
-_NO_HEADER = (ValueError, TypeError, LookupError, SyntaxError, EOFError, MemoryError, RecursionError, tokenize.TokenError)
+_NO_HEADER = (ValueError, TypeError, LookupError, SyntaxError, EOFError, MemoryError, RecursionError,
+              tokenize.TokenError)
 
 
 def read_header(file: Any, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -87,7 +87,8 @@ class Normalization(Layer):
             shape, other = self.input_mean.shape, self.input_variance.shape
             if shape != other or len(shape) > len(self.axis):
                 raise ValueError("Expected `mean` and `variance` of one shape and at most "
-                                 f"{len(self.axis)} dimensions. Received: mean of shape {shape}, variance of shape {other}")
+                                 f"{len(self.axis)} dimensions. Received: mean of shape {shape}, "
+                                 f"variance of shape {other}")
             if self.input_variance.min() < 0:
                 raise ValueError(f"Expected `variance` to be 0 or more. Received: variance={describe(variance)}")
         # What a program takes of them: the same arrays whenever it is made anew.

@@ -22,8 +22,8 @@ from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_number
 
 __all__ = [
-    "CenterCrop", "Cropping1D", "Cropping2D", "ImageMap", "Permute", "RepeatVector", "Resizing", "UpSampling1D", "UpSampling2D",
-    "ZeroPadding1D", "ZeroPadding2D",
+    "CenterCrop", "Cropping1D", "Cropping2D", "ImageMap", "Permute", "RepeatVector", "Resizing", "UpSampling1D",
+    "UpSampling2D", "ZeroPadding1D", "ZeroPadding2D",
 ]
 
 Pair = tuple[int, int]

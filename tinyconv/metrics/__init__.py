@@ -120,10 +120,11 @@ __all__ = [
 
 _CLASSES: dict[str, type[Metric]] = {
     cls.__name__: cls
-    for cls in (AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, BinaryIoU, CategoricalAccuracy, CategoricalCrossentropy,
-                CategoricalHinge, CosineSimilarity, F1Score, FBetaScore, FalseNegatives, FalsePositives, Hinge,
-                IoU, KLDivergence, LogCoshError, Mean, MeanAbsoluteError, MeanAbsolutePercentageError, MeanIoU,
-                MeanSquaredError, MeanSquaredLogarithmicError, OneHotIoU, OneHotMeanIoU, Poisson, Precision,
+    for cls in (AUC, Accuracy, BinaryAccuracy, BinaryCrossentropy, BinaryIoU, CategoricalAccuracy,
+                CategoricalCrossentropy, CategoricalHinge, CosineSimilarity, F1Score, FBetaScore,
+                FalseNegatives, FalsePositives, Hinge, IoU, KLDivergence, LogCoshError, Mean,
+                MeanAbsoluteError, MeanAbsolutePercentageError, MeanIoU, MeanSquaredError,
+                MeanSquaredLogarithmicError, OneHotIoU, OneHotMeanIoU, Poisson, Precision,
                 PrecisionAtRecall, R2Score, Recall, RecallAtPrecision, RootMeanSquaredError,
                 SensitivityAtSpecificity, SparseCategoricalAccuracy, SparseCategoricalCrossentropy,
                 SparseTopKCategoricalAccuracy, SpecificityAtSensitivity, SquaredHinge, Sum,

@@ -320,11 +320,21 @@ class Optimizer:
             var_list: Weights of layers.
             var_names: Regular expressions; a weight whose name one of them is found in does not
                 decay: ["bias"] for all biases.
+
+        Raises:
+            ValueError: If training has begun, or an expression is none.
+            TypeError: If var_names is a string, whose characters would be taken for expressions.
         """
         if self.built:
             raise ValueError("Expected `exclude_from_weight_decay` to be called before training. "
                              f"Received: optimizer '{self.name}', which has begun")
-        pattern = re.compile("|".join(var_names)) if var_names else None
+        if isinstance(var_names, str):
+            raise TypeError(f"Expected `var_names` to be a list of strings. Received: var_names={describe(var_names)}")
+        try:
+            pattern = re.compile("|".join(var_names)) if var_names else None
+        except re.error as error:
+            raise ValueError("Expected `var_names` to be regular expressions. "
+                             f"Received: var_names={describe(var_names)} ({error})") from None
         self._not_decaying = ([_address(getattr(weight, "value", weight)) for weight in var_list or ()], pattern)
 
     def _find_undecayed(self, names: Sequence[str] | None) -> frozenset[int]:
