@@ -82,7 +82,7 @@ SCHEDULES: list[New] = [
     schedule("CosineDecay", 0.1, 20),
     schedule("CosineDecay", 0.01, 15, alpha=0.1, warmup_target=0.1, warmup_steps=6),
     schedule("CosineDecay", 0.01, 15, warmup_target=0.1, warmup_steps=6, name="mine"),
-    schedule("PolynomialDecay", 0.1, 6, 0.02, 0.5),
+    schedule("PolynomialDecay", 0.1, 8, 0.02, 0.5),  # 1 / 8 is exact: compiled, Keras multiplies by it
     schedule("PiecewiseConstantDecay", [100, 110, 120], [1.0, 0.1, 0.01, 0.001]),
     schedule("CosineDecayRestarts", 0.1, 5),
     schedule("CosineDecayRestarts", 0.1, 4, t_mul=1.5, m_mul=0.9, alpha=0.05),

@@ -93,7 +93,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, (np.generic, np.ndarray)):
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
         return plain(value.tolist())
     return float(np.float32(value)) if isinstance(value, float) else value
 
