@@ -390,6 +390,14 @@ def test_dataset_convert_writes_another_format(tmp_path, capsys):
     assert datasets.read(tmp_path / "d").images.shape == (9, 14, 10, 3)
 
 
+def test_dataset_convert_does_not_write_into_what_it_reads(tmp_path, capsys):
+    datasets.write(make(), tmp_path / "a", "folders")
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main(["dataset", "convert", str(tmp_path / "a"), str(tmp_path / "." / "a")]) == 2
+    assert "Expected OUT to be another place than IN" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_dataset_errors_are_one_line(tmp_path, capsys):
     for argv in (["info", str(tmp_path)], ["convert", str(tmp_path / "gone"), str(tmp_path / "x")],
                  ["info", str(tmp_path), "--from", "what"]):

@@ -64,6 +64,9 @@ def info(arguments: argparse.Namespace) -> None:
 def convert(arguments: argparse.Namespace) -> None:
     from tinyconv.datasets import registry
 
+    if Path(arguments.output).exists() and Path(arguments.data).exists() \
+            and Path(arguments.output).samefile(arguments.data):
+        raise ValueError(f"Expected OUT to be another place than IN. Received: {arguments.output}")
     images, name = _read(arguments)
     written = registry.write(images, arguments.output, arguments.to)
     print(f"Wrote {describe(images)}, from {name} to {written}: {arguments.output}")
