@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -305,7 +306,8 @@ TARGETS = {name: target for name, target in _TARGETS.items()
 
 def seeds_of(name: str) -> list[Files]:
     """The inputs that a target begins from."""
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a format cannot express
         found = TARGETS[name].seeds(Path(work))
     assert found, f"{name}: no seeds for {tinyconv.__version__}"
     return found
