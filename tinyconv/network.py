@@ -6,7 +6,6 @@ them to a program and keeps the executor that runs it.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import threading
 from collections.abc import Iterable
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
     from tinyconv.layers import Weight
 
-__all__ = ["Network", "check_seed"]
+__all__ = ["Network"]
 
 Shape = tuple[int, ...]
 
@@ -56,7 +55,7 @@ class Network:
         self.name = name or utils.unique_name(utils.to_snake_case(type(self).__name__))
         self.built = False
         self._trainable = utils.check_flag(trainable, "trainable")
-        self._seed = utils.default_seed() if seed is None else check_seed(seed)
+        self._seed = utils.default_seed() if seed is None else utils.check_seed(seed)
         self._layers: list[Layer] = []
         self._input_shape: Shape = ()  # of a sample, once it is known
         self._output_shape: Shape = ()  # of a sample, once the layers are built
@@ -213,8 +212,8 @@ class Network:
             if not self._layers:
                 raise ValueError("Expected a model with at least one layer. Received: a model without layers")
             if (self._shape_declared or self.built) and shape != self._input_shape:
-                raise ValueError(f"Expected inputs of shape {_batched(self._input_shape)}. "
-                                 f"Received: shape {_batched(shape)}")
+                raise ValueError(f"Expected inputs of shape {(None, *self._input_shape)}. "
+                                 f"Received: shape {(None, *shape)}")
             previous, self._input_shape = self._input_shape, shape
             try:
                 self._build_layers()
@@ -337,9 +336,8 @@ class Network:
         for layer in self._layers:
             owners = layer._on_change
             if layer.weights and isinstance(owners, _Owners) and len(owners.networks) > 1:
-                for network in owners.networks:
-                    if network is not self:
-                        network._weights_changed()
+                for network in owners.networks - {self}:
+                    network._weights_changed()
 
     # --- the program ---
 
@@ -355,7 +353,7 @@ class Network:
                 for layer in self._layers:
                     layer.lower(builder)
                 program = builder.build()
-                self._program = program if self._trainable else _frozen(program)
+                self._program = program if self._trainable else program.frozen()
             return self._program
 
     def _executor(self) -> Executor:
@@ -439,8 +437,7 @@ class Network:
         with self._lock:
             self._refresh_trainable()
             program = self.program
-            if self._run_noisy is None:
-                self._run_noisy = engine.Executor(_frozen(program))
+            self._run_noisy = self._run_noisy or engine.Executor(program.frozen())
             step = _FIRST_CALL + self._calls
             self._calls += 1
             predictions = np.empty((len(x), *self._output_shape), np.float32)
@@ -451,17 +448,3 @@ class Network:
                 self._weights_changed()
                 self._notify_sharers()
             return predictions
-
-
-def _frozen(program: Program) -> Program:
-    return dataclasses.replace(program, trainable=(False,) * len(program.weights))
-
-
-def check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
-        raise ValueError(f"Expected seed to be an integer in [0, 2**64). Received: seed={seed!r}")
-    return int(seed)
-
-
-def _batched(shape: Shape) -> str:
-    return "(" + ", ".join(["None", *map(str, shape)]) + ")"

@@ -21,11 +21,10 @@ from tinyconv.callbacks import CallbackList, History
 from tinyconv.data import Data
 from tinyconv.evaluation import Callbacks, Evaluator, Results, as_results, batch_hooks, by_name
 from tinyconv.interrupts import Interrupts
-from tinyconv.network import check_seed
 from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
 from tinyconv.sources import Stream, is_stream, warn_of_end
-from tinyconv.utils import check_number
+from tinyconv.utils import check_number, check_seed
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor

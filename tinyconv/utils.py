@@ -16,7 +16,7 @@ import numpy as np
 from tinyconv.shapes import describe
 
 __all__ = [
-    "check_flag", "check_list", "check_number", "clear_session", "default_seed", "derive_seed",
+    "check_flag", "check_list", "check_number", "check_seed", "clear_session", "default_seed", "derive_seed",
     "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
     "to_categorical", "to_snake_case", "unique_name",
 ]
@@ -219,3 +219,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, found = _ELSEWHERE[name]
     return getattr(import_module(f"tinyconv.{module}"), found)
+
+
+def check_seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+        raise ValueError(f"Expected seed to be an integer in [0, 2**64). Received: seed={seed!r}")
+    return int(seed)

@@ -281,6 +281,10 @@ class Program:
     seed: int = 0
     rules: dict[int, WeightRules] = field(default_factory=dict)
 
+    def frozen(self) -> Program:
+        """The same without a weight that is trained."""
+        return replace(self, trainable=(False,) * len(self.weights))
+
     def multiply_adds(self, op: Op) -> int:
         """Multiply-adds of one image in an operation, as the direct way has them; zeros of padding count.
 

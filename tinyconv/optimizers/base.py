@@ -8,17 +8,17 @@ seen, and state arrays per weight.
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tinyconv.engine.program import UpdateOptions
 from tinyconv.optimizers import schedules
+from tinyconv.optimizers.rate import Rate, of_step
 from tinyconv.optimizers.schedules import LearningRateSchedule
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_list, check_number
@@ -35,28 +35,6 @@ _IDLE = {"is_legacy_optimizer", "jit_compile"}
 # Names in the configs of Keras 2 and TensorFlow.js.
 _RENAMED = {"lr": "learning_rate", "beta1": "beta_1", "beta2": "beta_2", "use_nesterov": "nesterov",
             "useNesterov": "nesterov"}
-
-
-class Rate(float):
-    """A learning rate: a number that, as a variable of Keras, has `assign` and `numpy` as well."""
-
-    _optimizer: Optimizer
-
-    def __new__(cls, value: float, optimizer: Optimizer) -> Self:
-        rate = super().__new__(cls, value)
-        rate._optimizer = optimizer
-        return rate
-
-    def assign(self, value: Any) -> None:
-        """Sets the optimizer's learning rate."""
-        self._optimizer.learning_rate = value
-
-    def numpy(self) -> np.float32:
-        """The number."""
-        return np.float32(self)
-
-    def __reduce__(self) -> Any:
-        return float, (float(self),)
 
 
 class Optimizer:
@@ -165,7 +143,7 @@ class Optimizer:
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         if callable(value):
-            self._learning_rate = value if isinstance(value, LearningRateSchedule) else _of_step(value)
+            self._learning_rate = value if isinstance(value, LearningRateSchedule) else of_step(value)
             return
         if isinstance(self._learning_rate, LearningRateSchedule):
             raise TypeError("Expected an optimizer with a number as its learning_rate: a schedule's cannot be set. "
@@ -444,18 +422,6 @@ def _count(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
         raise ValueError(f"Expected `{name}` to be a non-negative integer. Received: {name}={describe(value)}")
     return int(value)
-
-
-def _of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
-    """A function of the step from one of the step or of nothing, as Keras calls it."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # of a built-in function nothing is known
-        return function
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                  inspect.Parameter.VAR_POSITIONAL)
-    takes_step = any(parameter.kind in positional for parameter in parameters)
-    return function if takes_step else lambda step: function()
 
 
 def _place(array: np.ndarray) -> Place:

@@ -1,0 +1,93 @@
+"""Weight: an array that a layer owns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyconv.constraints import Constraint
+from tinyconv.engine.program import WeightRules
+from tinyconv.initializers import Initializer
+from tinyconv.regularizers import Regularizer
+
+__all__ = ["Weight"]
+
+Shape = tuple[int, ...]
+
+
+class Weight:
+    """An array that a layer owns and training changes in place.
+
+    Attributes:
+        name: "kernel", "bias", ...
+        value: The float32 array itself. After writing into it, call the layer's `set_weights` or
+            this weight's `assign` instead where you can: they tell the model.
+        trainable: Whether training changes it (while its layer is trainable).
+        initializer: Where its first values came from.
+        regularizer: Its penalty in the loss, or None.
+        constraint: What it is put back to after every update, or None.
+    """
+
+    def __init__(self, name: str, value: np.ndarray, initializer: Initializer, trainable: bool = True,
+                 on_change: Callable[[], None] | None = None, regularizer: Regularizer | None = None,
+                 constraint: Constraint | None = None) -> None:
+        self.name = name
+        self.value = value
+        self.initializer = initializer
+        self.trainable = trainable
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.rules = _weight_rules(value.shape, regularizer, constraint)
+        self._on_change = on_change
+
+    @property
+    def shape(self) -> Shape:
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.value.dtype
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values."""
+        return self.value.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """A copy for `np.asarray(weight)`: what is written into it must not change the model."""
+        if copy is False:
+            raise ValueError("A Weight becomes an array by copying; use its `value`. Received: copy=False")
+        return np.array(self.value, dtype=dtype)
+
+    def assign(self, value: Any) -> None:
+        """Overwrites the values in place with an array of the same shape."""
+        self.value[...] = self.checked(value)
+        if self._on_change is not None:
+            self._on_change()
+
+    def checked(self, value: Any) -> np.ndarray:
+        """Returns `value` as an array; raises where it does not fit this weight."""
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(f"Weight '{self.name}' expected an array of shape {self.shape}. "
+                             f"Received: a ragged {type(value).__name__}") from None
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"Weight '{self.name}' expected real numbers. Received: dtype={array.dtype}")
+        if array.shape != self.shape:
+            raise ValueError(
+                f"Weight '{self.name}' expected an array of shape {self.shape}. Received: shape={array.shape}"
+            )
+        return array
+
+    def __repr__(self) -> str:
+        return f"<Weight {self.name}, shape={self.shape}, trainable={self.trainable}>"
+
+
+def _weight_rules(shape: Shape, regularizer: Regularizer | None, constraint: Constraint | None) -> WeightRules | None:
+    if regularizer is None and constraint is None:
+        return None
+    rules = WeightRules() if constraint is None else constraint.rules(shape)
+    return rules if regularizer is None else dataclasses.replace(rules, l1=regularizer.l1, l2=regularizer.l2)
