@@ -205,7 +205,7 @@ def test_functional_graph_of_keras_is_refused(tmp_path):
     given = keras.Input((4,))
     y = keras.layers.Dense(4)(given)
     keras.Model(given, keras.layers.Add()([given, y])).save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="plain chain"):
+    with pytest.raises(ValueError, match="a layer that tinyconv has|plain chain"):
         tinyconv.load_model(tmp_path / "model.keras")
 
 
