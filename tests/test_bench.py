@@ -108,6 +108,7 @@ def test_output_sizes_of_convolutions(peers):
     assert conv(1, 96, 96, 3, 16, 7, stride=2).output_size == (45, 45)
     assert conv(1, 28, 28, 16, 16, 3, dilation=2).output_size == (24, 24)
     assert conv(2, 28, 28, 1, 8, 5).operations == 2 * 2 * 24 * 24 * 8 * 25
+    assert conv(2, 28, 28, 8, 8, 5, groups=8).operations == 2 * 2 * 24 * 24 * 8 * 25
 
 
 def test_channels_first_weights_give_the_same_dense_output(peers):
@@ -191,7 +192,7 @@ def test_cases_leave_out_what_cannot_be_held_to_an_instruction_set(peers, monkey
 def test_adapters_promise_what_their_engines_can(peers):
     runner, wl = peers("runner"), peers("workloads")
     methods = {"W1": "trainer", "W1e": "fit", "W2": "trainer", "W3": "predictor", "W4": "convolution",
-               "W6": "convolution"}
+               "W6": "convolution", "W7": "convolution"}
     for peer in runner.peers():
         adapter = runner.adapter(peer)
         assert set(adapter.VARIANTS) <= set(wl.WORKLOADS)

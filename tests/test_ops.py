@@ -10,7 +10,7 @@ import pytest
 from tinyconv import ops
 from tinyconv.engine import arrays_reference
 
-# name: (x shape, kernel shape, strides, padding, dilation_rate)
+# name: (x shape, kernel shape, strides, padding, dilation_rate), for some groups
 CONVOLUTIONS = {
     "mnist-1": ((3, 28, 28, 1), (5, 5, 1, 8), 1, "valid", 1),
     "mnist-2": ((2, 12, 12, 8), (5, 5, 8, 16), 1, "valid", 1),
@@ -20,6 +20,8 @@ CONVOLUTIONS = {
     "dilated-same": ((1, 6, 7, 3), (3, 3, 3, 2), 1, "same", 2),
     "point": ((4, 1, 1, 6), (1, 1, 6, 7), 1, "valid", 1),
     "stride-skips": ((2, 7, 7, 1), (1, 1, 1, 2), 3, "valid", 1),
+    "depthwise": ((3, 9, 8, 6), (3, 3, 1, 6), 2, "same", 1, 6),
+    "groups": ((2, 6, 7, 4), (3, 2, 2, 6), 1, "valid", 1, 2),
 }
 # name: (x shape, pool_size, strides, padding)
 POOLS = {
@@ -84,6 +86,17 @@ def conv_oracle(x, kernel, dy, strides, padding, dilation):
     return y, dpadded[:, top:top + x.shape[1], left:left + x.shape[2]], dkernel
 
 
+def grouped_oracle(x, kernel, dy, strides, padding, dilation, groups):
+    """The same for groups: a kernel of all channels that is 0 between the groups."""
+    channels, filters = x.shape[3] // groups, kernel.shape[3] // groups
+    whole = np.zeros((*kernel.shape[:2], x.shape[3], kernel.shape[3]), np.float32)
+    blocks = [(slice(channels * g, channels * (g + 1)), slice(filters * g, filters * (g + 1))) for g in range(groups)]
+    for rows, columns in blocks:
+        whole[:, :, rows, columns] = kernel[..., columns]
+    y, dx, dwhole = conv_oracle(x, whole, dy, strides, padding, dilation)
+    return y, dx, np.concatenate([dwhole[:, :, rows, columns] for rows, columns in blocks], axis=3)
+
+
 def tolerance(terms):
     """Of a float32 sum of so many products of standard normals."""
     return 4e-7 * terms + 1e-6
@@ -91,18 +104,19 @@ def tolerance(terms):
 
 @convolutions
 def test_conv2d_matches_loops(case):
-    x_shape, kernel_shape, strides, padding, dilation = case
+    x_shape, kernel_shape, strides, padding, dilation, *groups = case
+    how = {"groups": groups[0] if groups else 1}
     rng = np.random.default_rng(1)
     x = rng.standard_normal(x_shape, np.float32)
     kernel = rng.standard_normal(kernel_shape, np.float32)
     bias = rng.standard_normal(kernel_shape[3], np.float32)
     copies = x.copy(), kernel.copy()
-    expected = conv_oracle(x, kernel, None, strides, padding, dilation)[0]
+    expected = grouped_oracle(x, kernel, None, strides, padding, dilation, **how)[0]
     atol = tolerance(np.prod(kernel_shape[:3]))
-    y = ops.conv2d(x, kernel, strides=strides, padding=padding, dilation_rate=dilation)
+    y = ops.conv2d(x, kernel, strides=strides, padding=padding, dilation_rate=dilation, **how)
     assert y.dtype == np.float32
     np.testing.assert_allclose(y, expected, rtol=0, atol=atol)
-    y = ops.conv2d(x, kernel, bias, strides, padding, dilation, activation="relu")
+    y = ops.conv2d(x, kernel, bias, strides, padding, dilation, activation="relu", **how)
     np.testing.assert_allclose(y, np.maximum(expected + bias, 0), rtol=0, atol=atol)
     np.testing.assert_array_equal(x, copies[0])
     np.testing.assert_array_equal(kernel, copies[1])
@@ -110,17 +124,18 @@ def test_conv2d_matches_loops(case):
 
 @convolutions
 def test_conv2d_gradients_match_loops(case):
-    x_shape, kernel_shape, strides, padding, dilation = case
+    x_shape, kernel_shape, strides, padding, dilation, *groups = case
+    how = {"groups": groups[0] if groups else 1}
     rng = np.random.default_rng(2)
     x = rng.standard_normal(x_shape, np.float32)
     kernel = rng.standard_normal(kernel_shape, np.float32)
-    y = ops.conv2d(x, kernel, strides=strides, padding=padding, dilation_rate=dilation)
+    y = ops.conv2d(x, kernel, strides=strides, padding=padding, dilation_rate=dilation, **how)
     dy = rng.standard_normal(y.shape, np.float32)
-    _, dx_expected, dk_expected = conv_oracle(x, kernel, dy, strides, padding, dilation)
-    dx = ops.conv2d_backward_input(dy, kernel, x.shape, strides, padding, dilation)
+    _, dx_expected, dk_expected = grouped_oracle(x, kernel, dy, strides, padding, dilation, **how)
+    dx = ops.conv2d_backward_input(dy, kernel, x.shape, strides, padding, dilation, **how)
     terms = np.prod(kernel_shape) / kernel_shape[2]
     np.testing.assert_allclose(dx, dx_expected, rtol=0, atol=tolerance(terms))
-    dk = ops.conv2d_backward_kernel(x, dy, kernel.shape, strides, padding, dilation)
+    dk = ops.conv2d_backward_kernel(x, dy, kernel.shape, strides, padding, dilation, **how)
     assert dk.shape == kernel.shape
     np.testing.assert_allclose(dk, dk_expected, rtol=0, atol=tolerance(np.prod(y.shape[:3])))
 
@@ -179,6 +194,10 @@ def test_conv2d_from_many_threads():
     (lambda x, k: ops.conv2d(x, k, dilation_rate=-1), ValueError),
     (lambda x, k: ops.conv2d(x, k, padding="full"), ValueError),
     (lambda x, k: ops.conv2d(x, k, activation="no"), ValueError),
+    (lambda x, k: ops.conv2d(x, k[:, :, :1], groups=0), ValueError),
+    (lambda x, k: ops.conv2d(x, k, groups=2), ValueError),
+    (lambda x, k: ops.conv2d(x, k[:, :, :1], groups=3), ValueError),
+    (lambda x, k: ops.conv2d(x, k[:, :, :1, :3], groups=2), ValueError),
     (lambda x, k: ops.conv2d(x.astype(complex), k), TypeError),
     (lambda x, k: ops.conv2d(x.astype(str), k), TypeError),
     (lambda x, k: ops.conv2d_backward_input(np.zeros((2, 4, 3, 4)), k, x.shape), ValueError),

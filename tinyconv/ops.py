@@ -1,6 +1,6 @@
 """Kernels on plain NumPy arrays, for people who study them.
 
-x: (N, H, W, C), kernel: (KH, KW, C, F), y: (N, OH, OW, F), all float32 in and out
+x: (N, H, W, C), kernel: (KH, KW, C // groups, F), y: (N, OH, OW, F), all float32 in and out
 (other real numbers are converted).  Convolutions run as programs of one operation
 on the same engine as the layers.
 """
@@ -26,17 +26,19 @@ Shape4 = tuple[int, int, int, int]
 
 
 def conv2d(x: Any, kernel: Any, bias: Any = None, strides: IntOrPair = 1, padding: str = "valid",
-           dilation_rate: IntOrPair = 1, activation: Any = None) -> np.ndarray:
+           dilation_rate: IntOrPair = 1, activation: Any = None, groups: int = 1) -> np.ndarray:
     """Convolves images with filters (cross-correlation, as in every deep-learning library).
 
     Args:
         x: Images (N, H, W, C).
-        kernel: Filters (KH, KW, C, F).
+        kernel: Filters (KH, KW, C // groups, F).
         bias: (F,), added to every pixel, or None.
         strides: Step of the window, an int or two. Defaults to 1.
         padding: `"valid"`, or `"same"`: zeros so that OH = ceil(H / stride).
         dilation_rate: Distance between the taps of the filter, an int or two. Defaults to 1.
         activation: Name or function from `tinyconv.activations`, or None.
+        groups: How many parts channels and filters fall into; a filter sees the channels of its
+            part, C of them one each: a depthwise convolution. Defaults to 1.
 
     Returns:
         (N, OH, OW, F).
@@ -54,20 +56,20 @@ def conv2d(x: Any, kernel: Any, bias: Any = None, strides: IntOrPair = 1, paddin
                              f"Received: bias.shape={bias.shape}")
         weights.append(bias)
     function = None if activation is None else activations.lower(activation)
-    geometry = _Geometry(x.shape, kernel.shape, strides, padding, dilation_rate)
+    geometry = _Geometry(x.shape, kernel.shape, strides, padding, dilation_rate, groups)
     with _Convolution(geometry, weights, function) as executor:
         return executor.predict(x)
 
 
 def conv2d_backward_input(dy: Any, kernel: Any, input_shape: Any, strides: IntOrPair = 1,
-                          padding: str = "valid", dilation_rate: IntOrPair = 1) -> np.ndarray:
+                          padding: str = "valid", dilation_rate: IntOrPair = 1, groups: int = 1) -> np.ndarray:
     """The gradient of `conv2d` with respect to its input.
 
     Args:
         dy: Gradient of the output, (N, OH, OW, F).
-        kernel: Filters (KH, KW, C, F).
+        kernel: Filters (KH, KW, C // groups, F).
         input_shape: Shape of the input, (N, H, W, C).
-        strides, padding, dilation_rate: As in `conv2d`.
+        strides, padding, dilation_rate, groups: As in `conv2d`.
 
     Returns:
         (N, H, W, C).
@@ -77,7 +79,7 @@ def conv2d_backward_input(dy: Any, kernel: Any, input_shape: Any, strides: IntOr
         TypeError: If an argument does not hold real numbers.
     """
     dy, kernel = _float_array(dy, "dy", 4), _float_array(kernel, "kernel", 4)
-    geometry = _Geometry(_shape4(input_shape, "input_shape"), kernel.shape, strides, padding, dilation_rate)
+    geometry = _Geometry(_shape4(input_shape, "input_shape"), kernel.shape, strides, padding, dilation_rate, groups)
     geometry.check_output(dy)
     with _Convolution(geometry, [kernel], trainable=False) as executor:
         # A convolution is linear: its gradient does not depend on where it is taken.
@@ -86,24 +88,24 @@ def conv2d_backward_input(dy: Any, kernel: Any, input_shape: Any, strides: IntOr
 
 
 def conv2d_backward_kernel(x: Any, dy: Any, kernel_shape: Any, strides: IntOrPair = 1, padding: str = "valid",
-                           dilation_rate: IntOrPair = 1) -> np.ndarray:
+                           dilation_rate: IntOrPair = 1, groups: int = 1) -> np.ndarray:
     """The gradient of `conv2d` with respect to its kernel, summed over the images.
 
     Args:
         x: Images (N, H, W, C).
         dy: Gradient of the output, (N, OH, OW, F).
-        kernel_shape: Shape of the kernel, (KH, KW, C, F).
-        strides, padding, dilation_rate: As in `conv2d`.
+        kernel_shape: Shape of the kernel, (KH, KW, C // groups, F).
+        strides, padding, dilation_rate, groups: As in `conv2d`.
 
     Returns:
-        (KH, KW, C, F).  The gradient of a bias is `dy.sum(axis=(0, 1, 2))`.
+        (KH, KW, C // groups, F).  The gradient of a bias is `dy.sum(axis=(0, 1, 2))`.
 
     Raises:
         ValueError: If shapes do not fit, a size is zero, or the kernel is larger than its input.
         TypeError: If an argument does not hold real numbers.
     """
     x, dy = _float_array(x, "x", 4), _float_array(dy, "dy", 4)
-    geometry = _Geometry(x.shape, _shape4(kernel_shape, "kernel_shape"), strides, padding, dilation_rate)
+    geometry = _Geometry(x.shape, _shape4(kernel_shape, "kernel_shape"), strides, padding, dilation_rate, groups)
     geometry.check_output(dy)
     with _Convolution(geometry, []) as executor:
         gradient = executor.gradients(x, dy, _INNER_PRODUCT, training=False, value=False)[1][0]
@@ -208,10 +210,15 @@ class _Geometry:
     """The checked sizes of one convolution."""
 
     def __init__(self, input_shape: Shape4, kernel_shape: Shape4, strides: IntOrPair, padding: str,
-                 dilation_rate: IntOrPair) -> None:
-        if kernel_shape[2] != input_shape[3]:
-            raise ValueError(f"Expected a kernel for {input_shape[3]} channels, "
-                             f"(KH, KW, {input_shape[3]}, F). "
+                 dilation_rate: IntOrPair, groups: int) -> None:
+        self.groups = shapes.check_integer(groups, "groups")
+        channels, filters = input_shape[3], kernel_shape[3]
+        if channels % self.groups or filters % self.groups:
+            raise ValueError(f"Expected groups to divide the {channels} channels and the {filters} filters. "
+                             f"Received: groups={groups}")
+        if kernel_shape[2] != channels // self.groups:
+            raise ValueError(f"Expected a kernel for {channels // self.groups} channels, "
+                             f"(KH, KW, {channels // self.groups}, F). "
                              f"Received: kernel shape {kernel_shape}, input shape {input_shape}")
         self.input_shape = input_shape
         self.kernel_shape = kernel_shape
@@ -233,7 +240,7 @@ class _Geometry:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return self.input_shape[1:], self.kernel_shape, self.strides, self.padding, self.dilation_rate
+        return self.input_shape[1:], self.kernel_shape, self.strides, self.padding, self.dilation_rate, self.groups
 
 
 class _Convolution:
@@ -279,7 +286,7 @@ def _convolution_program(geometry: _Geometry, bias: bool, function: tuple[str, t
         weights.append(np.zeros(geometry.kernel_shape[3], np.float32))
     ops = [Op("conv2d", input_shape, output_shape, {
         "kernel_size": geometry.kernel_shape[:2], "strides": geometry.strides, "padding": geometry.padding,
-        "dilation_rate": geometry.dilation_rate}, tuple(range(len(weights))), "ops.conv2d")]
+        "dilation_rate": geometry.dilation_rate, "groups": geometry.groups}, tuple(range(len(weights))), "ops.conv2d")]
     if function is not None:
         ops.append(Op("activation", output_shape, output_shape,
                       {"function": function[0], "parameters": function[1]}, (), "ops.conv2d"))

@@ -121,12 +121,12 @@ def predict(engine: Any, results: Results) -> None:
 
 
 def convolutions(engine: Any, cases: tuple[wl.Convolution, ...], results: Results) -> None:
-    """W4, W6: forward and both gradients."""
+    """W4, W6, W7: forward and both gradients."""
     random = np.random.default_rng(wl.SEED)
     for case in cases:
         functions = engine.convolution(
             case, _uniform(random, case.images, case.height, case.width, case.channels),
-            _uniform(random, case.size, case.size, case.channels, case.filters),
+            _uniform(random, *case.kernel_shape),
             _uniform(random, case.images, *case.output_size, case.filters))
         for part, function in zip(("forward", "backward input", "backward kernel"), functions, strict=True):
             name = f"conv2d {case}: {part}"
@@ -169,6 +169,8 @@ def run(engine: Any, workload: str, results: Results, batches: list[int] | None 
         pools_and_losses(engine, results)
     elif workload == "W6":
         convolutions(engine, wl.OTHER_CONVOLUTIONS, results)
+    elif workload == "W7":
+        convolutions(engine, wl.GROUPED_CONVOLUTIONS, results)
     else:
         raise ValueError(f"Unknown workload. Expected one of {tuple(wl.WORKLOADS)}. Received: {workload}")
 

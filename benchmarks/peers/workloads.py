@@ -89,6 +89,11 @@ class Convolution:
     padding: str = "valid"
     stride: int = 1
     dilation: int = 1
+    groups: int = 1
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        return self.size, self.size, self.channels // self.groups, self.filters
 
     @property
     def extent(self) -> int:
@@ -107,11 +112,12 @@ class Convolution:
     @property
     def operations(self) -> float:
         height, width = self.output_size
-        return 2.0 * self.images * height * width * self.channels * self.filters * self.size**2
+        return 2.0 * self.images * height * width * math.prod(self.kernel_shape)
 
     def __str__(self) -> str:
         more = (f" stride {self.stride}" if self.stride > 1 else "") + (
-            f" dilation {self.dilation}" if self.dilation > 1 else "")
+            f" dilation {self.dilation}" if self.dilation > 1 else "") + (
+            f" groups {self.groups}" if self.groups > 1 else "")
         return (f"{self.images}x{self.height}x{self.width} {self.channels}->{self.filters} "
                 f"{self.size}x{self.size} {self.padding}{more}")
 
@@ -137,6 +143,13 @@ OTHER_CONVOLUTIONS = (
     Convolution(32, 14, 14, 64, 32, 1), Convolution(32, 28, 28, 13, 7, 3, "same"),
 )
 
+# W7: depthwise, and in groups.  The gradient of the input is a transposed convolution.
+GROUPED_CONVOLUTIONS = (
+    Convolution(64, 28, 28, 32, 32, 3, "same", groups=32), Convolution(64, 29, 29, 32, 32, 3, stride=2, groups=32),
+    Convolution(64, 14, 14, 64, 64, 5, "same", groups=64), Convolution(64, 7, 7, 128, 128, 3, "same", groups=128),
+    Convolution(64, 14, 14, 32, 64, 3, "same", groups=4),
+)
+
 WORKLOADS = {
     "W1": "training the seed network",
     "W1e": "the whole process: import, build, train, validate",
@@ -145,6 +158,7 @@ WORKLOADS = {
     "W4": "single operations",
     "W5": "footprint",
     "W6": "convolutions of other shapes",
+    "W7": "depthwise convolutions, and in groups",
 }
 # Which way is better, by unit.
 HIGHER_IS_BETTER = {"images/s": True, "GFLOP/s": True, "GB/s": True, "us": False, "s": False, "MB": False}

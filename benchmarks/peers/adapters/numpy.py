@@ -8,7 +8,7 @@ ENVIRONMENT = "numpy"
 INSTRUCTION_SETS = True
 _TRAINING = ("im2col", "im2col-tuned")
 VARIANTS = {"W1": _TRAINING, "W1e": _TRAINING, "W2": _TRAINING, "W3": _TRAINING, "W4": ("im2col-tuned",),
-            "W6": ("im2col-tuned",)}
+            "W6": ("im2col-tuned",), "W7": ("im2col-tuned",)}
 
 
 def columns(np, x, case):
@@ -21,10 +21,21 @@ def columns(np, x, case):
     return windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, case.size**2 * x.shape[3])
 
 
+def by_group(np, values, kernel, case, subscripts):
+    """The products of every group's columns (m pixels, t taps, g groups, c channels) or filters (m, g, f)."""
+    if case.groups == 1:
+        matrix = kernel.reshape(-1, case.filters)
+        return values @ (matrix if subscripts.endswith("f") else matrix.T)
+    taps, split = case.size**2, (case.groups, case.filters // case.groups)
+    shape = (-1, *split) if subscripts.startswith("mgf") else (-1, taps, case.groups, case.channels // case.groups)
+    result = np.einsum(subscripts, values.reshape(shape), kernel.reshape(taps, -1, *split), optimize=True)
+    return result.reshape(len(values), -1)
+
+
 def conv_backward_input(np, dy, kernel, shape, case):
     n, oh, ow, filters = dy.shape
     _, height, width, channels = shape
-    d = dy.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    d = by_group(np, dy.reshape(-1, filters), kernel, case, "mgf,tcgf->mtgc")
     d = d.reshape(n, oh, ow, case.size, case.size, channels)
     b, s = case.border, case.stride
     dx = np.zeros((n, height + 2 * b, width + 2 * b, channels), np.float32)
@@ -184,10 +195,17 @@ class Engine:
         np = self.np
 
         def forward():
-            y = columns(np, x, case) @ kernel.reshape(-1, case.filters)
+            y = by_group(np, columns(np, x, case), kernel, case, "mtgc,tcgf->mgf")
             return y.reshape(case.images, *case.output_size, case.filters)
-        return (forward, lambda: conv_backward_input(np, dy, kernel, x.shape, case),
-                lambda: (columns(np, x, case).T @ dy.reshape(-1, case.filters)).reshape(kernel.shape))
+
+        def backward_kernel():
+            patches, d = columns(np, x, case), dy.reshape(-1, case.filters)
+            if case.groups == 1:
+                return (patches.T @ d).reshape(kernel.shape)
+            patches = patches.reshape(len(d), case.size**2, case.groups, -1)
+            return np.einsum("mtgc,mgf->tcgf", patches, d.reshape(len(d), case.groups, -1),
+                             optimize=True).reshape(kernel.shape)
+        return forward, lambda: conv_backward_input(np, dy, kernel, x.shape, case), backward_kernel
 
     def max_pool(self, x, dy):
         y = pool(self.np, x)

@@ -9,7 +9,7 @@ LIBRARY = "tinyconv"
 ENVIRONMENT = None
 INSTRUCTION_SETS = True
 VARIANTS = {"W1": ("fit",), "W1e": ("fit",), "W2": ("fit",), "W3": ("predict_on_batch",),
-            "W4": ("ops", "ops-tuned"), "W6": ("ops", "ops-tuned")}
+            "W4": ("ops", "ops-tuned"), "W6": ("ops", "ops-tuned"), "W7": ("ops", "ops-tuned")}
 
 
 def build(network):
@@ -64,7 +64,8 @@ class Engine:
     def convolution(self, case, x, kernel, dy):
         from tinyconv import ops
 
-        how = {"strides": case.stride, "padding": case.padding, "dilation_rate": case.dilation}
+        how = {"strides": case.stride, "padding": case.padding, "dilation_rate": case.dilation,
+               "groups": case.groups}
         return (lambda: ops.conv2d(x, kernel, **how),
                 lambda: ops.conv2d_backward_input(dy, kernel, x.shape, **how),
                 lambda: ops.conv2d_backward_kernel(x, dy, kernel.shape, **how))

@@ -11,7 +11,7 @@ VARIANTS = {
     "W1": _TRAINING, "W2": _TRAINING,
     "W1e": ("eager-nchw", "eager-nchw-tuned", "compile-nchw-tuned", "compile-nchw-coldcache"),
     "W3": ("eager-nchw", "eager-cl", "jit-opt", "jit-opt-tuned", "compile-nchw-tuned"),
-    "W4": ("nchw-tuned", "cl-tuned"), "W6": ("nchw-tuned", "cl-tuned"),
+    "W4": ("nchw-tuned", "cl-tuned"), "W6": ("nchw-tuned", "cl-tuned"), "W7": ("nchw-tuned", "cl-tuned"),
 }
 
 
@@ -139,11 +139,11 @@ class Engine:
         x, dy = self._images(x), self._images(dy)
         kernel = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous(memory_format=self.layout)
         pairs = [case.stride] * 2, [case.border] * 2, [case.dilation] * 2
-        how = dict(zip(("stride", "padding", "dilation"), pairs, strict=True))
+        how = dict(zip(("stride", "padding", "dilation", "groups"), (*pairs, case.groups), strict=True))
 
         def backward(which):
             mask = [i == which for i in range(3)]
-            arguments = (dy, x, kernel, [case.filters], *pairs, False, [0, 0], 1, mask)
+            arguments = (dy, x, kernel, [case.filters], *pairs, False, [0, 0], case.groups, mask)
             return lambda: torch.ops.aten.convolution_backward(*arguments)[which]
         return lambda: torch.nn.functional.conv2d(x, kernel, **how), backward(0), backward(1)
 
