@@ -388,6 +388,80 @@ def test_hard_sigmoid_is_another_function_in_keras_2(tmp_path):
 # --- real files ---
 
 
+def nested(tmp_path: Path, name: str) -> tuple[Sequential, Path]:
+    """A model, and a file in which its second to fourth layer are a model of their own, as Keras writes one."""
+    model = Sequential([
+        layers.Input((6, 6, 2)), layers.Conv2D(3, 1, name="a"), layers.Conv2D(4, 3, name="b"),
+        layers.BatchNormalization(name="c"), layers.ReLU(name="d"), layers.Conv2D(2, 2, name="e"),
+    ], seed=1)
+    path = tmp_path / name
+    model.save(path)
+    if name.endswith(".h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["model_config"] = json.dumps(_with_inner(json.loads(file.attrs["model_config"])))
+            group, names = file["model_weights"], []
+            for layer in ("b", "c"):
+                names += [f"{layer}/{weight.name}" for weight in model.get_layer(layer).weights]
+                for weight in model.get_layer(layer).weights:
+                    group[f"inner/{layer}/{weight.name}"] = weight.value
+                del group[layer]
+            # What is trained comes first, in Keras.
+            group["inner"].attrs["weight_names"] = sorted(names, key=lambda name: "moving" in name)
+            group.attrs["layer_names"] = ["a", "inner", "e"]
+            del file.attrs["tinyconv"]
+        return model, path
+    with zipfile.ZipFile(path) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    inside = tmp_path / "weights.h5"
+    inside.write_bytes(members["model.weights.h5"])
+    with h5py.File(inside, "r+") as file:
+        for old, new in (("conv2d_1", "conv2d"), ("batch_normalization", "batch_normalization"), ("re_lu", "re_lu")):
+            file.move(f"layers/{old}", f"layers/sequential/layers/{new}")
+        file.move("layers/conv2d_2", "layers/conv2d_1")
+    members["model.weights.h5"] = inside.read_bytes()
+    members["config.json"] = json.dumps(_with_inner(json.loads(members["config.json"]))).encode()
+    del members["metadata.json"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, content in members.items():
+            archive.writestr(each, content)
+    return model, path
+
+
+def _with_inner(config: dict[str, object]) -> dict[str, object]:
+    config["config"].pop("build_input_shape", None)
+    entries = config["config"]["layers"]
+    start = next(index for index, entry in enumerate(entries) if entry["config"]["name"] == "b")
+    entries[start:start + 3] = [{"class_name": "Sequential", "module": "keras",
+                                 "config": {"name": "inner", "layers": entries[start:start + 3]}}]
+    return config
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_models_in_models_are_read(name, tmp_path):
+    model, path = nested(tmp_path, name)
+    again = load_model(path)
+    assert [layer.name for layer in again.layers] == ["a", "b", "c", "d", "e"]
+    assert same_bits(model, again)
+
+
+@pytest.mark.parametrize("change", ["a layer more", "a layer less", "a name"])
+def test_weights_of_models_in_models_have_to_fit(change, tmp_path):
+    _, path = nested(tmp_path, "m.h5")
+    with h5py.File(path, "r+") as file:
+        names = list(file["model_weights/inner"].attrs["weight_names"])
+        if change == "a layer more":
+            file["model_weights/inner/x/kernel"] = np.zeros(3, np.float32)
+            names.append("x/kernel")
+        elif change == "a layer less":
+            names = [name for name in names if not name.startswith("c/")]
+        else:
+            file.move("model_weights/inner/b", "model_weights/inner/x")
+            names = [name.replace("b/", "x/") for name in names]
+        file["model_weights/inner"].attrs["weight_names"] = names
+    with pytest.raises(FormatError, match="layers of 'inner'|weights of layer '[bc]'"):
+        load_model(path)
+
+
 @pytest.mark.parametrize(("name", "accuracy"), [
     ("Jhas876622-mnist_cnn.h5", 0.994), ("Jhas876622-mnist_cnn.keras", 0.994), ("sipeed-mnist_same.h5", 0.944),
     ("sipeed-mnist_dw.h5", 0.91), ("07subhadip-Subhadip_Hensh_MNIST_CNN.keras", 0.988),

@@ -317,7 +317,7 @@ def edit_layer(**changes: Any) -> Callable[[Any], None]:
 @pytest.mark.parametrize(("changes", "message"), [
     ({"class_name": "Lambda"}, "never run from a file"),
     ({"class_name": "os.system"}, "a layer that tinyconv has"),
-    ({"class_name": "Sequential"}, "models within models"),
+    ({"class_name": "Sequential"}, "Sequential layers: expected a list"),
     ({"registered_name": "Mine>Conv2D"}, "the custom object Mine>Conv2D"),
     ({"module": "mine.layers"}, "the custom object mine.layers"),
 ])

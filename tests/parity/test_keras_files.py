@@ -201,6 +201,50 @@ def test_functional_chain_of_keras_is_read(name, tmp_path):
     assert_agrees(model.predict(x), theirs(x), x.size)
 
 
+def _nested(kind: str, is_frozen: bool) -> Any:
+    """Augmentation and a base of two levels, as in Keras' tutorials on transfer; layers of the same name in each."""
+    layers = keras.layers
+    deep = keras.Sequential([keras.Input((6, 6, 4)), layers.Conv2D(3, 1, name="in_the_base")], name="deep")
+    parts = [layers.Conv2D(4, 3), layers.BatchNormalization(), layers.Conv2D(4, 1), layers.BatchNormalization(), deep]
+    if kind == "Sequential":
+        base = keras.Sequential([keras.Input((8, 8, 2)), *parts], name="base")
+    else:
+        given = y = keras.Input((8, 8, 2))
+        for part in parts:
+            y = part(y)
+        base = keras.Model(given, y, name="base")
+    base.trainable = not is_frozen
+    move = keras.Sequential([layers.RandomTranslation(0.0, 0.0)], name="augmentation")  # nothing that is drawn
+    name = "in_the_base" if kind == "Sequential" else None  # Keras' .h5 files cannot hold it twice otherwise
+    rest = [layers.Conv2D(2, 3, name=name), layers.Flatten(), layers.Dense(CLASSES)]
+    if kind == "Sequential":
+        return keras.Sequential([keras.Input((8, 8, 2)), move, base, *rest])
+    given = y = keras.Input((8, 8, 2))
+    for part in (move, base, *rest):
+        y = part(y)
+    return keras.Model(given, y)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("is_frozen", [False, True], ids=["", "frozen"])
+@pytest.mark.parametrize("kind", ["Sequential", "Functional"])
+def test_models_in_models_of_keras_are_read(kind, is_frozen, name, tmp_path):
+    theirs = _nested(kind, is_frozen)
+    set_random_weights(theirs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # large here: Keras clips probabilities
+    theirs.compile(keras.optimizers.Adam(0.01, epsilon=0.01), loss, run_eagerly=EAGER)
+    train(theirs, 1)
+    theirs.save(tmp_path / name)
+    model = tinyconv.load_model(tmp_path / name)
+    x, _ = batch()
+    assert_agrees(model.predict(x), theirs(x, training=False), x.size * len(model.layers) ** 2)
+    assert sorted(value.tobytes() for value in model.get_weights()) == sorted(
+        np.asarray(value).tobytes() for value in theirs.get_weights())
+    assert len(model.trainable_weights) == len(theirs.trainable_weights)
+    assert model.optimizer.iterations == 1
+    assert_continues(model, theirs)
+
+
 def test_functional_graph_of_keras_is_refused(tmp_path):
     given = keras.Input((4,))
     y = keras.layers.Dense(4)(given)

@@ -99,7 +99,7 @@ class Group:
         """The dataset at "a/b/c" below this group; raises FormatError where there is none."""
         found = self._find(path)
         if not isinstance(found, Dataset):
-            fail(f"{self.what}", f"a dataset '{shorten(path)}'", "none" if found is None else "a group")
+            fail(f"{self.what}", f"a dataset {shorten(path)}", "none" if found is None else "a group")
         return found
 
     def _find(self, path: str) -> Group | Dataset | None:
@@ -112,10 +112,10 @@ class Group:
             if link is None:
                 return None
             if not isinstance(link, h5py.HardLink):
-                fail(f"{self.what}: '{shorten(path)}'", "no links to other places", type(link).__name__)
+                fail(f"{self.what}: {shorten(path)}", "no links to other places", type(link).__name__)
             current = current[part]
         if isinstance(current, h5py.Dataset):
-            return Dataset(current, f"{self.what}: '{shorten(path)}'")
+            return Dataset(current, f"{self.what}: {shorten(path)}")
         return Group(current, self.what) if isinstance(current, h5py.Group) else None
 
     def check_size(self, shapes: list[tuple[int, ...]]) -> None:

@@ -7,7 +7,8 @@
 `.weights.h5`             model.weights.h5 alone
 ========================= ==========================================================
 
-Read: what Keras 1 to 3 wrote, `Sequential` or a functional model that is a plain chain.
+Read: what Keras 1 to 3 wrote, `Sequential` or a functional model that is a plain chain, models within
+models as well.
 Written: what Keras 3 loads, or for `.h5` on request what Keras 2 does (and TensorFlow.js'
 converter, which is built on it).  What these files have no place for goes into a
 "tinyconv" part, which Keras passes over: the compile settings in full, what the order of
@@ -46,7 +47,7 @@ from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, wr
 from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
 from tinyconv.formats.metadata import OWN, own_part, read_metadata, write_metadata
 from tinyconv.formats.store import put, write_file
-from tinyconv.formats.topology import read_topology
+from tinyconv.formats.topology import Place, read_topology
 from tinyconv.formats.training import read_training_config
 from tinyconv.formats.writing import check_built, dump_json
 from tinyconv.formats.zipped import Archive
@@ -244,11 +245,11 @@ def _load_archive(archive: Archive) -> Any:
     config = checked_dict(_json(archive, _CONFIG), _CONFIG)
     metadata = _json(archive, _METADATA) if _METADATA in archive else {}
     version = metadata.get("keras_version", "3") if isinstance(metadata, dict) else ""
-    created, name = _layers(config, str(version).startswith("3"))
+    created, places, name = _layers(config, str(version).startswith("3"))
     shapes = weight_shapes(created)
     own = own_part(metadata)
     with reading(_weights_of(archive, created, shapes), f"{archive.what}, {_WEIGHTS}") as root:
-        weights = find_weights(root, created, shapes)
+        weights = find_weights(root, created, shapes, places)
         model = build_model(created, name)
         _fill(model, [weight.read() for weight in weights])
         compiled = config.get("compile_config")
@@ -287,9 +288,9 @@ def _load_hdf5(root: Group) -> Any:
     own = _own_attribute(root)
     config = parse_json(texts["model_config"], f"{root.what}, model_config")
     version = root.text("keras_version") or b""
-    created, name = _layers(config, version.startswith(b"3"))
+    created, places, name = _layers(config, version.startswith(b"3"))
     shapes = weight_shapes(created)
-    weights = find_weights(root, created, shapes, by_name=True)
+    weights = find_weights(root, created, shapes, places, by_name=True)
     model = build_model(created, name)
     arrays = [weight.read() for weight in weights]
     _fill(model, arrays)
@@ -354,10 +355,10 @@ def _sized(root: Group, entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def _layers(config: Any, is_keras3: bool) -> tuple[list[Any], str | None]:
-    """The layers of a model's description, and its name."""
-    name, entries, _ = read_topology(config, may_nest=False)
-    return keras2.create_layers(entries, is_keras3), name
+def _layers(config: Any, is_keras3: bool) -> tuple[list[Any], list[Place], str | None]:
+    """The layers of a model's description, where they stood in it, and its name."""
+    name, entries, _ = read_topology(config)
+    return keras2.create_layers(entries, is_keras3), [entry["place"] for entry in entries], name
 
 
 def _fill(model: Any, arrays: list[np.ndarray]) -> None:

@@ -16,10 +16,9 @@ from tinyconv.formats import keras2
 from tinyconv.formats.guard import fail, shorten
 from tinyconv.formats.hdf5 import Dataset, Group, write_names
 from tinyconv.formats.keras1 import Origin
-from tinyconv.utils import to_snake_case
+from tinyconv.formats.topology import Place, number_groups
 
-__all__ = ["StoredWeight", "file_names", "find_legacy", "find_numbered", "find_weights", "write_legacy",
-           "write_numbered"]
+__all__ = ["StoredWeight", "find_weights", "write_legacy", "write_numbered"]
 
 Shapes = list[dict[str, tuple[int, ...]]]
 # What the group of the layers is called, from Keras 2.12 on.
@@ -47,13 +46,15 @@ class StoredWeight:
             return value.astype(np.float32, copy=False)
 
 
-def find_weights(root: Group, created: list[Any], shapes: Shapes, by_name: bool = False) -> list[StoredWeight]:
+def find_weights(root: Group, created: list[Any], shapes: Shapes, places: list[Place] | None = None,
+                 by_name: bool = False) -> list[StoredWeight]:
     """Finds the weights of layers in a file of either kind.
 
     Args:
         root: The file.
         created: The layers, in order.
         shapes: For each of them the names and shapes of its weights.
+        places: Where they stood in the file's description. Defaults to None: all in one row.
         by_name: Whether layers of the file go by their names where they all have one, or in order.
 
     Returns:
@@ -63,36 +64,55 @@ def find_weights(root: Group, created: list[Any], shapes: Shapes, by_name: bool 
         FormatError: If a weight is missing or of another shape.
     """
     root.check_size([shape for sizes in shapes for shape in sizes.values()])
+    if places is None:
+        places = [Place((), layer.name) for layer in created]
     if "model_weights" in root:
-        return find_legacy(root.group("model_weights"), created, shapes, by_name)
+        return _find_legacy(root.group("model_weights"), created, shapes, places, by_name)
     if root.names("layer_names") is not None:
-        return find_legacy(root, created, shapes, by_name)
-    return find_numbered(root, created, shapes)
+        return _find_legacy(root, created, shapes, places, by_name)
+    return _find_numbered(root, created, shapes, places)
 
 
-def find_legacy(group: Group, created: list[Any], shapes: Shapes, by_name: bool) -> list[StoredWeight]:
-    """The weights in the group of a layer each."""
+def _find_legacy(group: Group, created: list[Any], shapes: Shapes, places: list[Place],
+                 by_name: bool) -> list[StoredWeight]:
+    """The weights in the group of a layer each, or of a model in the model."""
     names = group.names("layer_names")
     if names is None:
         fail(group.what, "the names of the layers", "none")
     origin = Origin(_text(group, "keras_version"), _text(group, "backend"))
-    wanted = [(layer, sizes) for layer, sizes in zip(created, shapes, strict=True) if sizes]
     held = {name: found for name in names if (found := group.group(name).names("weight_names"))}
-    if by_name and all(layer.name in held for layer, _ in wanted):
-        order = [layer.name for layer, _ in wanted]
-    else:
-        order = list(held)
+    wanted: dict[str, list[tuple[Any, dict[str, tuple[int, ...]], Place]]] = {}
+    for layer, sizes, place in zip(created, shapes, places, strict=True):
+        if sizes:
+            wanted.setdefault(place.models[0][0] if place.models else layer.name, []).append((layer, sizes, place))
+    order = list(wanted) if by_name and all(name in held for name in wanted) else list(held)
     if len(order) != len(wanted):
         fail(f"{group.what}: layers with weights", f"{len(wanted)}", f"{len(order)}, {shorten(order)}")
     weights = []
-    for name, (layer, sizes) in zip(order, wanted, strict=True):
-        _check_count(group, layer, sizes, len(held[name]))
-        weights += [StoredWeight(layer, weight, shape, group.group(name).dataset(path), origin)
-                    for path, (weight, shape) in zip(held[name], sizes.items(), strict=True)]
+    for name, layers in zip(order, wanted.values(), strict=True):
+        parts = _by_layer(held[name]) if layers[0][2].models else None
+        for layer, sizes, place in layers:
+            paths = held[name] if parts is None else parts.pop(place.name, [])
+            _check_count(group, layer, sizes, len(paths))
+            weights += [StoredWeight(layer, weight, shape, group.group(name).dataset(path), origin)
+                        for path, (weight, shape) in zip(paths, sizes.items(), strict=True)]
+        if parts:
+            fail(f"{group.what}: layers of {shorten(name, 40)}", "those of the model", shorten(list(parts)))
     return weights
 
 
-def find_numbered(root: Group, created: list[Any], shapes: Shapes) -> list[StoredWeight]:
+def _by_layer(paths: list[str]) -> dict[str, list[str]]:
+    """Names of a model's weights, such as "base/conv2d/kernel:0", by the layer.
+
+    Keras lists what is trained before what is not; within a layer that changes nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        found.setdefault(path.split("/")[-2] if "/" in path else path, []).append(path)
+    return found
+
+
+def _find_numbered(root: Group, created: list[Any], shapes: Shapes, places: list[Place]) -> list[StoredWeight]:
     """The weights under the layers' classes and numbers."""
     base = next((name for name in _LAYERS if name in root), None)
     if base is None:
@@ -100,29 +120,26 @@ def find_numbered(root: Group, created: list[Any], shapes: Shapes) -> list[Store
             fail(root.what, "the weights of layers", "none")
         return []
     weights = []
-    for name, layer, sizes in zip(file_names(created), created, shapes, strict=True):
+    for name, layer, sizes in zip(_groups(created, places, base), created, shapes, strict=True):
         if sizes:
-            group = root.group(f"{base}/{name}/vars")
+            group = root.group(f"{name}/vars")
             _check_count(group, layer, sizes, len(group))
             weights += [StoredWeight(layer, weight, shape, group.dataset(str(index)))
                         for index, (weight, shape) in enumerate(sizes.items())]
     return weights
 
 
-def file_names(created: list[Any]) -> list[str]:
-    """The groups of layers: "conv2d", "conv2d_1", ... whatever the layers' own names are."""
-    counts: dict[str, int] = {}
-    names = []
-    for layer in created:
-        name = to_snake_case(type(layer).__name__)
-        counts[name] = count = counts.get(name, -1) + 1
-        names.append(f"{name}_{count}" if count else name)
-    return names
+def _groups(created: list[Any], places: list[Place], base: str) -> list[str]:
+    """The layers' groups: they are counted in each model by itself."""
+    models = [tuple(group for _, group in place.models) for place in places]
+    numbers = {model: iter(number_groups([type(layer).__name__ for layer, other in zip(created, models)
+                                          if other == model])) for model in dict.fromkeys(models)}
+    return ["/".join(f"{base}/{group}" for group in (*model, next(numbers[model]))) for model in models]
 
 
 def _check_count(group: Group, layer: Any, sizes: dict[str, tuple[int, ...]], count: int) -> None:
     if count != len(sizes):
-        fail(f"{group.what}: weights of layer '{shorten(layer.name, 40)}'", f"{len(sizes)}: {list(sizes)}", count)
+        fail(f"{group.what}: weights of layer {shorten(layer.name, 40)}", f"{len(sizes)}: {list(sizes)}", count)
 
 
 def _text(group: Group, name: str) -> str | None:
@@ -154,7 +171,7 @@ def write_legacy(group: Any, model: Any, is_keras3: bool, keras_version: str) ->
 def write_numbered(root: Any, model: Any) -> None:
     """Writes all weights into an h5py file as Keras 3 numbers them."""
     root.create_group("vars").attrs["name"] = model.name
-    for name, layer in zip(file_names(model.layers), model.layers, strict=True):
+    for name, layer in zip(number_groups([type(layer).__name__ for layer in model.layers]), model.layers, strict=True):
         own = root.create_group(f"layers/{name}/vars")
         own.attrs["name"] = layer.name
         for index, weight in enumerate(layer.weights):

@@ -6,7 +6,7 @@ closed table of `tinyconv.layers`, so that the first layer which is not there is
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinyconv.formats import keras1
 from tinyconv.formats.guard import (
@@ -19,8 +19,9 @@ from tinyconv.formats.guard import (
     unique,
 )
 from tinyconv.formats.keras2 import find_class
+from tinyconv.utils import to_snake_case
 
-__all__ = ["read_topology"]
+__all__ = ["Place", "number_groups", "read_topology"]
 
 # Models, which may stand among the layers of another.
 _MODELS = {"Functional", "Model", "Sequential"}
@@ -28,17 +29,38 @@ _MODELS = {"Functional", "Model", "Sequential"}
 _MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 
 
-def read_topology(topology: Any, may_nest: bool = True) -> tuple[
-        str | None, list[dict[str, Any]], dict[str, Any] | None]:
+class Place(NamedTuple):
+    """Where a layer stood in its file, which its weights are found by.
+
+    Attributes:
+        models: Name and group (see `number_groups`) of each model that it lay in, from the outermost.
+        name: Its name there.
+    """
+
+    models: tuple[tuple[str, str], ...]
+    name: str
+
+
+def number_groups(class_names: list[str]) -> list[str]:
+    """What Keras 3 calls the groups of layers' weights: "conv2d", "conv2d_1", ... whatever their names are."""
+    counts: dict[str, int] = {}
+    names = []
+    for class_name in class_names:
+        name = to_snake_case(class_name)
+        counts[name] = count = counts.get(name, -1) + 1
+        names.append(f"{name}_{count}" if count else name)
+    return names
+
+
+def read_topology(topology: Any) -> tuple[str | None, list[dict[str, Any]], dict[str, Any] | None]:
     """Finds a model's layers in a topology of any dialect.
 
     Args:
         topology: The description.
-        may_nest: Whether models may stand among the layers; they are taken apart.
 
     Returns:
-        The model's name or None, the layers' {"class_name", "config"} in order, the first of them
-        with its batch_input_shape, and the training configuration of Keras' files or None.
+        The model's name or None, the layers' {"class_name", "config", "place"} in order, the first of
+        them with its batch_input_shape, and the training configuration of Keras' files or None.
 
     Raises:
         FormatError: If it is not a chain of layers, or a layer is not one of this package.
@@ -53,9 +75,6 @@ def read_topology(topology: Any, may_nest: bool = True) -> tuple[
     if not _is_model(topology):
         fail("modelTopology class_name", "Sequential or a chain of class Model", class_name)
     config = _settings_of(class_name, config)
-    if not may_nest and any(map(_is_model, checked_list(config.get("layers"), f"{class_name} layers"))):
-        raise FormatError("layers: expected layers. Received: a model (models within models are read from "
-                          "TensorFlow.js' files alone)")
     entries = _with_input_shape(_in_one_row(_layers_of(class_name, config, ())), config)
     name = config.get("name")
     return (name if isinstance(name, str) and name else None, entries,
@@ -72,29 +91,32 @@ def _settings_of(class_name: str, config: Any) -> dict[str, Any]:
     return checked_dict(config, f"{class_name} config")
 
 
-def _layers_of(class_name: str, config: dict[str, Any], within: tuple[str, ...]) -> list[dict[str, Any]]:
+def _layers_of(class_name: str, config: dict[str, Any], within: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
     """The layers of a model in order, those of the models in it among them.
 
     Args:
         class_name: The model's class.
         config: Its settings.
-        within: Names of the models that it lies in, from the outermost; nesting is as deep as JSON may be.
+        within: The models that it lies in, see `Place`; nesting is as deep as JSON may be.
     """
     values = [checked_dict(value, f"layer {index}")
               for index, value in enumerate(checked_list(config.get("layers"), f"{class_name} layers"))]
     # Every layer is looked up first: an Add is refused as a layer, not for having two inputs.
-    parts = [_part(value, index, within) for index, value in enumerate(values)]
+    groups = number_groups([checked_string(value.get("class_name"), f"layer {index} class_name")
+                            for index, value in enumerate(values)])
+    parts = [_part(value, index, within, groups[index]) for index, value in enumerate(values)]
     order = range(len(parts)) if class_name == "Sequential" else _chain(config, values)
     return [entry for index in order for entry in parts[index]]
 
 
-def _part(value: dict[str, Any], index: int, within: tuple[str, ...]) -> list[dict[str, Any]]:
+def _part(value: dict[str, Any], index: int, within: tuple[tuple[str, str], ...], group: str) -> list[dict[str, Any]]:
     """What stands in one place of a model: a layer, or the layers of a model."""
-    class_name = checked_string(value.get("class_name"), f"layer {index} class_name")
+    class_name = value["class_name"]
     if not _is_model(value):
-        return [{**_entry(class_name, value, index), "within": within}]
+        entry = _entry(class_name, value, index)
+        return [{**entry, "place": Place(within, str(entry["config"].get("name")))}]
     config = _settings_of(class_name, value.get("config"))
-    entries = _layers_of(class_name, config, (*within, str(config.get("name", class_name))[:40]))
+    entries = _layers_of(class_name, config, (*within, (str(config.get("name", class_name)), group)))
     if config.get("trainable") is False:
         for entry in entries:
             entry["config"]["trainable"] = False
@@ -176,11 +198,11 @@ def _describe_inputs(nodes: list[Any]) -> str:
 
 def _in_one_row(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Layers of models within models, whose inputs go and whose names are lengthened where others have them."""
-    taken = {str(entry["config"].get("name")) for entry in entries if not entry["within"]}
+    taken = {entry["place"].name for entry in entries if not entry["place"].models}
     row: list[dict[str, Any]] = []
     begun = False
     for entry in entries:
-        within, config = entry.pop("within"), entry["config"]
+        within, config = entry["place"].models, entry["config"]
         is_input = entry["class_name"] == "InputLayer"
         if within and is_input and begun:
             continue
@@ -188,7 +210,7 @@ def _in_one_row(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         name = config.get("name")
         if within and not is_input and name is not None:
             if str(name) in taken:
-                config["name"] = f"{within[-1]}_{name}"
+                config["name"] = f"{within[-1][0][:40]}_{name}"
             taken.add(str(config["name"]))
         row.append(entry)
     return row
