@@ -52,7 +52,7 @@ class Initializer(Configured):
         return cls(**{key: value for key, value in config.items() if key != "dtype" and value is not None})
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()  # type: ignore[attr-defined]
+        return isinstance(other, Initializer) and type(self) is type(other) and self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
         return hash((type(self), repr(self.get_config())))

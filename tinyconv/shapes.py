@@ -185,8 +185,8 @@ def clip_dilation(input_shape: tuple[int, ...], dilation_rate: Pair) -> Pair:
     With "same" padding the taps lie evenly about a pixel of the image.  Where they are more than
     twice the image apart, all of them but the one in the middle miss it.
     """
-    return tuple(min(rate, 2 * pixels + 1)  # type: ignore[return-value]
-                 for rate, pixels in zip(dilation_rate, input_shape))
+    (rows, columns), (height, width) = dilation_rate, input_shape[:2]
+    return min(rows, 2 * height + 1), min(columns, 2 * width + 1)
 
 
 def _window_output_shape(input_shape: tuple[int, ...], window_size: Pair, strides: Pair, padding: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from .report import OWN, Metric, number
 from .workloads import HIGHER_IS_BETTER
@@ -73,7 +74,7 @@ def _bars(metric: Metric, threads: int) -> list[tuple[str, float]]:
     return sorted(values, key=lambda bar: bar[1], reverse=HIGHER_IS_BETTER[metric.unit])
 
 
-def _panel(ax, metric: Metric, threads: int) -> None:  # type: ignore[no-untyped-def]
+def _panel(ax: Any, metric: Metric, threads: int) -> None:
     bars = _bars(metric, threads)
     names, values = [name for name, _ in bars], [value for _, value in bars]
     drawn = ax.barh(names, values, color=[OWN_COLOR if name == OWN else PEER_COLOR for name in names])

@@ -106,8 +106,8 @@ class Convolution:
 
     @property
     def output_size(self) -> tuple[int, int]:
-        return tuple((n + 2 * self.border - self.extent) // self.stride + 1  # type: ignore[return-value]
-                     for n in (self.height, self.width))
+        height, width = ((n + 2 * self.border - self.extent) // self.stride + 1 for n in (self.height, self.width))
+        return height, width
 
     @property
     def operations(self) -> float:
