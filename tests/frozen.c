@@ -35,6 +35,12 @@ static void count_correlation(const tc_correlation *g, ptrdiff_t a, ptrdiff_t fi
     kernels->correlate_tiles(g, a, first, last, x, packed, bias, relu, y);
 }
 
+static void count_image(const tc_correlation *g, const float *x, const float *packed, const float *bias, int relu,
+                        float *y, ptrdiff_t y_row) {
+    correlations++;
+    kernels->correlate_image(g, x, packed, bias, relu, y, y_row);
+}
+
 static int run(const char *trainable) {
     tc_op ops[OPS];
     for (int i = 0; i < OPS; i++)
@@ -61,6 +67,7 @@ static int run(const char *trainable) {
     tc_kernels counting = *kernels;
     counting.weight_gradient = count_weight_gradient, counting.dense_weight_gradient = count_dense_gradient;
     counting.bias_gradient = count_bias_gradient, counting.correlate_tiles = count_correlation;
+    counting.correlate_image = count_image;
     program->kernels = &counting;
     const tc_batch batch = {.x = x, .y = y, .n = 1};
     const tc_objective objective = {.loss = TC_LOSS_MEAN_SQUARED_ERROR};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,23 +18,23 @@ BASE = ["-std=gnu11", "-O1", "-g", "-ffp-contract=fast", "-fno-math-errno", "-fn
 def compiles(compiler, options, folder):
     source = folder / "probe.c"
     source.write_text("int main(void) { return 0; }\n")
-    command = [compiler, *options, str(source), "-o", str(folder / "probe")]
+    command = [*compiler, *options, str(source), "-o", str(folder / "probe")]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def run_program(name, folder, arguments=()):
     """The output of a C program of this folder, built with the library's sources; and the instruction set."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("there is no C compiler")
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no C compiler: {compiler[0]}")
     if not compiles(compiler, BASE, folder):
-        pytest.skip(f"{compiler} does not compile for this test")
+        pytest.skip(f"{compiler[0]} does not compile for this test")
     sanitizers = SANITIZERS if compiles(compiler, SANITIZERS, folder) else []
     isa = "neon" if os.uname().machine == "aarch64" else "baseline"
     program = folder / name
     sources = [*sorted(CSRC.glob("*.c")), CSRC / "kernels" / "kernels.c",
                Path(__file__).with_name(f"{name}.c")]
-    subprocess.run([compiler, *BASE, *sanitizers, f"-DTC_ISA={isa}", *map(str, sources), "-lm", "-lpthread",
+    subprocess.run([*compiler, *BASE, *sanitizers, f"-DTC_ISA={isa}", *map(str, sources), "-lm", "-lpthread",
                     "-o", str(program)], check=True, capture_output=True)
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     result = subprocess.run([str(program), *arguments], check=True, capture_output=True, text=True,
