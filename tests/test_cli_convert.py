@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -61,7 +62,7 @@ def test_dialect_and_quantization(model, capsys):
     convert("in", "m.h5", "--dialect", "keras2")
     with h5py.File("m.h5") as file:
         assert file.attrs["keras_version"] in ("2.15.0", b"2.15.0")
-    convert("in", "out", "--quantize", "uint8", "--check")
+    convert("in", "out", "--quantization", "uint8", "--check")
     [group] = read_description(Path("out"))["weightsManifest"]
     assert {spec["quantization"]["dtype"] for spec in group["weights"]} == {"uint8"}
     _, _, quantized, checked = capsys.readouterr().out.splitlines()
@@ -69,10 +70,46 @@ def test_dialect_and_quantization(model, capsys):
     assert checked.endswith("largest difference 0, relative 0")
 
 
+def test_every_option_of_save_is_one_of_convert(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    options = set(re.findall(r"--([a-z-]+)", capsys.readouterr().out)) - {"help", "threads", "check"}
+    arguments = set(inspect.signature(Sequential.save).parameters) - {"self", "filepath", "overwrite"}
+    assert {option.replace("-", "_") for option in options} == arguments
+
+
+def test_opset_and_data_format_of_onnx(model, capsys):
+    onnx = pytest.importorskip("onnx")
+    convert("in", "m.onnx", "--opset", "17", "--data-format", "channels_first", "--check")
+    written = onnx.load("m.onnx")
+    assert written.opset_import[0].version == 17
+    sizes = written.graph.input[0].type.tensor_type.shape.dim
+    assert [size.dim_value for size in sizes[1:]] == [2, 8, 7]
+    assert float(capsys.readouterr().out.split()[-1]) < 1e-5
+
+
+def test_images_that_leave_with_their_channels_first_are_compared(model, capsys):
+    pytest.importorskip("onnx")
+    Sequential(load_model("in").layers[:3]).save("images")
+    convert("images", "m.onnx", "--data-format", "channels_first", "--check")
+    assert float(capsys.readouterr().out.split()[-1]) < 1e-5
+
+
+def test_shard_bytes_cut_the_weights(model):
+    convert("in", "out", "--shard-bytes", "1024")
+    assert {path.stat().st_size for path in Path("out").glob("*.bin")} >= {1024}
+    assert same_bits(load_model("out"), model)
+
+
 @pytest.mark.parametrize(("argv", "error"), [
+    (("in", "out", "--opset", "17"), "save expected opset for .onnx files only. Received: opset=17, path='out'"),
+    (("in", "m.h5", "--data-format", "channels_first"), "save expected data_format for .onnx files only"),
+    (("in", "m.h5", "--shard-bytes", "1024"), "save expected shard_bytes for TensorFlow.js' folders only"),
+    (("in", "out", "--shard-bytes", "1023"), "save expected shard_bytes to be an integer of 1024 or more"),
+    (("in", "w.npz", "--data-format", "channels_last"), "Expected no --data-format for weights alone"),
     (("in", "out", "--dialect", "keras2"), "expected dialect to be None or 'tinyconv' for a folder"),
-    (("in", "m.h5", "--quantize", "uint8"), "expected quantization for TensorFlow.js' folders only"),
-    (("in", "w.npz", "--quantize", "uint8"), "Expected no --quantize for weights alone"),
+    (("in", "m.h5", "--quantization", "uint8"), "expected quantization for TensorFlow.js' folders only"),
+    (("in", "w.npz", "--quantization", "uint8"), "Expected no --quantization for weights alone"),
     (("in", "m.pb"), "or the name of a folder"),
     (("missing", "out"), "expected a model's folder"),
     (("w.npz", "out"), "holds weights alone"),
@@ -147,7 +184,7 @@ def tfjs_is_there() -> bool:
 
 
 @pytest.mark.skipif(not tfjs_is_there(), reason="Node cannot find @tensorflow/tfjs: set NODE_PATH")
-@pytest.mark.parametrize("options", [(), ("--quantize", "uint16")], ids=str)
+@pytest.mark.parametrize("options", [(), ("--quantization", "uint16")], ids=str)
 def test_tensorflow_js_agrees(options, model, tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
     convert(str(tmp_path / "in"), str(tmp_path / "out"), "--check", *options)

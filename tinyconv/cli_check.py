@@ -47,7 +47,8 @@ const load = async () => tf.io.getModelArtifactsForJSON(
 """
 
 
-def check(model: Sequential, path: str | os.PathLike[str], quantization: str | None = None) -> None:
+def check(model: Sequential, path: str | os.PathLike[str], quantization: str | None = None,
+          data_format: str | None = None) -> None:
     """Prints how far the outputs of a file are from those of the model that it was written from.
 
     Args:
@@ -55,6 +56,7 @@ def check(model: Sequential, path: str | os.PathLike[str], quantization: str | N
         path: The file or folder.
         quantization: How its weights were quantized: the other runtime is then compared with what tinyconv
             makes of the same file, and what quantizing changed is a line of its own.
+        data_format: How images enter and leave the file's model. Defaults to None: as the model's.
 
     Raises:
         ValueError: If the runtime does not take the file, or a difference is more than `LIMIT` of the
@@ -66,7 +68,11 @@ def check(model: Sequential, path: str | os.PathLike[str], quantization: str | N
     if quantization is not None:
         exact, expected = expected, load_model(target).predict(x, verbose=0)
         print(f"Weights as {quantization}: {_describe(*_differences(exact, expected))}")
-    name, found = _run(model, target, x)
+    if data_format == "channels_first":
+        name, found = _run(model, target, np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+        found = np.moveaxis(found, 1, -1)
+    else:
+        name, found = _run(model, target, x)
     largest, relative = _differences(expected, found)
     print(f"Checked with {name}, {len(x)} random inputs: {_describe(largest, relative)}")
     if not relative <= LIMIT:
