@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tinyconv import Sequential, layers, optimizers
 
@@ -52,3 +53,11 @@ OPTIMIZERS = {
     "ema": lambda: optimizers.SGD(0.05, momentum=0.9, use_ema=True, ema_overwrite_frequency=2,
                                   gradient_accumulation_steps=3),
 }
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Sequential, Path, dict]:
+    """A model, the folder it was saved to, and the description there."""
+    model = small_model()
+    model.save(tmp_path / "model")
+    return model, tmp_path / "model", read_description(tmp_path / "model")

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
+from dataset_helpers import refused
 from PIL import Image
 
 from tinyconv import cli, datasets
@@ -33,16 +34,6 @@ def same(found, expected):
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert (found.class_names, found.num_train) == (expected.class_names, expected.num_train)
-
-
-def refused(call, *words, error=ValueError):
-    with pytest.raises(error) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert "Received: " in text
-    for word in words:
-        assert word in text, text
 
 
 def files_of(folder):

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from dataset_helpers import refused
 
 from tinyconv.datasets import quickdraw
 from tinyconv.datasets.download import DownloadError
@@ -32,16 +33,6 @@ def folder(tmp_path):
         rows[:, 0], rows[:, 1] = number, np.arange(count)
         np.save(tmp_path / f"{name}.npy", rows)
     return tmp_path
-
-
-def refused(call, *words, error=ValueError):
-    with pytest.raises(error) as caught:
-        call()
-    text = str(caught.value)
-    assert "\n" not in text
-    assert "Received: " in text
-    for word in words:
-        assert word in text, text
 
 
 # --- bitmaps ---

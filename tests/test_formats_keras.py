@@ -6,7 +6,6 @@ import json
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from formats_cases import OPTIMIZERS, data, same_bits, small_model
 from tinyconv import Sequential, layers, load_model, optimizers
 from tinyconv.callbacks import BackupAndRestore, ModelCheckpoint
 from tinyconv.formats import FormatError, save_model
-from tinyconv.formats.keras1 import Origin
 from tinyconv.image_input import ImageInput
 
 h5py = pytest.importorskip("h5py", reason="the extra [keras] is not installed")
@@ -217,7 +215,6 @@ def test_only_the_new_file_or_the_old_one_is_there(tmp_path, monkeypatch):
 
 # --- the front door ---
 
-
 def test_content_tells_the_format(tmp_path):
     model = small_model()
     model.save(tmp_path / "model.keras")
@@ -296,171 +293,7 @@ def test_checkpoints_write_keras_files(suffix, tmp_path):
         assert same_bits(load_model(tmp_path / f"at-2.{suffix}"), model)
 
 
-# --- older dialects ---
-
-
-def write_old(path: Path, config: object, weights: dict[str, dict[str, np.ndarray]], **attributes: str) -> Path:
-    with h5py.File(path, "w") as file:
-        file.attrs["model_config"] = json.dumps(config)
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        group = file.create_group("model_weights")
-        for name, value in attributes.items():
-            group.attrs[name] = value
-        group.attrs["layer_names"] = [name.encode() for name in weights]
-        for name, arrays in weights.items():
-            own = group.create_group(name)
-            own.attrs["weight_names"] = [key.encode() for key in arrays]
-            for key, array in arrays.items():
-                own.create_dataset(key, data=array)
-    return path
-
-
-def keras1_layers(ordering: str) -> list[dict[str, object]]:
-    shape = [None, 8, 8, 2] if ordering == "tf" else [None, 2, 8, 8]
-    return [
-        {"class_name": "Convolution2D", "config": {
-            "name": "convolution2d_1", "batch_input_shape": shape, "nb_filter": 3, "nb_row": 3, "nb_col": 2,
-            "border_mode": "same", "subsample": [1, 2], "dim_ordering": ordering, "init": "glorot_uniform",
-            "activation": "relu", "bias": True, "W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.01},
-            "b_regularizer": None, "activity_regularizer": None, "W_constraint": None, "b_constraint": None,
-            "trainable": True, "input_dtype": "float32"}},
-        {"class_name": "MaxPooling2D", "config": {
-            "name": "maxpooling2d_1", "pool_size": [2, 2], "strides": [2, 2], "border_mode": "valid",
-            "dim_ordering": ordering, "trainable": True}},
-        {"class_name": "Dropout", "config": {"name": "dropout_1", "p": 0.25, "trainable": True}},
-        {"class_name": "Flatten", "config": {"name": "flatten_1", "trainable": True}},
-        {"class_name": "Dense", "config": {
-            "name": "dense_1", "output_dim": 4, "init": "uniform", "activation": "softmax", "bias": True,
-            "W_regularizer": None, "b_regularizer": None, "activity_regularizer": None, "W_constraint": None,
-            "b_constraint": None, "input_dim": None, "trainable": True}},
-    ]
-
-
-@pytest.mark.parametrize(("ordering", "backend"), [("tf", "tensorflow"), ("th", "tensorflow"), ("th", "theano")])
-def test_files_of_keras_1_load(ordering, backend, tmp_path):
-    random = np.random.default_rng(1)
-    kernel, dense = random.normal(size=(3, 2, 2, 3)), random.normal(size=(24, 4))
-    stored = kernel[::-1, ::-1] if backend == "theano" else kernel
-    arrays = {
-        "convolution2d_1": {"convolution2d_1_W": (stored if ordering == "tf" else stored.transpose(3, 2, 0, 1)),
-                            "convolution2d_1_b": np.arange(3.0)},
-        "dense_1": {"dense_1_W": dense, "dense_1_b": np.arange(4.0)},
-    }
-    arrays = {name: {key: value.astype(np.float32) for key, value in held.items()} for name, held in arrays.items()}
-    path = write_old(tmp_path / "old.h5", {"class_name": "Sequential", "config": keras1_layers(ordering)}, arrays,
-                     keras_version="1.2.2", backend=backend)
-    model = load_model(path)
-    assert [type(layer).__name__ for layer in model.layers] == ["Conv2D", "MaxPooling2D", "Dropout", "Flatten", "Dense"]
-    assert model.layers[0].strides == (1, 2)
-    assert model.layers[0].kernel_regularizer.l2 == 0.01
-    assert model.layers[2].rate == 0.25
-    np.testing.assert_array_equal(model.layers[0].kernel.value, kernel.astype(np.float32))
-    np.testing.assert_array_equal(model.layers[4].kernel.value, arrays["dense_1"]["dense_1_W"])
-
-
-def test_sequences_of_keras_1_have_a_dimension_less_here():
-    layer, shape = layers.Conv1D(4, 3), (3, 2, 4)
-    value = np.arange(24, dtype=np.float32).reshape(3, 1, 2, 4)
-    assert Origin("1.0", None).stored_shape(layer, "kernel", shape) == value.shape
-    np.testing.assert_array_equal(Origin("1.0", None).convert(layer, "kernel", shape, value), value[:, 0])
-    assert Origin("2.1", None).stored_shape(layer, "kernel", shape) == shape
-
-
-def test_long_lists_of_names_come_in_parts(tmp_path):
-    names = [f"{'x' * 900}{index}" for index in range(100)]
-    model = Sequential([layers.Input((2,)), *(layers.Dense(2, name=name) for name in names)], seed=1)
-    model.save(tmp_path / "m.h5")
-    with h5py.File(tmp_path / "m.h5") as file:
-        assert "layer_names1" in file["model_weights"].attrs
-    assert same_bits(load_model(tmp_path / "m.h5"), model)
-
-
-def test_hard_sigmoid_is_another_function_in_keras_2(tmp_path):
-    config = {"class_name": "Sequential", "config": {"layers": [
-        {"class_name": "Activation", "config": {"name": "a", "activation": "hard_sigmoid",
-                                                "batch_input_shape": [None, 3]}}]}}
-    assert load_model(write_old(tmp_path / "3.h5", config, {}, keras_version="3.3.0")).output_shape == (None, 3)
-    with pytest.raises(FormatError, match="Keras 2's hard_sigmoid"):
-        load_model(write_old(tmp_path / "2.h5", config, {}, keras_version="2.9.0"))
-
-
 # --- real files ---
-
-
-def nested(tmp_path: Path, name: str) -> tuple[Sequential, Path]:
-    """A model, and a file in which its second to fourth layer are a model of their own, as Keras writes one."""
-    model = Sequential([
-        layers.Input((6, 6, 2)), layers.Conv2D(3, 1, name="a"), layers.Conv2D(4, 3, name="b"),
-        layers.BatchNormalization(name="c"), layers.ReLU(name="d"), layers.Conv2D(2, 2, name="e"),
-    ], seed=1)
-    path = tmp_path / name
-    model.save(path)
-    if name.endswith(".h5"):
-        with h5py.File(path, "r+") as file:
-            file.attrs["model_config"] = json.dumps(_with_inner(json.loads(file.attrs["model_config"])))
-            group, names = file["model_weights"], []
-            for layer in ("b", "c"):
-                names += [f"{layer}/{weight.name}" for weight in model.get_layer(layer).weights]
-                for weight in model.get_layer(layer).weights:
-                    group[f"inner/{layer}/{weight.name}"] = weight.value
-                del group[layer]
-            # What is trained comes first, in Keras.
-            group["inner"].attrs["weight_names"] = sorted(names, key=lambda name: "moving" in name)
-            group.attrs["layer_names"] = ["a", "inner", "e"]
-            del file.attrs["tinyconv"]
-        return model, path
-    with zipfile.ZipFile(path) as archive:
-        members = {each: archive.read(each) for each in archive.namelist()}
-    inside = tmp_path / "weights.h5"
-    inside.write_bytes(members["model.weights.h5"])
-    with h5py.File(inside, "r+") as file:
-        for old, new in (("conv2d_1", "conv2d"), ("batch_normalization", "batch_normalization"), ("re_lu", "re_lu")):
-            file.move(f"layers/{old}", f"layers/sequential/layers/{new}")
-        file.move("layers/conv2d_2", "layers/conv2d_1")
-    members["model.weights.h5"] = inside.read_bytes()
-    members["config.json"] = json.dumps(_with_inner(json.loads(members["config.json"]))).encode()
-    del members["metadata.json"]
-    with zipfile.ZipFile(path, "w") as archive:
-        for each, content in members.items():
-            archive.writestr(each, content)
-    return model, path
-
-
-def _with_inner(config: dict[str, object]) -> dict[str, object]:
-    config["config"].pop("build_input_shape", None)
-    entries = config["config"]["layers"]
-    start = next(index for index, entry in enumerate(entries) if entry["config"]["name"] == "b")
-    entries[start:start + 3] = [{"class_name": "Sequential", "module": "keras",
-                                 "config": {"name": "inner", "layers": entries[start:start + 3]}}]
-    return config
-
-
-@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
-def test_models_in_models_are_read(name, tmp_path):
-    model, path = nested(tmp_path, name)
-    again = load_model(path)
-    assert [layer.name for layer in again.layers] == ["a", "b", "c", "d", "e"]
-    assert same_bits(model, again)
-
-
-@pytest.mark.parametrize("change", ["a layer more", "a layer less", "a name"])
-def test_weights_of_models_in_models_have_to_fit(change, tmp_path):
-    _, path = nested(tmp_path, "m.h5")
-    with h5py.File(path, "r+") as file:
-        names = list(file["model_weights/inner"].attrs["weight_names"])
-        if change == "a layer more":
-            file["model_weights/inner/x/kernel"] = np.zeros(3, np.float32)
-            names.append("x/kernel")
-        elif change == "a layer less":
-            names = [name for name in names if not name.startswith("c/")]
-        else:
-            file.move("model_weights/inner/b", "model_weights/inner/x")
-            names = [name.replace("b/", "x/") for name in names]
-        file["model_weights/inner"].attrs["weight_names"] = names
-    with pytest.raises(FormatError, match="layers of 'inner'|weights of layer '[bc]'"):
-        load_model(path)
-
 
 @pytest.mark.parametrize(("name", "accuracy"), [
     ("Jhas876622-mnist_cnn.h5", 0.994), ("Jhas876622-mnist_cnn.keras", 0.994), ("sipeed-mnist_same.h5", 0.944),

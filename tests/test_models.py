@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-
+import model_helpers
 import numpy as np
 import pytest
+from model_helpers import images, seed_network
 
 import tinyconv
 from tinyconv import Sequential, layers, models, optimizers, utils
 
-
-def seed_network(seed: int = 0) -> Sequential:
-    return Sequential([
-        layers.Conv2D(8, 5, activation="relu", input_shape=(28, 28, 1)),
-        layers.MaxPooling2D(2),
-        layers.Conv2D(16, 5, activation="relu"),
-        layers.MaxPooling2D(2),
-        layers.Flatten(),
-        layers.Dense(10, activation="softmax"),
-    ], seed=seed)
-
-
-def images(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((count, 28, 28, 1), np.float32)
-
-
-@pytest.fixture(autouse=True)
-def fresh_names():
-    utils.clear_session()
+fresh_names = model_helpers.fresh_names  # a fixture
 
 
 # --- the stack ---
@@ -345,106 +327,6 @@ def test_a_failed_add_leaves_the_model_as_it_was(layer):
         np.testing.assert_array_equal(one, other)
 
 
-# --- running ---
-
-@pytest.mark.parametrize("count", [1, 2, 17])
-def test_sequential_call_and_predict_agree(count):
-    model, x = seed_network(), images(count)
-    np.testing.assert_allclose(model(x), model.predict(x), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(model(x), model.predict_on_batch(x))
-    np.testing.assert_allclose(model.predict(x).sum(axis=1), np.ones(count), rtol=1e-5)
-
-
-def test_sequential_predict_in_batches():
-    model, x = seed_network(), images(21)
-    np.testing.assert_allclose(model.predict(x, batch_size=4), model.predict(x), rtol=1e-5, atol=1e-6)
-    assert model.predict(x, batch_size=4, steps=2).shape == (8, 10)
-
-
-def test_sequential_takes_integers_and_doubles():
-    model = seed_network()
-    x = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1), np.uint8)
-    expected = model.predict(x.astype(np.float32))
-    for dtype in (np.uint8, np.int64, np.float64, np.float16):
-        np.testing.assert_allclose(model.predict(x.astype(dtype)), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_sequential_takes_a_missing_channel_and_odd_strides():
-    model, x = seed_network(), images(6)
-    expected = model.predict(x)
-    np.testing.assert_array_equal(model.predict(x[..., 0]), expected)
-    np.testing.assert_array_equal(model.predict(np.asfortranarray(x)), expected)
-    read_only = x.copy()
-    read_only.flags.writeable = False
-    np.testing.assert_array_equal(model.predict(read_only), expected)
-    np.testing.assert_array_equal(model.predict(x.tolist()), expected)
-
-
-@pytest.mark.parametrize(("x", "error"), [
-    (np.zeros((2, 28, 28, 3), np.float32), ValueError),
-    (np.zeros((28, 28, 1), np.float32), ValueError),
-    (np.zeros((2, 784), np.float32), ValueError),
-    (np.zeros((0, 28, 28, 1), np.float32), ValueError),
-    (np.float32(1), ValueError),
-    ([[1, 2], [3]], ValueError),
-    (np.zeros((2, 28, 28, 1), np.complex64), TypeError),
-    (np.zeros((2, 28, 28, 1), object), TypeError),
-    ("image", TypeError),
-    (None, TypeError),
-], ids=["channels", "rank", "flat", "empty", "scalar", "ragged", "complex", "object", "string", "none"])
-def test_sequential_refuses_bad_inputs(x, error):
-    with pytest.raises(error, match="Received: ") as caught:
-        seed_network().predict(x)
-    assert "\n" not in str(caught.value)
-
-
-def test_sequential_call_of_an_empty_batch():
-    assert seed_network()(np.zeros((0, 28, 28, 1), np.float32)).shape == (0, 10)
-
-
-def test_sequential_call_with_training_drops():
-    model = Sequential([layers.Dropout(0.5, input_shape=(1000,))], seed=1)
-    x = np.ones((2, 1000), np.float32)
-    np.testing.assert_array_equal(model(x), x)
-    first, second = model(x, training=True), model(x, training=True)
-    assert set(np.unique(first)) == {0.0, 2.0}
-    assert not np.array_equal(first, second)
-    again = Sequential([layers.Dropout(0.5, input_shape=(1000,))], seed=1)
-    np.testing.assert_array_equal(again(x, training=True), first)
-
-
-def test_sequential_call_with_training_changes_no_weights():
-    model = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dropout(0.5)], seed=1)
-    before = model.get_weights()
-    model(np.ones((2, 3), np.float32), training=True)
-    for a, b in zip(before, model.get_weights()):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_sequential_image_outputs_keep_their_shape():
-    model = Sequential([layers.Conv2D(3, 3, padding="same", input_shape=(6, 5, 2))])
-    assert model.predict(np.ones((4, 6, 5, 2), np.float32)).shape == (4, 6, 5, 3)
-
-
-def test_sequential_predicts_from_four_threads():
-    model = seed_network()
-    inputs = [images(7, seed) for seed in range(4)]
-    expected = [model.predict(x) for x in inputs]
-    results: list = [None] * 4
-
-    def work(i):
-        results[i] = [model.predict(inputs[i]) for _ in range(5)]
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for i in range(4):
-        for y in results[i]:
-            np.testing.assert_array_equal(y, expected[i])
-
-
 # --- configuration ---
 
 def test_sequential_config_round_trip():
@@ -478,73 +360,6 @@ def test_sequential_program_holds_the_layers_arrays():
     assert model.program.seed == model.seed
 
 
-# --- summary ---
-
-def summary_of(model: Sequential, **arguments) -> list[str]:
-    lines: list[str] = []
-    model.summary(print_fn=lines.append, **arguments)
-    return lines
-
-
-def test_summary_shows_shapes_and_totals():
-    lines = summary_of(seed_network())
-    assert lines[0] == 'Model: "sequential"'
-    assert lines[2].split() == ["Layer", "(type)", "Output", "Shape", "Param", "#", "Multiply-Adds", "Bytes"]
-    # 24 * 24 outputs of 8 filters, 5 * 5 taps each; 4 bytes for 208 parameters and 24 * 24 * 8 outputs.
-    assert lines[4].split() == ["conv2d", "(Conv2D)", "(None,", "24,", "24,", "8)", "208", "115,200", "19,264"]
-    assert "Total params: 5,994 (23.41 KB)" in lines
-    assert "Trainable params: 5,994 (23.41 KB)" in lines
-    assert "Non-trainable params: 0 (0.00 B)" in lines
-    assert "Multiply-adds of a sample: 322,560" in lines
-    assert len(lines) == 4 + 6 + 6
-
-
-def test_summary_of_some_layers_and_whether_they_train():
-    model = seed_network()
-    model.layers[2].trainable = False
-    lines = summary_of(model, show_trainable=True, layer_range=("max_pooling2d", "flatten"))
-    assert lines[2].split()[-1] == "Trainable"
-    assert [line.split()[0] for line in lines[4:8]] == ["max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten"]
-    assert [line.split()[-1] for line in lines[4:8]] == ["Y", "N", "Y", "Y"]
-
-
-@pytest.mark.parametrize("positions", [[0.3, 0.55, 0.7, 0.85, 1.0], [30, 55, 70, 85, 100]])
-def test_summary_positions(positions):
-    lines = summary_of(seed_network(), line_length=100, positions=positions)
-    assert lines[4].index("(None") == 31
-    assert lines[4][54:70].strip() == "208"
-    assert lines[4].endswith("19,264")
-    assert len(lines[4]) == 100
-
-
-@pytest.mark.parametrize("arguments", [{"positions": [1, 2]}, {"positions": [5, 4, 3, 2, 1]}, {"positions": 3},
-                                       {"layer_range": ("conv2d", "nothing")}, {"layer_range": "conv2d"},
-                                       {"line_length": 3}])
-def test_summary_refuses_bad_arguments(arguments):
-    with pytest.raises(ValueError, match="Received: "):
-        seed_network().summary(**arguments)
-
-
-def test_summary_counts_frozen_layers():
-    model = seed_network()
-    model.layers[0].trainable = False
-    assert "Non-trainable params: 208 (832.00 B)" in summary_of(model)
-
-
-def test_summary_before_building():
-    lines = summary_of(Sequential([layers.Dense(3)]))
-    assert lines[4].split() == ["dense", "(Dense)", "?", "?", "?", "?"]
-    assert "Total params: ?" in "\n".join(lines)
-
-
-def test_summary_line_length_and_print(capsys):
-    model = seed_network()
-    assert {len(line) for line in summary_of(model, line_length=90) if line.startswith(("_", "="))} == {90}
-    assert all(len(line) <= 40 for line in summary_of(model, line_length=40))
-    model.summary()
-    assert capsys.readouterr().out.splitlines() == summary_of(model)
-
-
 # --- the package ---
 
 def test_package_names_are_keras_names():
@@ -569,50 +384,3 @@ def test_show_config_prints_every_entry(capsys):
         if isinstance(value, str):
             assert value in printed
     assert config()["tinyconv"] == tinyconv.__version__
-
-
-# --- batch normalization ---
-
-
-def normed(**settings):
-    return Sequential([layers.Conv2D(3, 3, input_shape=(6, 6, 1)), layers.BatchNormalization(**settings), layers.ReLU(),
-                       layers.Flatten(), layers.Dense(2)], seed=2)
-
-
-def test_summary_counts_moving_statistics_as_not_trainable(capsys):
-    normed().summary()
-    text = capsys.readouterr().out
-    assert "Total params: 140 " in text and "Trainable params: 134 " in text and "Non-trainable params: 6 " in text
-
-
-def test_call_in_training_moves_the_statistics_as_keras_does():
-    model, x = normed(momentum=0.5), np.random.default_rng(3).random((9, 6, 6, 1), np.float32)
-    norm, before = model.layers[1], model.get_weights()
-    expected = model.predict(x)
-    z = Sequential([layers.Conv2D(3, 3, input_shape=(6, 6, 1))])
-    z.set_weights(before[:2])
-    values = z.predict(x).reshape(-1, 3)
-    model(x, training=True)
-    np.testing.assert_allclose(norm.moving_mean.value, values.mean(0) / 2, rtol=1e-5)
-    np.testing.assert_allclose(norm.moving_variance.value, 0.5 + values.var(0) / 2, rtol=1e-5)
-    assert np.abs(model.predict(x) - expected).max() > 1e-3  # the executor knows
-    norm.trainable = False
-    after = model.get_weights()
-    np.testing.assert_allclose(model(x, training=True), model.predict(x), rtol=1e-5, atol=1e-6)
-    for one, other in zip(model.get_weights(), after, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("settings", [{}, {"center": False, "scale": False}], ids=["weights", "none"])
-def test_a_norm_that_is_frozen_between_fits_keeps_its_statistics(settings):
-    model = normed(**settings)
-    model.compile("sgd", "mse")
-    random = np.random.default_rng(4)
-    x, y = random.random((20, 6, 6, 1), np.float32), random.random((20, 2), np.float32)
-    norm = model.layers[1]
-    for trainable in (True, False, True):
-        norm.trainable = trainable
-        before = norm.get_weights()
-        model.fit(x, y, verbose=0)
-        changed = [not np.array_equal(one, other) for one, other in zip(before, norm.get_weights(), strict=True)]
-        assert all(changed) if trainable else not any(changed)
