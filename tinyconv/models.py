@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -167,13 +168,17 @@ class Sequential(Trainer):
                                   f"Received: filepath={str(filepath)!r}")
         formats.save_weights(self, filepath)
 
-    def load_weights(self, filepath: str | PathLike[str]) -> None:
+    def load_weights(self, filepath: str | PathLike[str], skip_mismatch: bool = False, by_name: bool = False) -> None:
         """Overwrites the weights with those that `save_weights` saved from a model of the same layers.
 
         Args:
             filepath: A file that ends in `.npz`; `.weights.h5`, `.h5` or `.keras` of any Keras, or
                 `.safetensors` of a torch.nn.Sequential, whose layers with weights are those of this
-                model, in this order.
+                model, in this order; in Keras' files also within models in the model.
+            skip_mismatch: Whether a layer keeps its weights, and a warning says so, where those of the
+                file have other shapes or another number. Defaults to `False`: that is an error.
+            by_name: Whether layers go by their names, in `.h5` and `.hdf5` files; a layer that the file
+                has not keeps its weights. Defaults to `False`: by their order.
 
         Raises:
             ValueError: If the model is not built, or the file does not fit it; nothing is changed then.
@@ -182,7 +187,8 @@ class Sequential(Trainer):
         from tinyconv import formats
 
         self._check_has_weights()
-        formats.load_weights(self, filepath)
+        for line in formats.load_weights(self, filepath, skip_mismatch, by_name):
+            warnings.warn(line, stacklevel=2)
 
     def _check_has_weights(self) -> None:
         if not self.built:

@@ -18,6 +18,6 @@ def save_weights(model: Sequential, filepath: str | PathLike[str], overwrite: bo
     model.save_weights(filepath, overwrite)
 
 
-def load_weights(model: Sequential, filepath: Any) -> None:
+def load_weights(model: Sequential, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
     """Another way to call `Sequential.load_weights`."""
-    model.load_weights(filepath)
+    model.load_weights(filepath, skip_mismatch, **kwargs)

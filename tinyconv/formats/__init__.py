@@ -247,12 +247,20 @@ def _weights_module(target: Path) -> Any:
     return keras
 
 
-def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
-    """Overwrites all weights of a built model.
+def load_weights(model: Any, path: str | os.PathLike[str], skip_mismatch: bool = False,
+                 by_name: bool = False) -> list[str]:
+    """Overwrites the weights of a built model.
 
     Args:
         model: The model.
         path: A file that ends in `.npz` or `.safetensors`; or any `.weights.h5`, `.h5` or `.keras` of Keras.
+        skip_mismatch: Whether layers keep their weights where those of the file have other shapes or
+            another number. Defaults to False: that is an error.
+        by_name: Whether layers of an `.h5` file go by their names; those that it has not keep their
+            weights. Defaults to False: by their order.
+
+    Returns:
+        A line for each layer that was skipped.
 
     Raises:
         ValueError: If the path ends otherwise, or the file does not fit the model; nothing is changed then.
@@ -265,9 +273,14 @@ def load_weights(model: Any, path: str | os.PathLike[str]) -> None:
     if target.suffix.lower() not in _KERAS_SUFFIXES and not target.name.endswith(WEIGHTS_SUFFIXES):
         raise ValueError("load_weights expected a file that ends in .npz, .safetensors, .weights.h5, .h5 or .keras. "
                          f"Received: path={os.fspath(target)!r}")
+    is_legacy = target.suffix.lower() in (".h5", ".hdf5") and not target.name.endswith(".weights.h5")
+    if by_name and not is_legacy:
+        raise ValueError("load_weights expected by_name=True for .h5 and .hdf5 files only. "
+                         f"Received: by_name={by_name!r}, path={os.fspath(target)!r}")
     if not target.exists():
         raise FileNotFoundError(f"load_weights expected a file. Received: {target} (missing)")
-    _weights_module(target).load_weights(model, target)
+    options = {"by_name": True} if by_name else {}
+    return list(_weights_module(target).load_weights(model, target, skip_mismatch, **options))
 
 
 def _as_path(path: Any, function: str) -> Path:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "MAX_JSON_BYTES", "FormatError", "MissingFileError", "check_depth", "check_inside", "checked_dict",
-    "checked_integer", "checked_list", "checked_number", "checked_product", "checked_shape", "checked_string", "fail",
-    "open_inside", "parse_json", "printable", "read_json", "shorten", "unique",
+    "MAX_JSON_BYTES", "FormatError", "MismatchError", "MissingFileError", "check_depth", "check_inside",
+    "checked_dict", "checked_integer", "checked_list", "checked_number", "checked_product", "checked_shape",
+    "checked_string", "fail", "open_inside", "parse_json", "printable", "read_json", "shorten", "unique",
 ]
 
 # A weight of more values than this is not one of a model that runs here.
@@ -45,6 +45,10 @@ class MissingFileError(FormatError):
     """A file that another file names is not there."""
 
 
+class MismatchError(FormatError):
+    """What a file holds for a layer has not the number or the shapes of the layer's weights."""
+
+
 def printable(text: str) -> str:
     """A text whose characters all have a form, for messages: others by their numbers."""
     return text if text.isprintable() else "".join(
@@ -67,9 +71,9 @@ def shorten(value: Any, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def fail(what: str, expected: str, received: Any) -> NoReturn:
+def fail(what: str, expected: str, received: Any, error: type[FormatError] = FormatError) -> NoReturn:
     """Raises the one-line FormatError of all readers."""
-    raise FormatError(f"{what}: expected {expected}. Received: {shorten(received)}")
+    raise error(f"{what}: expected {expected}. Received: {shorten(received)}")
 
 
 # --- values ---

@@ -88,6 +88,12 @@ class Group:
     def __len__(self) -> int:
         return len(self._group)
 
+    def children(self) -> list[str]:
+        """Names of what lies in this group."""
+        if len(self) > _MAX_NAMES:
+            fail(self.what, f"a group of at most {_MAX_NAMES} parts", len(self))
+        return list(self._group)
+
     def group(self, path: str) -> Group:
         """The group at "a/b/c" below this one; raises FormatError where there is none."""
         found = self._find(path)

@@ -44,7 +44,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.hdf5 import Group, import_h5py, reading, write_names
 from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, write_state
-from tinyconv.formats.keras_weights import find_weights, write_legacy, write_numbered
+from tinyconv.formats.keras_weights import find_named, find_weights, write_legacy, write_numbered
 from tinyconv.formats.metadata import OWN, own_part, read_metadata, write_metadata
 from tinyconv.formats.store import put, write_file
 from tinyconv.formats.topology import Place, read_topology
@@ -268,11 +268,12 @@ def _optimizer_name(root: Group) -> str:
     return "rmsprop" if name is None else name.decode(errors="replace").replace("_", "")
 
 
-def _weights_of(archive: Archive, created: list[Any], shapes: list[dict[str, tuple[int, ...]]]) -> io.BytesIO:
-    """The HDF5 file in an archive, when it is no larger than such weights and their optimizer's state make it."""
+def _weights_of(archive: Archive, created: list[Any], shapes: list[dict[str, tuple[int, ...]]],
+                least: int = 0) -> io.BytesIO:
+    """The HDF5 file in an archive, when it is no larger than such weights and their state make it, or `least` bytes."""
     sizes = [4 * int(np.prod(shape, dtype=np.int64)) for weights in shapes for shape in weights.values()]
     limit = _STATE_FACTOR * sum(sizes) + _GROUP_BYTES * (len(created) + len(sizes)) + _FREE_BYTES
-    return io.BytesIO(archive.read(_WEIGHTS, limit))
+    return io.BytesIO(archive.read(_WEIGHTS, max(limit, least)))
 
 
 def _json(archive: Archive, name: str) -> Any:
@@ -406,23 +407,43 @@ def save_weights(model: Any, path: Path) -> None:
     write_file(path, lambda target: put(target, buffer.getvalue()))
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Overwrites the weights of a built model with those of any of Keras' files; all fit, or none is changed."""
+def load_weights(model: Any, path: Path, skip_mismatch: bool = False, by_name: bool = False) -> list[str]:
+    """Overwrites weights of a built model with those of any of Keras' files; all fit, or none is changed.
+
+    Args:
+        model: The model.
+        path: The file.
+        skip_mismatch: Whether layers keep their weights where those of the file are others.
+        by_name: Whether layers of legacy files go by their names alone, others keep their weights.
+
+    Returns:
+        A line for each layer that was skipped.
+    """
     shapes = [{weight.name: weight.shape for weight in layer.weights} for layer in model.layers]
     import_h5py()
+    skipped: list[str] | None = [] if skip_mismatch else None
     if zipfile.is_zipfile(path):
         with Archive(path) as archive:
-            arrays = _read_weights(_weights_of(archive, model.layers, shapes), f"{path}, {_WEIGHTS}", model, shapes)
+            # Layers that are skipped may be larger than the model's; weights are stored, not packed.
+            least = path.stat().st_size if skip_mismatch else 0
+            data = _weights_of(archive, model.layers, shapes, least)
+            found = _read_weights(data, f"{path}, {_WEIGHTS}", model, shapes, skipped, by_name)
     else:
-        arrays = _read_weights(path, str(path), model, shapes)
-    model.set_weights(arrays)
+        found = _read_weights(path, str(path), model, shapes, skipped, by_name)
+    model.set_weights([found.get(id(weight), weight.value) for weight in model.weights])
+    return skipped or []
 
 
-def _read_weights(source: Any, what: str, model: Any, shapes: list[dict[str, tuple[int, ...]]]) -> list[np.ndarray]:
+def _read_weights(source: Any, what: str, model: Any, shapes: list[dict[str, tuple[int, ...]]],
+                  skipped: list[str] | None, by_name: bool) -> dict[int, np.ndarray]:
+    """The weights of a file by the identities of the model's."""
     with reading(source, what) as root:
-        arrays = [weight.read() for weight in find_weights(root, model.layers, shapes)]
+        found = (find_named(root, model.layers, shapes, skipped) if by_name
+                 else find_weights(root, model.layers, shapes, skipped=skipped))
+        arrays = [weight.read() for weight in found]
         own = _own_attribute(root)
-        if own is not None and "sha256" in own:
+        # A checksum is one of all the weights.
+        if own is not None and "sha256" in own and skipped is None and not by_name:
             _check_digest(root, own, _texts(root), arrays, [*_state_entries(root), *_frozen_entries(root)])
-        return arrays
-
+        owners = {(id(layer), weight.name): id(weight) for layer in model.layers for weight in layer.weights}
+        return {owners[id(weight.layer), weight.name]: array for weight, array in zip(found, arrays, strict=True)}

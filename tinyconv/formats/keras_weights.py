@@ -13,49 +13,65 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats import keras2
-from tinyconv.formats.guard import fail, shorten
+from tinyconv.formats.guard import MismatchError, fail, shorten
 from tinyconv.formats.hdf5 import Dataset, Group, write_names
 from tinyconv.formats.keras1 import Origin
+from tinyconv.formats.keras_places import (
+    LAYERS,
+    by_layer,
+    held_paths,
+    legacy_paths,
+    legacy_units,
+    nested_groups,
+)
 from tinyconv.formats.topology import Place, number_groups
 
-__all__ = ["StoredWeight", "find_weights", "write_legacy", "write_numbered"]
+__all__ = ["StoredWeight", "find_named", "find_weights", "write_legacy", "write_numbered"]
 
 Shapes = list[dict[str, tuple[int, ...]]]
-# What the group of the layers is called, from Keras 2.12 on.
-_LAYERS = ("layers", "_layer_checkpoint_dependencies")
 
 
 class StoredWeight:
-    """A weight of a layer, found in a file and of the right shape; nothing of it read yet."""
+    """A weight of a layer, found in a file and of the right shape; nothing of it read yet.
+
+    Attributes:
+        layer: The layer.
+        name: What the layer calls it.
+        shape: Its shape there.
+    """
 
     def __init__(self, layer: Any, name: str, shape: tuple[int, ...], dataset: Dataset,
                  origin: Origin | None = None) -> None:
-        self._layer, self._name, self._shape = layer, name, shape
+        self.layer, self.name, self.shape = layer, name, shape
         self._dataset = dataset
         self._origin = origin
         self._stored = shape if origin is None else origin.stored_shape(layer, name, shape)
         if dataset.shape != self._stored:
-            fail(f"{dataset.what}: weight '{layer.name}/{name}'", f"shape {list(self._stored)}", list(dataset.shape))
+            fail(f"{dataset.what}: weight '{layer.name}/{name}'", f"shape {list(self._stored)}", list(dataset.shape),
+                 MismatchError)
 
     def read(self) -> np.ndarray:
         """The values, of the weight's shape."""
-        value = self._dataset.read(self._stored, "fiu" if self._name == "count" else "f")
+        value = self._dataset.read(self._stored, "fiu" if self.name == "count" else "f")
         if self._origin is not None:
-            value = self._origin.convert(self._layer, self._name, self._shape, value)
+            value = self._origin.convert(self.layer, self.name, self.shape, value)
         with np.errstate(over="ignore", invalid="ignore"):
             return value.astype(np.float32, copy=False)
 
 
 def find_weights(root: Group, created: list[Any], shapes: Shapes, places: list[Place] | None = None,
-                 by_name: bool = False) -> list[StoredWeight]:
+                 by_name: bool = False, skipped: list[str] | None = None) -> list[StoredWeight]:
     """Finds the weights of layers in a file of either kind.
 
     Args:
         root: The file.
         created: The layers, in order.
         shapes: For each of them the names and shapes of its weights.
-        places: Where they stood in the file's description. Defaults to None: all in one row.
+        places: Where they stood in the file's description. Defaults to None: in one row, or where
+            `keras_places` finds them.
         by_name: Whether layers of the file go by their names where they all have one, or in order.
+        skipped: Gets a line for every layer whose weights are not those of the file, and which is left
+            out. Defaults to None: such a layer is an error.
 
     Returns:
         The weights in the order of the layers.
@@ -63,69 +79,113 @@ def find_weights(root: Group, created: list[Any], shapes: Shapes, places: list[P
     Raises:
         FormatError: If a weight is missing or of another shape.
     """
-    root.check_size([shape for sizes in shapes for shape in sizes.values()])
-    if places is None:
-        places = [Place((), layer.name) for layer in created]
     if "model_weights" in root:
-        return _find_legacy(root.group("model_weights"), created, shapes, places, by_name)
-    if root.names("layer_names") is not None:
-        return _find_legacy(root, created, shapes, places, by_name)
-    return _find_numbered(root, created, shapes, places)
-
-
-def _find_legacy(group: Group, created: list[Any], shapes: Shapes, places: list[Place],
-                 by_name: bool) -> list[StoredWeight]:
-    """The weights in the group of a layer each, or of a model in the model."""
-    names = group.names("layer_names")
-    if names is None:
-        fail(group.what, "the names of the layers", "none")
-    origin = Origin(_text(group, "keras_version"), _text(group, "backend"))
-    held = {name: found for name in names if (found := group.group(name).names("weight_names"))}
-    wanted: dict[str, list[tuple[Any, dict[str, tuple[int, ...]], Place]]] = {}
-    for layer, sizes, place in zip(created, shapes, places, strict=True):
-        if sizes:
-            wanted.setdefault(place.models[0][0] if place.models else layer.name, []).append((layer, sizes, place))
-    order = list(wanted) if by_name and all(name in held for name in wanted) else list(held)
-    if len(order) != len(wanted):
-        fail(f"{group.what}: layers with weights", f"{len(wanted)}", f"{len(order)}, {shorten(order)}")
-    weights = []
-    for name, layers in zip(order, wanted.values(), strict=True):
-        parts = _by_layer(held[name]) if layers[0][2].models else None
-        for layer, sizes, place in layers:
-            paths = held[name] if parts is None else parts.pop(place.name, [])
-            _check_count(group, layer, sizes, len(paths))
-            weights += [StoredWeight(layer, weight, shape, group.group(name).dataset(path), origin)
-                        for path, (weight, shape) in zip(paths, sizes.items(), strict=True)]
-        if parts:
-            fail(f"{group.what}: layers of {shorten(name, 40)}", "those of the model", shorten(list(parts)))
+        weights = _find_legacy(root.group("model_weights"), created, shapes, places, by_name, skipped)
+    elif root.names("layer_names") is not None:
+        weights = _find_legacy(root, created, shapes, places, by_name, skipped)
+    else:
+        weights = _find_numbered(root, created, shapes, places, skipped)
+    root.check_size([weight.shape for weight in weights])
     return weights
 
 
-def _by_layer(paths: list[str]) -> dict[str, list[str]]:
-    """Names of a model's weights, such as "base/conv2d/kernel:0", by the layer.
+def find_named(root: Group, created: list[Any], shapes: Shapes, skipped: list[str] | None = None) -> list[StoredWeight]:
+    """Finds the weights of those layers whose names a file of legacy kind has; others are left out.
 
-    Keras lists what is trained before what is not; within a layer that changes nothing.
+    Args:
+        root, created, shapes, skipped: As of `find_weights`.
+
+    Raises:
+        FormatError: If a weight is of another shape, or the file is not of this kind.
     """
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        found.setdefault(path.split("/")[-2] if "/" in path else path, []).append(path)
+    if "model_weights" in root:
+        root = root.group("model_weights")
+    if root.names("layer_names") is None:
+        fail(root.what, "the names of the layers", "none")
+    origin = _origin(root)
+    units = legacy_units(root)
+    weights = []
+    for layer, sizes in zip(created, shapes, strict=True):
+        unit = next((unit for unit in units if layer.name in unit.names), None)
+        if unit is not None:
+            weights += _of_layer(root, layer, sizes, [f"{unit.group}/{path}" for path in unit.paths], origin, skipped)
+    root.check_size([weight.shape for weight in weights])
+    return weights
+
+
+def _of_layer(group: Group, layer: Any, sizes: dict[str, tuple[int, ...]], paths: list[str], origin: Origin | None,
+              skipped: list[str] | None) -> list[StoredWeight]:
+    """The weights of a layer at the given paths; none of them where one does not fit and is skipped."""
+    try:
+        if len(paths) != len(sizes):
+            fail(f"{group.what}: weights of layer {shorten(layer.name, 40)}", f"{len(sizes)}: {list(sizes)}",
+                 len(paths), MismatchError)
+        return [StoredWeight(layer, weight, shape, group.dataset(path), origin)
+                for path, (weight, shape) in zip(paths, sizes.items(), strict=True)]
+    except MismatchError as error:
+        if skipped is None:
+            raise
+        skipped.append(f"Layer '{layer.name}' keeps its weights. {error}")
+        return []
+
+
+def _find_legacy(group: Group, created: list[Any], shapes: Shapes, places: list[Place] | None, by_name: bool,
+                 skipped: list[str] | None) -> list[StoredWeight]:
+    """The weights in the group of a layer each, or of a model in the model."""
+    if group.names("layer_names") is None:
+        fail(group.what, "the names of the layers", "none")
+    weighted = [(layer, sizes) for layer, sizes in zip(created, shapes, strict=True) if sizes]
+    if places is None:
+        paths = legacy_paths(group, [layer for layer, _ in weighted])
+    else:
+        paths = _placed_paths(group, [place for place, sizes in zip(places, shapes, strict=True) if sizes], by_name)
+    origin = _origin(group)
+    return [weight for (layer, sizes), own in zip(weighted, paths, strict=True)
+            for weight in _of_layer(group, layer, sizes, own, origin, skipped)]
+
+
+def _placed_paths(group: Group, places: list[Place], by_name: bool) -> list[list[str]]:
+    """Where the weights of layers lie whose places in the file's description are known."""
+    held = held_paths(group)
+    wanted: dict[str, list[Place]] = {}
+    for place in places:
+        wanted.setdefault(place.models[0][0] if place.models else place.name, []).append(place)
+    order = list(wanted) if by_name and all(name in held for name in wanted) else list(held)
+    if len(order) != len(wanted):
+        fail(f"{group.what}: layers with weights", f"{len(wanted)}", f"{len(order)}, {shorten(order)}")
+    found = []
+    for name, own in zip(order, wanted.values(), strict=True):
+        parts = by_layer(held[name]) if own[0].models else None
+        for place in own:
+            paths = held[name] if parts is None else parts.pop(place.name, [])
+            found.append([f"{name}/{path}" for path in paths])
+        if parts:
+            fail(f"{group.what}: layers of {shorten(name, 40)}", "those of the model", shorten(list(parts)))
     return found
 
 
-def _find_numbered(root: Group, created: list[Any], shapes: Shapes, places: list[Place]) -> list[StoredWeight]:
+def _origin(group: Group) -> Origin:
+    return Origin(_text(group, "keras_version"), _text(group, "backend"))
+
+
+def _find_numbered(root: Group, created: list[Any], shapes: Shapes, places: list[Place] | None,
+                   skipped: list[str] | None) -> list[StoredWeight]:
     """The weights under the layers' classes and numbers."""
-    base = next((name for name in _LAYERS if name in root), None)
+    base = next((name for name in LAYERS if name in root), None)
     if base is None:
         if any(shapes):
             fail(root.what, "the weights of layers", "none")
         return []
+    if places is None:
+        groups = nested_groups(root, base, created, shapes, skipped is not None)
+    else:
+        groups = _groups(created, places, base)
     weights = []
-    for name, layer, sizes in zip(_groups(created, places, base), created, shapes, strict=True):
+    for name, layer, sizes in zip(groups, created, shapes, strict=True):
         if sizes:
-            group = root.group(f"{name}/vars")
-            _check_count(group, layer, sizes, len(group))
-            weights += [StoredWeight(layer, weight, shape, group.dataset(str(index)))
-                        for index, (weight, shape) in enumerate(sizes.items())]
+            held = len(root.group(f"{name}/vars")) if f"{name}/vars" in root else 0
+            paths = [f"{name}/vars/{index}" for index in range(held)]
+            weights += _of_layer(root, layer, sizes, paths, None, skipped)
     return weights
 
 
@@ -135,11 +195,6 @@ def _groups(created: list[Any], places: list[Place], base: str) -> list[str]:
     numbers = {model: iter(number_groups([type(layer).__name__ for layer, other in zip(created, models)
                                           if other == model])) for model in dict.fromkeys(models)}
     return ["/".join(f"{base}/{group}" for group in (*model, next(numbers[model]))) for model in models]
-
-
-def _check_count(group: Group, layer: Any, sizes: dict[str, tuple[int, ...]], count: int) -> None:
-    if count != len(sizes):
-        fail(f"{group.what}: weights of layer {shorten(layer.name, 40)}", f"{len(sizes)}: {list(sizes)}", count)
 
 
 def _text(group: Group, name: str) -> str | None:

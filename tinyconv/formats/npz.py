@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.formats.guard import FormatError, fail, shorten
+from tinyconv.formats.guard import FormatError, MismatchError, fail, shorten
 from tinyconv.formats.names import named_weights
 from tinyconv.formats.npy import read_header
 from tinyconv.formats.store import write_file
@@ -40,32 +40,55 @@ def save_weights(model: Any, target: Path) -> None:
     write_file(target, write)
 
 
-def load_weights(model: Any, target: Path) -> None:
-    """Overwrites all weights of a built model; nothing is changed where something does not fit."""
+def load_weights(model: Any, target: Path, skip_mismatch: bool = False) -> list[str]:
+    """Overwrites all weights of a built model; nothing is changed where something does not fit.
+
+    Args:
+        model: The model.
+        target: The file.
+        skip_mismatch: Whether layers keep their weights where those of the file are others.
+
+    Returns:
+        A line for each layer that was skipped.
+    """
     names = named_weights(model)
+    skipped: list[str] = []
     try:
         with BoundedZip(target) as archive:
             held = sorted(archive.namelist())
-            if held != sorted(f"{name}.npy" for name in names):
+            if not skip_mismatch and held != sorted(f"{name}.npy" for name in names):
                 fail(str(target), f"the weights {sorted(names)}", [name.removesuffix(".npy") for name in held])
-            arrays = [_read(archive, str(target), name, weight.shape) for name, weight in names.items()]
+            arrays: list[np.ndarray] = []
+            for layer in model.layers:
+                try:
+                    arrays += [_read(archive, str(target), f"{layer.name}/{weight.name}", weight.shape)
+                               for weight in layer.weights]
+                except MismatchError as error:
+                    if not skip_mismatch:
+                        raise
+                    skipped.append(f"Layer '{layer.name}' keeps its weights. {error}")
+                    arrays += [weight.value for weight in layer.weights]
     except FileNotFoundError:
         raise
     except _DAMAGED as error:
         raise FormatError(f"{target}: expected an .npz archive. Received: {shorten(str(error))}") from None
     model.set_weights(arrays)
+    return skipped
 
 
 def _read(archive: zipfile.ZipFile, target: str, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """One array; its header has to say what the model expects before anything is allocated."""
     where = f"{target}, {name}"
+    if f"{name}.npy" not in archive.NameToInfo:
+        fail(where, "such an array", "none", MismatchError)
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         fail(where, "an array stored or deflated, as NumPy writes it", f"method {entry.compress_type}")
     with archive.open(entry) as file:
         found, by_columns, dtype = read_header(file, where)
         if found != shape or dtype.kind != "f":
-            fail(where, f"floats of shape {shape}", f"{dtype} of shape {found}")
+            fail(where, f"floats of shape {shape}", f"{dtype} of shape {found}",
+                 FormatError if found == shape else MismatchError)
         size = math.prod(shape) * dtype.itemsize
         data = file.read(size + 1)
     if len(data) != size:

@@ -22,6 +22,7 @@ import numpy as np
 from tinyconv.formats.guard import (
     MAX_JSON_BYTES,
     FormatError,
+    MismatchError,
     checked_dict,
     checked_integer,
     checked_list,
@@ -87,7 +88,7 @@ def _torch_tensors(model: Any) -> Tensors:
 
 
 def _own_tensors(model: Any) -> Tensors:
-    return {name: Tensor(weight, name, np.arange(weight.value.size).reshape(weight.shape))
+    return {name: Tensor(weight, name.rpartition("/")[0], np.arange(weight.value.size).reshape(weight.shape))
             for name, weight in named_weights(model).items()}
 
 
@@ -104,8 +105,18 @@ def _to_file(tensor: Tensor) -> np.ndarray:
 # --- loading ---
 
 
-def load_weights(model: Any, target: Path) -> None:
-    """Overwrites all weights of a built model; nothing is changed where something does not fit."""
+def load_weights(model: Any, target: Path, skip_mismatch: bool = False) -> list[str]:
+    """Overwrites all weights of a built model; nothing is changed where something does not fit.
+
+    Args:
+        model: The model.
+        target: The file.
+        skip_mismatch: Whether layers keep their weights where those of the file are others.
+
+    Returns:
+        A line for each layer that was skipped.
+    """
+    skipped: dict[str, str] | None = {} if skip_mismatch else None
     package = import_safetensors()
     with open(target, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -117,7 +128,7 @@ def load_weights(model: Any, target: Path) -> None:
             fail(str(target), f"a header of {length} bytes", f"{len(header)} bytes")
         held = size - _LENGTH_BYTES - length
         entries = _parse_header(header, held, str(target))
-        tensors = _match(entries, model, str(target))
+        tensors = _match(entries, model, str(target), skipped)
         # Types and shapes are the model's, and the bytes are no more than they say: memory is taken now.
         data = file.read(held + 1)
     if len(data) != held:
@@ -126,7 +137,7 @@ def load_weights(model: Any, target: Path) -> None:
         found = {name: tensor["data"] for name, tensor in package.deserialize(head + header + data)}
     except package.SafetensorError as error:
         raise FormatError(f"{target}: expected a safetensors file. Received: {shorten(str(error))}") from None
-    arrays = {id(weight): np.empty(weight.shape, np.float32) for weight in named_weights(model).values()}
+    arrays = {id(weight): weight.value.copy() for weight in named_weights(model).values()}
     for name, tensor in tensors.items():
         values = _values(found[name], entries[name])
         if tensor.weight is not None:
@@ -134,6 +145,7 @@ def load_weights(model: Any, target: Path) -> None:
         elif not tensor.is_counter and not (values == tensor.constant).all():
             fail(f"{target}, {name}", f"{tensor.constant:g} alone: '{tensor.owner}' has no such weight", "others")
     model.set_weights(list(arrays.values()))
+    return list((skipped or {}).values())
 
 
 def _parse_header(header: bytes, held: int, what: str) -> dict[str, _Entry]:
@@ -173,9 +185,14 @@ def _parse_entry(value: Any, what: str) -> _Entry:
     return _Entry(dtype, tuple(dimensions), begin, end)
 
 
-def _match(entries: dict[str, _Entry], model: Any, what: str) -> Tensors:
-    """The model's tensor for every name of the file, each of the right type and shape."""
-    if all("/" in name for name in entries):
+def _match(entries: dict[str, _Entry], model: Any, what: str, skipped: dict[str, str] | None) -> Tensors:
+    """The model's tensor for every name of the file, each of the right type and shape.
+
+    Where `skipped` is not None, it gets a line for each layer of other shapes; its tensors are left out.  So they
+    are where the file has no such names, if those are the model's own: PyTorch's go by their order.
+    """
+    has_own_names = all("/" in name for name in entries)
+    if has_own_names:
         tensors = _own_tensors(model)
     else:
         try:
@@ -185,16 +202,30 @@ def _match(entries: dict[str, _Entry], model: Any, what: str) -> Tensors:
                               f"PyTorch's. {error}") from None
     counters = {name for name, tensor in tensors.items() if tensor.is_counter}
     missing, extra = tensors.keys() - entries.keys() - counters, entries.keys() - tensors.keys()
-    if missing or extra:
+    if (missing or extra) and (skipped is None or not has_own_names):
         raise FormatError(f"{what}: expected the tensors {shorten(list(tensors))}. Received: "
                           f"missing {shorten(sorted(missing)[:2])}, unknown {shorten(sorted(extra)[:2])}")
-    for name, entry in entries.items():
-        kinds = "fi" if tensors[name].is_counter else "f"
-        if _TYPES[entry.dtype][0] not in kinds:
-            fail(f"{what}, {name} dtype", "a type of floats", entry.dtype)
-        if entry.shape != tensors[name].places.shape:
-            fail(f"{what}, {name}", f"shape {list(tensors[name].places.shape)}", list(entry.shape))
-    return {name: tensors[name] for name in entries}
+    for name, tensor in tensors.items():
+        try:
+            _check(entries.get(name), tensor, f"{what}, {name}")
+        except MismatchError as error:
+            if skipped is None:
+                raise
+            skipped.setdefault(tensor.owner, f"Layer '{tensor.owner}' keeps its weights. {error}")
+    return {name: tensor for name, tensor in tensors.items()
+            if name in entries and (skipped is None or tensor.owner not in skipped)}
+
+
+def _check(entry: _Entry | None, tensor: Tensor, what: str) -> None:
+    """Raises where a tensor of the file is not of the type and shape of the model's."""
+    if entry is None:
+        if not tensor.is_counter:
+            fail(what, "such a tensor", "none", MismatchError)
+        return
+    if _TYPES[entry.dtype][0] not in ("fi" if tensor.is_counter else "f"):
+        fail(f"{what} dtype", "a type of floats", entry.dtype)
+    if entry.shape != tensor.places.shape:
+        fail(what, f"shape {list(tensor.places.shape)}", list(entry.shape), MismatchError)
 
 
 def _renumbered(tensors: Tensors, names: list[str]) -> Tensors:
