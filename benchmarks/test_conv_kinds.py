@@ -98,7 +98,8 @@ def test_conv_kinds_backward_input(case: Case, setup: Setup, measure: Measure) -
 @cases
 def test_conv_kinds_backward_kernel(case: Case, setup: Setup, measure: Measure) -> None:
     program = case.program(trainable=True)
-    executor, x, dy = setup.executor(program), uniform(case.images, *case.shape), uniform(case.images, *case.output_shape)
+    executor = setup.executor(program)
+    x, dy = uniform(case.images, *case.shape), uniform(case.images, *case.output_shape)
     _, (dw,), _ = measure(lambda: executor.gradients(x, dy, INNER_PRODUCT, value=False), f"{case} backward kernel",
                           operations=case.operations)
     assert dw.shape == program.weights[0].shape

@@ -18,7 +18,8 @@ from tinyconv.engine.program import Loss, ProgramBuilder
 INPUTS, UNITS = 4000, 2500
 LOSS = Loss("mean_squared_error")
 CASES = [
-    optimizers.SGD(), optimizers.SGD(momentum=0.9), optimizers.RMSprop(), optimizers.RMSprop(momentum=0.9, centered=True),
+    optimizers.SGD(), optimizers.SGD(momentum=0.9), optimizers.RMSprop(),
+    optimizers.RMSprop(momentum=0.9, centered=True),
     optimizers.Adam(), optimizers.Adam(amsgrad=True), optimizers.AdamW(), optimizers.Adamax(), optimizers.Nadam(),
     optimizers.Adagrad(), optimizers.Adadelta(), optimizers.Adam(global_clipnorm=1.0), optimizers.Adam(use_ema=True),
 ]

@@ -23,7 +23,8 @@ static void draw(float *x, int32_t *y) {
 /* Whether operations with numbers that lead out of arrays are refused. */
 static int refuses(void) {
     const float factors[] = {NAN, INFINITY, 1.5f, -1.5f};
-    const ptrdiff_t shapes[][5] = {{-1, -1, 1, 1, 6}, {1, 0, 1, 1, 6}, {1, 4, 1, 1, 1}, {(ptrdiff_t)1 << 62, 4, 1, 1, 6}};
+    const ptrdiff_t shapes[][5] = {{-1, -1, 1, 1, 6}, {1, 0, 1, 1, 6}, {1, 4, 1, 1, 1},
+                                   {(ptrdiff_t)1 << 62, 4, 1, 1, 6}};
     float values[6] = {0};
     int refused = 1;
     for (int i = 0; i < 4; i++) {
@@ -45,12 +46,13 @@ int main(void) {
     const tc_op ops[] = {
         {.kind = TC_OP_CONV2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 1, .out_height = SIDE,
          .out_width = SIDE, .out_channels = 4, .window_height = 3, .window_width = 3, .stride_height = 1,
-         .stride_width = 1, .dilation_height = 1, .dilation_width = 1, .pad_top = 1, .pad_left = 1, .kernel = 0, .bias = 1},
+         .stride_width = 1, .dilation_height = 1, .dilation_width = 1, .pad_top = 1, .pad_left = 1,
+         .kernel = 0, .bias = 1},
         {.kind = TC_OP_ACTIVATION, .in_height = SIDE, .in_width = SIDE, .in_channels = 4, .out_height = SIDE,
          .out_width = SIDE, .out_channels = 4, .function = TC_TANH, .kernel = -1, .bias = -1},
-        {.kind = TC_OP_MAX_POOL2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 4, .out_height = 1, .out_width = 1,
-         .out_channels = 4, .window_height = SIDE, .window_width = SIDE, .stride_height = SIDE, .stride_width = SIDE,
-         .dilation_height = 1, .dilation_width = 1, .kernel = -1, .bias = -1},
+        {.kind = TC_OP_MAX_POOL2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 4, .out_height = 1,
+         .out_width = 1, .out_channels = 4, .window_height = SIDE, .window_width = SIDE, .stride_height = SIDE,
+         .stride_width = SIDE, .dilation_height = 1, .dilation_width = 1, .kernel = -1, .bias = -1},
         {.kind = TC_OP_DENSE, .in_height = 1, .in_width = 1, .in_channels = 4, .out_height = 1, .out_width = 1,
          .out_channels = 2, .kernel = 2, .bias = 3},
     };
@@ -58,7 +60,8 @@ int main(void) {
     tc_weight weights[WEIGHTS];
     float *states[WEIGHTS * TC_MAX_STATES];
     for (int i = 0; i < WEIGHTS; i++) {
-        weights[i] = (tc_weight){.values = calloc((size_t)counts[i], sizeof(float)), .count = counts[i], .trainable = 1};
+        weights[i] = (tc_weight){.values = calloc((size_t)counts[i], sizeof(float)), .count = counts[i],
+                                 .trainable = 1};
         for (ptrdiff_t k = 0; k < counts[i]; k++) weights[i].values[k] = 0.5f * sinf((float)(11 * i + 3 * k + 1));
         for (int s = 0; s < TC_MAX_STATES; s++)
             states[i * TC_MAX_STATES + s] = calloc((size_t)counts[i], sizeof(float));
@@ -73,7 +76,8 @@ int main(void) {
     const tc_batch batch = {.x = x, .y = y, .y_is_sparse = 1, .n = SAMPLES};
     const tc_objective objective = {.loss = TC_LOSS_SPARSE_CATEGORICAL_CROSSENTROPY, .from_logits = 1,
                                     .loss_scale = 1, .loss_parameters = {-1}};
-    const tc_update update = {.optimizer = TC_OPTIMIZER_ADAM, .hyperparameters = {0.05, 0.9, 0.999, 1e-7}, .states = states};
+    const tc_update update = {.optimizer = TC_OPTIMIZER_ADAM, .hyperparameters = {0.05, 0.9, 0.999, 1e-7},
+                              .states = states};
     double first = 0, loss = 0, difference = 0;
     for (int step = 0; step < STEPS; step++) {
         status = tc_train_step(program, &batch, &objective, &update, (uint64_t)step, &loss, NULL);

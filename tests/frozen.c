@@ -44,8 +44,9 @@ static void count_image(const tc_correlation *g, const float *x, const float *pa
 static int run(const char *trainable) {
     tc_op ops[OPS];
     for (int i = 0; i < OPS; i++)
-        ops[i] = (tc_op){.kind = TC_OP_CONV2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 2, .out_height = SIDE,
-                         .out_width = SIDE, .out_channels = 2, .window_height = 3, .window_width = 3,
+        ops[i] = (tc_op){.kind = TC_OP_CONV2D, .in_height = SIDE, .in_width = SIDE, .in_channels = 2,
+                         .out_height = SIDE, .out_width = SIDE, .out_channels = 2, .window_height = 3,
+                         .window_width = 3,
                          .stride_height = 1, .stride_width = 1, .dilation_height = 1, .dilation_width = 1,
                          .pad_top = 1, .pad_left = 1, .kernel = 2 * i, .bias = 2 * i + 1};
     tc_op *last = &ops[OPS - 1];

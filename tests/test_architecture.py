@@ -149,6 +149,21 @@ def test_nothing_from_a_file_can_become_code(module):
             assert node.module not in FORBIDDEN_MODULES, f"{module}, line {node.lineno}"
 
 
+SOURCES = sorted(path for folder in (PACKAGE, CSRC, ROOT / "tests", ROOT / "benchmarks")
+                 for pattern in ("*.py", "*.pyx", "*.pxd", "*.c", "*.h", "*.js") for path in folder.rglob(pattern))
+MAX_LINES, MAX_COLUMNS = 450, 120
+
+
+def test_files_and_lines_are_of_a_size_to_be_read():
+    for path in SOURCES:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if path.name == "_build.py":  # written by setup.py
+            continue
+        assert len(lines) <= MAX_LINES, f"{path}: {len(lines)} lines; split it by idea"
+        for number, line in enumerate(lines, 1):
+            assert len(line) <= MAX_COLUMNS, f"{path}:{number}: {len(line)} columns"
+
+
 C_FILES = {path.relative_to(CSRC).as_posix(): path.read_text(encoding="utf-8")
            for path in sorted(CSRC.rglob("*.[ch]"))}
 # Headers above the kernels' folder that kernels may read: what both sides agree on.

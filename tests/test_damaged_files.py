@@ -48,8 +48,9 @@ class Case(NamedTuple):
 
 def a_model() -> Sequential:
     model = Sequential([
-        layers.Conv2D(4, 3, activation="relu", input_shape=(10, 10, 1), name="conv2d"), layers.MaxPooling2D(2, name="pool"),
-        layers.Flatten(name="flatten"), layers.Dense(20, name="dense"), layers.Dense(3, activation="softmax", name="last"),
+        layers.Conv2D(4, 3, activation="relu", input_shape=(10, 10, 1), name="conv2d"),
+        layers.MaxPooling2D(2, name="pool"), layers.Flatten(name="flatten"),
+        layers.Dense(20, name="dense"), layers.Dense(3, activation="softmax", name="last"),
     ], seed=1)
     model.compile("adam", "categorical_crossentropy")
     return model
@@ -85,7 +86,8 @@ def model_case(path: str, name: str, needs: str | None = None, **options: Any) -
 
 
 def weights_case(name: str, is_checked: bool = True, needs: str | None = None) -> Case:
-    return Case(lambda folder: a_model().save_weights(folder / name), loaded_weights(name), name, is_checked, needs=needs)
+    return Case(lambda folder: a_model().save_weights(folder / name), loaded_weights(name), name, is_checked,
+                needs=needs)
 
 
 def data_case(format: str, name: str, target: str = "", is_checked: bool = False, has_length: bool = True) -> Case:
@@ -246,9 +248,11 @@ def test_weights_files_of_keras_that_were_changed_in_place_are_refused_until_the
     assert model.get_weights()[-2][0, 0] == 7
 
 
-@pytest.mark.parametrize("path", ["tfjs/aslamplr-mnist", "tfjs/tfjssave-codingtrain-shapes-1.7.2", "keras/sipeed-mnist_dw.h5",
+@pytest.mark.parametrize("path", ["tfjs/aslamplr-mnist", "tfjs/tfjssave-codingtrain-shapes-1.7.2",
+                                  "keras/sipeed-mnist_dw.h5",
                                   "keras/07subhadip-Subhadip_Hensh_MNIST_CNN.keras"])
-def test_real_files_that_are_damaged_are_refused_or_read_in_their_shapes(path: str, data_folder: Path, tmp_path: Path) -> None:
+def test_real_files_that_are_damaged_are_refused_or_read_in_their_shapes(path: str, data_folder: Path,
+                                                                         tmp_path: Path) -> None:
     """Of other writers' `.h5` files and shards nothing but the length can be told; `.keras` archives have checksums."""
     source = data_folder / "models" / path
     if not source.exists():
@@ -260,9 +264,11 @@ def test_real_files_that_are_damaged_are_refused_or_read_in_their_shapes(path: s
     case = Case(print, loaded(source.name), source.name)
     expected = outcome(case, tmp_path)
     assert expected is not None
-    file = target if target.is_file() else max(target.iterdir(), key=lambda path: (path.suffix != ".json", path.stat().st_size))
+    file = target if target.is_file() else max(
+        target.iterdir(), key=lambda path: (path.suffix != ".json", path.stat().st_size))
     original = file.read_bytes()
-    for number, data in enumerate([*list(cuts(original))[:: 1 + len(original) // (8 * STEP)], *list(flips(original))[:12]]):
+    for number, data in enumerate([*list(cuts(original))[:: 1 + len(original) // (8 * STEP)],
+                                   *list(flips(original))[:12]]):
         file.write_bytes(data)
         found = outcome(case, tmp_path)
         if found is not None:

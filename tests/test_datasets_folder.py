@@ -143,7 +143,8 @@ def test_single_images_and_the_name_in_utils(folder):
     {"label_mode": "one"}, {"color_mode": "hsv"}, {"interpolation": "magic"}, {"labels": "folders"},
     {"labels": [1, 2]}, {"labels": [-1] * 9}, {"validation_split": 0.2}, {"subset": "both"},
     {"validation_split": 1.0, "subset": "both"}, {"validation_split": 0, "subset": "both"}, {"class_names": ["bird"]},
-    {"class_names": ["cat", "cat"]}, {"batch_size": 0}, {"image_size": (0, 3)}, {"label_mode": "binary", "class_names": ["cat"]},
+    {"class_names": ["cat", "cat"]}, {"batch_size": 0}, {"image_size": (0, 3)},
+    {"label_mode": "binary", "class_names": ["cat"]},
 ])
 def test_bad_arguments_are_refused(folder, arguments):
     with pytest.raises(ValueError, match="Received: "):

@@ -233,9 +233,8 @@ def test_ndjson_is_read_and_drawn(tmp_path):
     b'{"word": "' + b"x" * (1 << 21) + b'"}',
     b'{"word": "cat", "drawing": [[' + 2 * (b"[" + b"1," * 6_000 + b"1],") [:-1] + b"]]}", b"\xff\xfe",
     json.dumps({"word": "cat", "drawing": [[[0, 255], [0, 255]]] * 101}).encode(),
-], ids=["empty", "cut", "list", "word", "none", "no-strokes", "no-points", "uneven", "four", "text", "large", "infinite",
-        "negative", "nan", "digits", "deep", "line", "points", "bytes",
-        "strokes"])
+], ids=["empty", "cut", "list", "word", "none", "no-strokes", "no-points", "uneven", "four", "text", "large",
+        "infinite", "negative", "nan", "digits", "deep", "line", "points", "bytes", "strokes"])
 def test_ndjson_that_is_hostile_is_refused(line, tmp_path):
     (tmp_path / "cat.ndjson").write_bytes(line + b"\n")
     refused(lambda: quickdraw.load(tmp_path), "cat.ndjson")

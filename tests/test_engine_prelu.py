@@ -194,7 +194,8 @@ def test_an_inverse_norm_puts_mean_and_deviation_back(executor_class, behind, n)
     assert_close(executor.predict(x), expected)
     dy = labels_for(INNER_PRODUCT, program, n).reshape(expected.shape)
     sums, gradients, dx = executor.gradients(x, dy, INNER_PRODUCT, input_gradient=True)
-    np.testing.assert_allclose(sums[0], (dy * expected).sum(), rtol=1e-3, atol=EPSILON * np.abs(dy * expected).sum() * 8)
+    np.testing.assert_allclose(sums[0], (dy * expected).sum(), rtol=1e-3,
+                               atol=EPSILON * np.abs(dy * expected).sum() * 8)
     assert gradients[-2:] == [None, None]
     assert_close(dx, exact(program).gradients(x, dy, INNER_PRODUCT, input_gradient=True)[2])
     if behind == "nothing":

@@ -204,7 +204,8 @@ def test_gradient_that_is_not_finite_reaches_the_weights(executor_class):
     rng = np.random.default_rng(6)
     weights, ((x, y),) = parameters(rng), batches(rng, 1)
     y[0, 3] = np.nan
-    for arguments, hit in (({"clipvalue": 1.0}, 3), ({"clipnorm": 1.0}, slice(None)), ({"global_clipnorm": 1.0}, slice(None))):
+    for arguments, hit in (({"clipvalue": 1.0}, 3), ({"clipnorm": 1.0}, slice(None)),
+                           ({"global_clipnorm": 1.0}, slice(None))):
         program = train(executor_class, optimizers.SGD(**arguments), weights, [(x, y)])
         assert np.isnan(program.weights[0][:, hit]).all() and np.isnan(program.weights[1][hit]).all()
     assert np.isfinite(train(executor_class, optimizers.SGD(clipvalue=1.0), weights, [(x, y)]).weights[0][:, 4:]).all()
@@ -243,7 +244,8 @@ def test_penalty_is_part_of_loss_and_gradient(executor_class, l1, l2):
     kernel = np.float64(weights[0])
     value = SAMPLES * (l1 * np.abs(kernel).sum() + l2 * (kernel**2).sum())
     for method in ("evaluate", "gradients"):
-        without, with_penalty = (np.ravel(getattr(executor_class(p), method)(x, y, SQUARED)[0])[0] for p in (plain, penalized))
+        without, with_penalty = (np.ravel(getattr(executor_class(p), method)(x, y, SQUARED)[0])[0]
+                                 for p in (plain, penalized))
         np.testing.assert_allclose(with_penalty - without, value, rtol=20 * EPSILON, atol=20 * EPSILON * without)
     before, after = (executor_class(p).gradients(x, y, SQUARED)[1] for p in (plain, penalized))
     np.testing.assert_allclose(after[0] - before[0], l1 * np.sign(kernel) + 2 * l2 * kernel,

@@ -97,8 +97,10 @@ def header(text: str) -> bytes:
 
 
 @pytest.mark.parametrize("text", [
-    "{", "(((", "'", "{'a':", "  {}\n {}", "{[]: 1}", "-" * 110, "{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}",
-    "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}", "{'descr': '|O', 'fortran_order': False, 'shape': (2,)}",
+    "{", "(((", "'", "{'a':", "  {}\n {}", "{[]: 1}", "-" * 110,
+    "{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-2,)}",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (2,)}",
 ])
 def test_headers_that_are_none_are_refused(tmp_path, text):
     archive(tmp_path / "w.npz", **{"a/bias": header(text)})
@@ -109,13 +111,15 @@ def test_headers_that_are_none_are_refused(tmp_path, text):
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_damage_is_found_or_does_not_matter(tmp_path, method):
     model, other = model_of(1), model_of(2)
-    arrays = {f"{layer.name}/{weight.name}.npy": npy(weight.numpy()) for layer in model.layers for weight in layer.weights}
+    arrays = {f"{layer.name}/{weight.name}.npy": npy(weight.numpy()) for layer in model.layers
+              for weight in layer.weights}
     with zipfile.ZipFile(tmp_path / "w.npz", "w", method) as file:
         for name, data in arrays.items():
             file.writestr(name, data)
     whole, before = (tmp_path / "w.npz").read_bytes(), other.get_weights()
     damaged = [whole[:size] for size in range(0, len(whole), 7)]
-    damaged += [whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1:] for i in range(0, len(whole), 3) for flip in (1, 255)]
+    damaged += [whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1:] for i in range(0, len(whole), 3)
+                for flip in (1, 255)]
     for data in damaged:
         (tmp_path / "v.npz").write_bytes(data)
         try:

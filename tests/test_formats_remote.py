@@ -105,7 +105,8 @@ def test_load_model_reads_an_address(site: Site) -> None:
 
 
 @pytest.mark.parametrize(("address", "query"), [
-    ("/models/mine/", ""), ("/models/mine/model.json#part", ""), ("/models/mine/model.json?v=2/3&sig=%2B=", "?v=2/3&sig=%2B="),
+    ("/models/mine/", ""), ("/models/mine/model.json#part", ""),
+    ("/models/mine/model.json?v=2/3&sig=%2B=", "?v=2/3&sig=%2B="),
     ("/models/mine/?key", "?key"),
 ])
 def test_files_are_asked_for_with_the_query_of_the_address(address: str, query: str, site: Site) -> None:
@@ -220,7 +221,8 @@ def test_what_cannot_be_read_is_refused_before_its_weights_come(site: Site) -> N
     for document, message in [
         (b"<html>not here</html>", "JSON: expected JSON"),
         (json.dumps({**site.document, "format": "graph-model"}).encode(), "expected layers-model"),
-        (json.dumps({**site.document, "weightsManifest": [{**site.group, "weights": site.group["weights"][1:]}]}).encode(),
+        (json.dumps({**site.document, "weightsManifest": [
+            {**site.group, "weights": site.group["weights"][1:]}]}).encode(),
          "expected the model's 4 weights"),
     ]:
         site.server.put("/models/mine/model.json", document)

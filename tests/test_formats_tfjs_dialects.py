@@ -60,7 +60,8 @@ def nested(document: dict) -> dict:
     stack = document["modelTopology"]["config"]["layers"]
     head = [{**layer, "config": {**layer["config"]}} for layer in stack[3:]]
     body = functional(document)["modelTopology"]["config"]
-    body["layers"] = [layer for layer in body["layers"] if layer["name"] not in {each["config"]["name"] for each in head}]
+    body["layers"] = [layer for layer in body["layers"]
+                      if layer["name"] not in {each["config"]["name"] for each in head}]
     body["output_layers"] = [stack[3]["name"], 0, 0]
     inner = [{"class_name": "Model", "config": {**body, "name": "body"}},
              {"class_name": "Sequential", "config": {"name": "head", "layers": [

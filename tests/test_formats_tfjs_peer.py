@@ -83,7 +83,8 @@ def install(root: Path) -> Path:
         pytest.skip("npm is not installed")
     result = subprocess.run(
         [npm, "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error",
-         "--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000", "--prefix", str(root), PACKAGE],
+         "--fetch-retries=2", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=3000", "--prefix",
+         str(root), PACKAGE],
         capture_output=True, text=True, timeout=PATIENCE, check=False)
     if result.returncode:
         reason = " ".join(result.stderr.replace("npm error", "").split())
@@ -167,7 +168,8 @@ def assert_same_bits(theirs: Sequential, ours: Sequential) -> None:
         assert other.shape == own.shape and np.array_equal(other.view(np.int32), own.view(np.int32))
 
 
-@pytest.mark.parametrize("name", [*(f"layer {name}" for name in LAYERS), *(f"activation {name}" for name in ACTIVATIONS),
+@pytest.mark.parametrize("name", [*(f"layer {name}" for name in LAYERS),
+                                  *(f"activation {name}" for name in ACTIVATIONS),
                                   "shards", "quantized uint8", "quantized uint16", "quantized float16"])
 def test_predictions_agree_and_weights_come_back(name: str, peer: Peer) -> None:
     peer.report(name)
@@ -250,7 +252,8 @@ def test_metadata_and_statistics_pass_through_training_there(peer: Peer) -> None
     assert len(peer.report("everything")["losses"]) == STEPS
     assert theirs.class_names == ["a", "b", "c", "d"] and theirs.image_input == ours.image_input
     assert all(np.isfinite(weight).all() for weight in theirs.get_weights())
-    moved = [not np.array_equal(own, other) for own, other in zip(ours.get_weights(), theirs.get_weights(), strict=True)]
+    moved = [not np.array_equal(own, other)
+             for own, other in zip(ours.get_weights(), theirs.get_weights(), strict=True)]
     assert all(moved)
 
 

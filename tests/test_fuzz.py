@@ -55,7 +55,8 @@ def test_settings_that_are_none_are_refused_in_a_printable_line(change, message,
     refused(lambda: load_model(tmp_path), message)
 
 
-@pytest.mark.parametrize("dtype", ["a", "a4", {"config": {"name": "a"}}, "f4,f4", {"names": ["x"], "formats": ["f4"]}, "O", "U3", 5],
+@pytest.mark.parametrize("dtype", ["a", "a4", {"config": {"name": "a"}}, "f4,f4", {"names": ["x"], "formats": ["f4"]},
+                                   "O", "U3", 5],
                          ids=str)
 def test_types_of_layers_that_are_no_numbers_are_refused(dtype, tmp_path):
     Sequential([layers.Dense(2, input_shape=(3,))]).save(tmp_path)
@@ -93,7 +94,8 @@ def heap(*objects: tuple[int, int], size: int = 96) -> bytes:
     """A global heap of HDF5: of every object its number and the length that it says it has."""
     data = b"GCOL\x01\0\0\0" + struct.pack("<Q", size)
     for number, length in objects:
-        data += struct.pack("<HHIQ", number, 1, 0, length) + bytes((length + 7) // 8 * 8 if number and length < 64 else 0)
+        data += struct.pack("<HHIQ", number, 1, 0, length)
+        data += bytes((length + 7) // 8 * 8 if number and length < 64 else 0)
     return data.ljust(96, b"\0")
 
 
@@ -170,7 +172,8 @@ def test_pipes_are_no_files_of_a_sprite(tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "make"), [
-    ("webp", lambda: b"RIFF\x60\0\0\0WEBPVP8 \x54\0\0\0\x90\x01\0\x9d\x01*" + struct.pack("<HH", 16_000, 4000) + bytes(80)),
+    ("webp", lambda: b"RIFF\x60\0\0\0WEBPVP8 \x54\0\0\0\x90\x01\0\x9d\x01*" + struct.pack("<HH", 16_000, 4000)
+     + bytes(80)),
     ("png", lambda: png(8000, 8000)), ("png", lambda: png(60_000, 1000, depth=1)),
 ])
 def test_pictures_of_more_pixels_than_their_bytes_can_hold_are_refused(kind, make, tmp_path):
@@ -272,7 +275,8 @@ def test_fuzz_guard_finds_what_must_not_be(tmp_path):
     for read, kind in (
             (failing(RuntimeError("x")), "error"), (failing(KeyError("x")), "error"), (failing(MemoryError()), "error"),
             (failing(ValueError("two\nlines expected")), "message"), (failing(ValueError("no idea")), "message"),
-            (lambda folder: open(folder / "x", "w").close(), "files"), (lambda folder: open("/etc/passwd").close(), "files"),
+            (lambda folder: open(folder / "x", "w").close(), "files"),
+            (lambda folder: open("/etc/passwd").close(), "files"),
             (lambda folder: os.remove(folder / "y"), "files")):
         (tmp_path / "y").write_bytes(b"")
         with pytest.raises(Finding, match=kind):

@@ -117,7 +117,8 @@ def test_files_that_a_journal_names_are_read_and_placed_by_the_next_writer(tmp_p
     assert found.labels.tolist() == [0, 1, 1, 2]
     small_model().save(tmp_path)  # another writer leaves it as it is
     assert (datasets.read(tmp_path, "sprite").images == 2).all()
-    assert sorted(path.name for path in tmp_path.iterdir() if "model" not in path.name and "weights" not in path.name) == before
+    after = sorted(path.name for path in tmp_path.iterdir() if "model" not in path.name and "weights" not in path.name)
+    assert after == before
     assert current(tmp_path / "labels_uint8").name == moves["labels_uint8"]
     datasets.write(images(0), tmp_path / "x_images.png", "sprite")
     assert (tmp_path / "labels_uint8").read_bytes()[-3:] == bytes([0, 0, 1])

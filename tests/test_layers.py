@@ -51,7 +51,8 @@ def test_layer_counts_its_parameters(name, arguments, input_shape, output_shape,
     program = lower(layer, input_shape=input_shape)
     assert layer.count_params() == parameters
     assert {weight.name: weight.shape for weight in layer.weights} == expected
-    fixed = [weight for weight in layer.weights if weight.name in ("moving_mean", "moving_variance", "mean", "variance", "count")]
+    fixed = [weight for weight in layer.weights
+             if weight.name in ("moving_mean", "moving_variance", "mean", "variance", "count")]
     assert layer.non_trainable_weights == fixed
     assert layer.trainable_weights == [weight for weight in layer.weights if weight not in fixed]
     assert all(
@@ -211,7 +212,8 @@ def test_layers_draw_in_calls_as_in_keras():
     np.testing.assert_array_equal(flip(x, training=False), x)
     np.testing.assert_array_equal(drop(x), x)
     assert not np.array_equal(drop(x, training=True), x)
-    augmentation = Sequential([layers.Rescaling(2.0), layers.RandomFlip(), layers.Normalization(mean=0.0, variance=1.0)])
+    augmentation = Sequential([layers.Rescaling(2.0), layers.RandomFlip(),
+                               layers.Normalization(mean=0.0, variance=1.0)])
     assert not np.array_equal(augmentation(x), 2 * x)
     np.testing.assert_array_equal(augmentation.predict(x), 2 * x)
     np.testing.assert_array_equal(augmentation.predict_on_batch(x), 2 * x)

@@ -228,7 +228,8 @@ def test_errors_hold_the_definition(weights):
     mean = np.average(squares.mean(axis=1), weights=w)
     assert in_batches(metrics.RootMeanSquaredError(), truth, weights=weights) == pytest.approx(math.sqrt(mean))
     cosines = [t @ s / (np.linalg.norm(t) * np.linalg.norm(s)) for t, s in zip(truth, SCORES, strict=True)]
-    assert in_batches(metrics.CosineSimilarity(), truth, weights=weights) == pytest.approx(np.average(cosines, weights=w))
+    found = in_batches(metrics.CosineSimilarity(), truth, weights=weights)
+    assert found == pytest.approx(np.average(cosines, weights=w))
     centered = truth - np.average(truth, axis=0, weights=w)
     spread, residual = w @ np.square(centered), w @ squares
     scores = 1 - residual / spread
@@ -272,7 +273,8 @@ def test_metric_config_round_trip(metric):
 
 def test_names_are_those_of_keras():
     for name, cls in (("auc", AUC), ("AUC", AUC), ("precision", Precision), ("f1_score", F1Score),
-                      ("kl_divergence", metrics.KLDivergence), ("root_mean_squared_error", metrics.RootMeanSquaredError),
+                      ("kl_divergence", metrics.KLDivergence),
+                      ("root_mean_squared_error", metrics.RootMeanSquaredError),
                       ("bce", metrics.BinaryCrossentropy), ("MSLE", metrics.MeanSquaredLogarithmicError),
                       ("cosine_similarity", metrics.CosineSimilarity), ("r2_score", R2Score)):
         metric = metrics.get(name)

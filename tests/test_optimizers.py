@@ -224,7 +224,8 @@ def test_build_keeps_the_state_of_the_same_weights():
     assert adam.state[0][0] is kept and adam.iterations == 5
     assert [len(arrays) for arrays in adam.state] == [2, 0, 2]
     adam.build([weights[0][None], *weights[2:]])  # the same numbers in memory
-    assert adam.state[0][0] is kept and len(adam.get_weights()) == 1 + 6 and adam.state_of(weights[0].ravel())[0] is kept
+    assert len(adam.get_weights()) == 1 + 6
+    assert adam.state[0][0] is kept and adam.state_of(weights[0].ravel())[0] is kept
     for others in ([weights[0][:1]], [weights[0].copy()]):
         with pytest.raises(ValueError, match="built for other weights.*Received: weight 0 of shape"):
             adam.build(others)

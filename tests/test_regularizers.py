@@ -42,7 +42,8 @@ def test_get_finds_names_classes_and_instances(module, name, expected):
     assert module.get(instance) is instance and module.get(None) is None
 
 
-@pytest.mark.parametrize("identifier", ["l3", 3, dict, {}, {"class_name": "os"}, {"class_name": "L2", "config": {"x": 1}},
+@pytest.mark.parametrize("identifier", ["l3", 3, dict, {}, {"class_name": "os"},
+                                        {"class_name": "L2", "config": {"x": 1}},
                                         {"class_name": "OrthogonalRegularizer", "config": {"factor": 0.1}}, abs],
                          ids=str)
 @pytest.mark.parametrize("module", [regularizers, constraints], ids=["regularizers", "constraints"])
@@ -136,7 +137,8 @@ def test_penalties_are_part_of_every_reported_loss():
     (UnitNorm(), lambda w: np.allclose(np.linalg.norm(w, axis=0), 1, atol=1e-5)),
     (UnitNorm(axis=-1), lambda w: np.allclose(np.linalg.norm(w, axis=1), 1, atol=1e-5)),
     (MaxNorm(0.5), lambda w: np.linalg.norm(w, axis=0).max() <= 0.5 + 1e-6),
-    (MinMaxNorm(2.0, 3.0), lambda w: np.allclose(np.linalg.norm(w, axis=0).clip(2, 3), np.linalg.norm(w, axis=0), atol=1e-5)),
+    (MinMaxNorm(2.0, 3.0), lambda w: np.allclose(np.linalg.norm(w, axis=0).clip(2, 3), np.linalg.norm(w, axis=0),
+                                                 atol=1e-5)),
 ], ids=["NonNeg", "UnitNorm", "UnitNorm-last", "MaxNorm", "MinMaxNorm"])
 def test_constraints_hold_after_training(rule, holds):
     model = dense(kernel_constraint=rule)

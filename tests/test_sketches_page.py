@@ -86,7 +86,8 @@ def canvas(seed: int) -> np.ndarray:
     paper = [(255, 255, 255, 255), (0, 0, 0, 0), (10, 20, 30, 255), (230, 225, 210, 255)][seed % 4]
     ink = [(0, 0, 0, 255), (40, 0, 90, 255), (255, 255, 255, 255), (150, 60, 60, 255)][seed % 4]
     picture = Image.new("RGBA", (width * 4, height * 4), paper)
-    points = [tuple(int(value) for value in point) for point in random.integers(60, (width * 4 - 60, height * 4 - 60), (6, 2))]
+    points = [tuple(int(value) for value in point)
+              for point in random.integers(60, (width * 4 - 60, height * 4 - 60), (6, 2))]
     ImageDraw.Draw(picture).line(points, ink, int(random.integers(16, 80)), "curve")
     return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
 
@@ -101,7 +102,8 @@ def test_the_page_prepares_drawings_as_python_does(tmp_path):
     for number, picture in enumerate(pictures):
         (tmp_path / f"{number}.rgba").write_bytes(picture.tobytes())
         name = json.dumps(str(tmp_path / f"{number}.rgba"))
-        lines.append(f"results.push([...sketchInput(fs.readFileSync({name}), {picture.shape[1]}, {picture.shape[0]})]);")
+        height, width = picture.shape[:2]
+        lines.append(f"results.push([...sketchInput(fs.readFileSync({name}), {width}, {height})]);")
     lines.append("console.log(JSON.stringify(results));")
     (tmp_path / "page.js").write_text("\n".join(lines), encoding="utf-8")
     result = subprocess.run([node, str(tmp_path / "page.js")], capture_output=True, text=True, check=True, timeout=60)

@@ -106,7 +106,8 @@ OPTIMIZERS: dict[str, tuple[str, Callable]] = {
 LOSSES = {
     "binary_crossentropy": ("sigmoid", "bits"), "categorical_crossentropy": ("softmax", "one-hot"),
     "categorical_hinge": ("tanh", "one-hot"), "cosine_similarity": ("tanh", "numbers"), "hinge": ("tanh", "signs"),
-    "kl_divergence": ("softmax", "shares"), "log_cosh": ("linear", "numbers"), "mean_absolute_error": ("linear", "numbers"),
+    "kl_divergence": ("softmax", "shares"), "log_cosh": ("linear", "numbers"),
+    "mean_absolute_error": ("linear", "numbers"),
     "mean_absolute_percentage_error": ("linear", "numbers"), "mean_squared_error": ("linear", "numbers"),
     "mean_squared_logarithmic_error": ("softplus", "numbers"), "poisson": ("softplus", "numbers"),
     "sparse_categorical_crossentropy": ("softmax", "classes"), "squared_hinge": ("tanh", "signs"),
@@ -147,7 +148,8 @@ def convolutional(optimizer: object, *between: layers.Layer, constraint: str | N
     """A network that is trained a little."""
     model = Sequential([layers.Input((8, 8, 1)),
                         layers.Conv2D(4, 3, activation="relu", kernel_regularizer="l2", kernel_constraint=constraint),
-                        layers.MaxPooling2D(2), *between, layers.Flatten(), layers.Dense(4, activation="softmax")], seed=4)
+                        layers.MaxPooling2D(2), *between, layers.Flatten(), layers.Dense(4, activation="softmax")],
+                        seed=4)
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy", "top_k_categorical_accuracy"])
     model.fit(IMAGES, CLASSES, batch_size=16, epochs=STEPS, verbose=0, shuffle=False)
     return model
@@ -199,7 +201,8 @@ def cases() -> dict[str, Case]:
         y = labels(LOSSES[loss][1])
         found[f"metric {loss} {outputs} {metric}"] = model, features(model), y if outputs > 1 else y[:, :1], {}, {}
     for name, (_, make) in OPTIMIZERS.items():
-        found[f"optimizer {name}"] = convolutional(make(), constraint="max_norm"), IMAGES, CLASSES, {}, {"epochs": STEPS}
+        model = convolutional(make(), constraint="max_norm")
+        found[f"optimizer {name}"] = model, IMAGES, CLASSES, {}, {"epochs": STEPS}
     found["adamax"] = adamax(0), features(adamax(0)), labels("numbers"), {}, {"epochs": STEPS, "save": ""}
     found["adamax trained"] = adamax(1), features(adamax(0)), None, {}, {}
     model = convolutional("adam", layers.BatchNormalization(), layers.Dropout(0.3))

@@ -67,8 +67,9 @@ static void table_loss(const tc_loss_request *r) {
     memcpy(&weight, r->weight, sizeof weight);
     vfloat value = {0};
     tc_loss_args args = {.kind = r->kind, .from_logits = r->from_logits, .label_smoothing = r->label_smoothing,
-                         .parameters = r->parameters, .positions = r->positions, .channels = r->channels, .output = (const vfloat *)r->output,
-                         .dense = (const vfloat *)r->dense, .sparse = (const vint *)r->sparse, .weight = weight,
+                         .parameters = r->parameters, .positions = r->positions, .channels = r->channels,
+                         .output = (const vfloat *)r->output, .dense = (const vfloat *)r->dense,
+                         .sparse = (const vint *)r->sparse, .weight = weight,
                          .gradient = (vfloat *)r->gradient, .loss = &value};
     loss(&args);
     memcpy(r->loss, &value, sizeof value);

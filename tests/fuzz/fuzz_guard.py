@@ -39,7 +39,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         if isinstance(path, int):
             return
         place = os.path.realpath(os.fsdecode(path))
-        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC) if mode is None else set(mode) & set("wax+")
+        writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+        writes = flags & writing if mode is None else set(mode) & set("wax+")
         if writes or not place.startswith((_watched[0], *_MODULES)):
             _seen.append(f"open {place} mode {mode} flags {flags}")
     elif event.startswith(_CHANGING):

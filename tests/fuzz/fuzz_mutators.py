@@ -20,8 +20,9 @@ __all__ = ["mutate"]
 
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 255, 256, 65536, 2**31 - 1, 2**31, 2**53, 2**63, -2**31, 0.5, -0.5, 1e-9,
-    1e9, 1e308, 2.0, "", "a", "same", "valid", "relu", "softmax", "channels_first", "adam", "conv2d", "../x", "/etc/passwd",
-    "weights.bin", "\u202e", "a\nb", "x" * 300, [], [0], [1, 1], [3, 3], [None, 8, 8, 1], {}, {"class_name": "Zeros", "config": {}},
+    1e9, 1e308, 2.0, "", "a", "same", "valid", "relu", "softmax", "channels_first", "adam", "conv2d", "../x",
+    "/etc/passwd", "weights.bin", "\u202e", "a\nb", "x" * 300, [], [0], [1, 1], [3, 3], [None, 8, 8, 1], {},
+    {"class_name": "Zeros", "config": {}},
     [[]], [[1, 2], [3, 4]], {"value": 1},
 )
 _NUMBERS = (0, 1, 2, 3, 4, 8, 127, 128, 255, 256, 1000, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63)
@@ -140,7 +141,8 @@ def _change_json(data: bytes, source: random.Random) -> bytes:
     if source.random() < 0.05:  # what a writer of JSON does not write
         text = json.dumps(document)
         place = source.randrange(len(text) + 1)
-        extra = source.choice(("NaN", "Infinity", "1e999", "9" * 400, "[" * 90, '{"a":1,"a":2}', "\ufeff", "\\ud800", "\0"))
+        extra = source.choice(("NaN", "Infinity", "1e999", "9" * 400, "[" * 90, '{"a":1,"a":2}', "\ufeff",
+                               "\\ud800", "\0"))
         return (text[:place] + extra + text[place:]).encode()
     return json.dumps(_changed_document(document, source)).encode()
 
@@ -186,7 +188,8 @@ def _change_leaf(holder: Any, key: Any, source: random.Random) -> None:
         place = source.randrange(len(value) + 1)
         holder[key] = source.choice((value[:place], value + value, value.upper(), value[:place] + "/" + value[place:]))
     elif isinstance(value, list):
-        holder[key] = source.choice((value[::-1], value * 2, value[1:], value * 50 if len(value) < 50 else value, [value]))
+        holder[key] = source.choice((value[::-1], value * 2, value[1:], value * 50 if len(value) < 50 else value,
+                                     [value]))
     else:
         holder[key] = [value]
 
@@ -205,8 +208,8 @@ def _change_lines(data: bytes, source: random.Random) -> bytes:
 
 
 def _change_text(data: bytes, source: random.Random) -> bytes:
-    words = (b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"../", b"/etc/passwd", b";", b"99999", b"-1", b"label", b"x" * 5000,
-             b"a/0.png", b"\xef\xbb\xbf", b"''")
+    words = (b",", b'"', b"\n", b"\r", b"\0", b"\xff", b"../", b"/etc/passwd", b";", b"99999", b"-1", b"label",
+             b"x" * 5000, b"a/0.png", b"\xef\xbb\xbf", b"''")
     place = source.randrange(len(data) + 1)
     end = place + source.choice((0, 0, 1, 4, 20))
     return data[:place] + source.choice(words) * source.choice((1, 1, 2, 100)) + data[end:]
@@ -232,7 +235,8 @@ def _change_npy(data: bytes, source: random.Random) -> bytes:
     elif choice == 3:
         rest = rest[:source.randrange(len(rest) + 1)] + source.choice((b"", b"\0", rest))
     elif choice == 4:
-        header = source.choice((b"", b"{", b"{}" + b" " * 60, b"[" * 500, b"(" * 3000, b"-" * 5000, b"9" * 9000, header[:-3]))
+        header = source.choice((b"", b"{", b"{}" + b" " * 60, b"[" * 500, b"(" * 3000, b"-" * 5000, b"9" * 9000,
+                                header[:-3]))
     else:
         version = bytes([source.choice((0, 1, 2, 3, 9)), source.choice((0, 0, 1))])
         return data[:6] + version + data[8:]
@@ -280,8 +284,8 @@ def _change_png(data: bytes, source: random.Random) -> bytes:
     elif choice == 4:
         chunks.insert(index, source.choice(chunks))
     else:
-        extra = source.choice((b"tRNS", b"PLTE", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"gAMA", b"eXIf",
-                               b"pHYs", b"sRGB", b"cHRM", b"IEND", b"ABCD"))
+        extra = source.choice((b"tRNS", b"PLTE", b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"acTL", b"fcTL", b"fdAT", b"gAMA",
+                               b"eXIf", b"pHYs", b"sRGB", b"cHRM", b"IEND", b"ABCD"))
         content = source.choice((b"", source.randbytes(source.choice((1, 2, 6, 12, 26, 256, 768))),
                                  b"a\0\0" + zlib.compress(bytes(1 << source.choice((4, 16, 22))))))
         chunks.insert(max(1, index), (extra, content))
@@ -305,7 +309,8 @@ def _changed_stream(data: bytes, source: random.Random) -> bytes:
         rows = zlib.decompress(data)
     except zlib.error:
         return _change_bytes(data, source)
-    rows = source.choice((rows[:source.randrange(len(rows) + 1)], rows * 2, bytes(1 << 20), _change_bytes(rows, source)))
+    rows = source.choice((rows[:source.randrange(len(rows) + 1)], rows * 2, bytes(1 << 20),
+                          _change_bytes(rows, source)))
     return zlib.compress(rows, source.choice((0, 1, 9)))
 
 
@@ -363,10 +368,12 @@ def _change_attribute(h5py: Any, attributes: Any, name: str, source: random.Rand
         texts = source.choice((texts[::-1], texts[1:], texts * 2, texts[:place] + [_change_text(texts[place], source)]))
         attributes[name] = np.array(texts or [b""], source.choice(("S", object)))
     elif choice == 4:
-        attributes.create(name, source.choice((0, 1.5, b"", b"2.4.0", b"1.0.8", b"3.0.0", b"theano", np.zeros(3), np.zeros((2, 2)),
-                                               np.array([b"a", b"b"]), h5py.Empty("S10"), "a", ["a", "b"])))
+        attributes.create(name, source.choice((0, 1.5, b"", b"2.4.0", b"1.0.8", b"3.0.0", b"theano", np.zeros(3),
+                                               np.zeros((2, 2)), np.array([b"a", b"b"]), h5py.Empty("S10"), "a",
+                                               ["a", "b"])))
     elif choice == 5:
-        attributes.create(name, source.choice((np.zeros(0), np.zeros((0, 3)), np.array([[b"a"]]), True, 2**62, np.complex64(1))))
+        attributes.create(name, source.choice((np.zeros(0), np.zeros((0, 3)), np.array([[b"a"]]), True, 2**62,
+                                               np.complex64(1))))
     elif choice == 6:
         attributes.create(name + "0", np.array([b"conv2d", b"dense"]))
     else:
@@ -388,11 +395,13 @@ def _change_dataset(h5py: Any, file: Any, dataset: Any, source: random.Random) -
     del group[last]
     choice = source.randrange(9)
     if choice == 0:
-        group.create_dataset(last, data=np.asarray(value).astype(source.choice(("f8", "f2", ">f4", "i4", "u1", "c8", "S4"))))
+        dtype = source.choice(("f8", "f2", ">f4", "i4", "u1", "c8", "S4"))
+        group.create_dataset(last, data=np.asarray(value).astype(dtype))
     elif choice == 1:
         group.create_dataset(last, shape[::-1] + source.choice(((), (1,), (2,))), "f4")
     elif choice == 2 and shape:
-        group.create_dataset(last, data=value, chunks=tuple(source.choice((1, size, max(1, size // 2))) for size in shape),
+        group.create_dataset(last, data=value,
+                             chunks=tuple(source.choice((1, size, max(1, size // 2))) for size in shape),
                              maxshape=(None,) * len(shape), compression=source.choice((None, "gzip", "lzf")),
                              shuffle=source.random() < 0.5, fletcher32=source.random() < 0.5)
     elif choice == 3 and shape:

@@ -7,9 +7,10 @@ from typing import Any
 
 __all__ = ["change_onnx"]
 
-_OPERATORS = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "Gemm", "MatMul", "Add", "Mul", "Relu", "Flatten", "Reshape",
-              "Transpose", "Softmax", "Identity", "Pad", "Clip", "Cast", "Shape", "Gather", "Concat", "Constant", "Loop", "If",
-              "BatchNormalization", "ConvTranspose", "Resize", "Squeeze", "Unsqueeze", "Slice", "Expand", "Tile", "Range")
+_OPERATORS = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "Gemm", "MatMul", "Add", "Mul", "Relu", "Flatten",
+              "Reshape", "Transpose", "Softmax", "Identity", "Pad", "Clip", "Cast", "Shape", "Gather", "Concat",
+              "Constant", "Loop", "If", "BatchNormalization", "ConvTranspose", "Resize", "Squeeze", "Unsqueeze",
+              "Slice", "Expand", "Tile", "Range")
 _NUMBERS = (-2**63, -2**31, -1000, -2, -1, 0, 1, 2, 3, 7, 255, 65536, 2**31, 2**40, 2**63 - 1)
 _REALS = (0.0, -1.0, 1e-30, 1e30, float("inf"), float("nan"))
 

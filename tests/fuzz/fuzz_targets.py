@@ -46,7 +46,8 @@ def _small_model() -> Sequential:
     ], seed=1)
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     random = np.random.default_rng(1)
-    model.fit(random.random((8, 8, 8, 1), np.float32), np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 2], epochs=1, verbose=0)
+    model.fit(random.random((8, 8, 8, 1), np.float32), np.eye(4, dtype=np.float32)[[0, 1, 2, 3] * 2], epochs=1,
+              verbose=0)
     model.class_names = ["a", "b", "c", "d"]
     model.image_input = ImageInput(scale=1 / 255)
     return model
@@ -86,7 +87,8 @@ def _predict(model: Sequential) -> None:
 
 
 def _folder_files(folder: Path) -> Files:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file()}
 
 
 def _saved(name: str, save: Callable[[Sequential, Path], None]) -> Callable[[Path], list[Files]]:
@@ -277,11 +279,13 @@ def _restore(folder: Path) -> Any:
 _TARGETS = {
     "tfjs": Target(load_model, _tfjs_seeds, _predict),
     "keras": Target(lambda folder: load_model(folder / "m.keras"), lambda work: [
-        *_saved("m.keras", lambda model, path: model.save(path))(work), *_real("models/keras/*.keras", "m.keras")], _predict),
+        *_saved("m.keras", lambda model, path: model.save(path))(work), *_real("models/keras/*.keras", "m.keras")],
+        _predict),
     "h5": Target(lambda folder: load_model(folder / "m.h5"), _h5_seeds, _predict),
     "weights_h5": Target(lambda folder: _load_into(folder / "m.weights.h5"), _weights_seeds("m.weights.h5"), _predict),
     "npz": Target(lambda folder: _load_into(folder / "m.npz"), _weights_seeds("m.npz"), _predict),
-    "safetensors": Target(lambda folder: _load_into(folder / "m.safetensors"), _weights_seeds("m.safetensors"), _predict),
+    "safetensors": Target(lambda folder: _load_into(folder / "m.safetensors"), _weights_seeds("m.safetensors"),
+                          _predict),
     "onnx": Target(lambda folder: load_model(folder / "m.onnx"), _onnx_seeds, _predict),
     "backup": Target(_restore, _backup_seeds, _predict),
     "sprite": Target(lambda folder: datasets.read(folder, "sprite", image_shape=(6, 6, 1)),

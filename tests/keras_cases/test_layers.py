@@ -77,7 +77,8 @@ def test_spatial_dropout_drops_whole_channels(layer, shape):
     np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
 
 
-@pytest.mark.parametrize("layer", [layers.Dropout, layers.AlphaDropout, layers.GaussianDropout, layers.SpatialDropout2D])
+@pytest.mark.parametrize("layer", [layers.Dropout, layers.AlphaDropout, layers.GaussianDropout,
+                                   layers.SpatialDropout2D])
 @pytest.mark.parametrize("rate", [-0.5, 1.5, "0.5"])
 def test_rate_outside_of_0_and_1_is_refused(layer, rate):
     with pytest.raises((TypeError, ValueError), match="rate"):
@@ -86,12 +87,15 @@ def test_rate_outside_of_0_and_1_is_refused(layer, rate):
 
 @pytest.mark.parametrize(("layer", "shape", "message"), [
     (lambda: layers.Conv2D(0, 1), None, "filters"), (lambda: layers.Conv2D(2, (1, 0)), None, "kernel_size"),
-    (lambda: layers.Conv2D(2, 2, strides=(1, 0)), None, "strides"), (lambda: layers.Conv2D(5, 2, groups=0), None, "groups"),
+    (lambda: layers.Conv2D(2, 2, strides=(1, 0)), None, "strides"),
+    (lambda: layers.Conv2D(5, 2, groups=0), None, "groups"),
     (lambda: layers.Conv2D(5, 2, groups=2), None, "groups"), (lambda: layers.Conv2D(6, 3), (2, 5, 3), "kernel|window"),
     (lambda: layers.DepthwiseConv2D(1, depth_multiplier=0), None, "depth_multiplier"),
     (lambda: layers.Cropping2D(((2, 3), (0, 0))), (5, 7, 1), "cropping|Cropping"),
-    (lambda: layers.Cropping1D((3, 2)), (5, 1), "cropping|Cropping"), (lambda: layers.Cropping2D((1, 2, 3)), None, "cropping"),
-    (lambda: layers.ZeroPadding2D((1, 2, 3)), None, "padding"), (lambda: layers.ZeroPadding1D((1, 2, 3)), None, "padding"),
+    (lambda: layers.Cropping1D((3, 2)), (5, 1), "cropping|Cropping"),
+    (lambda: layers.Cropping2D((1, 2, 3)), None, "cropping"),
+    (lambda: layers.ZeroPadding2D((1, 2, 3)), None, "padding"),
+    (lambda: layers.ZeroPadding1D((1, 2, 3)), None, "padding"),
     (lambda: layers.UpSampling2D(2, interpolation="cubic"), None, "interpolation"),
     (lambda: layers.Permute((0, 1)), None, "dims"), (lambda: layers.Permute((1, 3)), None, "dims"),
     (lambda: layers.Reshape((4, 5)), (6,), "Reshape|shape"), (lambda: layers.RepeatVector(0), None, "n"),

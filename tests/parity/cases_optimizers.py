@@ -53,7 +53,8 @@ OPTIMIZERS: list[New] = [
     optimizer("Adadelta", 1.0, rho=0.9, epsilon=1e-5),
     optimizer("Adamax"),
     optimizer("Adamax", 0.01, beta_1=0.8, beta_2=0.95, weight_decay=0.1),
-    optimizer("Adagrad", 0.1, 0.2, 1e-3), optimizer("Adadelta", 1.0, 0.8, 1e-3), optimizer("Adamax", 0.01, 0.8, 0.95, 1e-3),
+    optimizer("Adagrad", 0.1, 0.2, 1e-3), optimizer("Adadelta", 1.0, 0.8, 1e-3),
+    optimizer("Adamax", 0.01, 0.8, 0.95, 1e-3),
     *[optimizer(name, 0.05, **options) for name, options in (
         ("RMSprop", {"clipnorm": 0.1}), ("Adagrad", {"global_clipnorm": 0.1}), ("Adadelta", {"clipvalue": 0.02}),
         ("Adamax", {"use_ema": True, "ema_momentum": 0.8, "ema_overwrite_frequency": 3}),

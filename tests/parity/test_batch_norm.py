@@ -16,7 +16,8 @@ def network(library: Any, frozen: bool) -> Any:
     model = library.Sequential([
         layers.Input((8, 7, 2)), layers.Conv2D(4, 3, use_bias=False), layers.BatchNormalization(momentum=0.9),
         layers.Activation("tanh"), layers.AveragePooling2D(2), layers.BatchNormalization(scale=False),
-        layers.Activation("tanh"), layers.Flatten(), layers.Dense(6), layers.BatchNormalization(epsilon=0.01, center=False),
+        layers.Activation("tanh"), layers.Flatten(), layers.Dense(6),
+        layers.BatchNormalization(epsilon=0.01, center=False),
         layers.Dense(3, activation="softmax"),
     ])
     model.layers[1].trainable = not frozen

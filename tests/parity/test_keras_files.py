@@ -106,7 +106,8 @@ def network(library: Any) -> Any:
     layers = library.layers
     return library.Sequential([
         library.Input((8, 8, 2)), layers.Conv2D(4, 3, use_bias=False), layers.BatchNormalization(),
-        layers.Activation("relu"), layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(CLASSES, activation="softmax"),
+        layers.Activation("relu"), layers.MaxPooling2D(2), layers.Flatten(),
+        layers.Dense(CLASSES, activation="softmax"),
     ])
 
 

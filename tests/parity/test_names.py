@@ -43,7 +43,8 @@ def calls() -> list[New]:
     """All calls of the tables."""
     found: list[New] = [call for _, call in (*cases_layers.CASES, *cases_losses.CASES, *cases_metrics.CASES)]
     found += [*cases_metrics.PLAIN, *cases_optimizers.OPTIMIZERS, *cases_optimizers.SCHEDULES,
-              *cases_callbacks.CASES, *cases_weights.INITIALIZERS, *cases_weights.REGULARIZERS, *cases_weights.CONSTRAINTS]
+              *cases_callbacks.CASES, *cases_weights.INITIALIZERS, *cases_weights.REGULARIZERS,
+              *cases_weights.CONSTRAINTS]
     return found
 
 

@@ -191,13 +191,15 @@ REGULAR = {
         New("losses.SparseCategoricalCrossentropy"), New("optimizers.SGD", 0.1), 4, 0),
     "output that cancels": Architecture(
         (7,), [layer("Flatten"), layer("Dense", 2, activation=None)],
-        New("losses.SparseCategoricalCrossentropy", from_logits=True), New("optimizers.Adam", 0.01, epsilon=0.01), 1, 6),
+        New("losses.SparseCategoricalCrossentropy", from_logits=True), New("optimizers.Adam", 0.01, epsilon=0.01),
+        1, 6),
     "cosine in line": Architecture(
         (7,), [layer("LeakyReLU", 0.3), layer("Rescaling", -1.5, 0.0), layer("Activation", "silu"),
                layer("RepeatVector", 2), layer("Flatten"), layer("Dense", 3, activation=None)],
         New("losses.CosineSimilarity"), New("optimizers.Adadelta", 0.5, epsilon=0.01), 1, 3274),
     "loss of a cosine": Architecture(
-        (2, 2, 2), [layer("Softmax"), layer("Activation", "relu"), layer("Flatten"), layer("Dense", 2, activation=None)],
+        (2, 2, 2), [layer("Softmax"), layer("Activation", "relu"), layer("Flatten"),
+                    layer("Dense", 2, activation=None)],
         New("losses.CosineSimilarity"), New("optimizers.Adam", 0.01, epsilon=0.01), 1, 11),
 }
 
