@@ -1,8 +1,7 @@
 /* One image at a time, filters in the lanes: see kernels/filters.h.
  *
  * Every tensor is [h][left + w + right][padded channels] floats; a tensor keeps the
- * shape it was produced in, so that flatten costs nothing: a dense layer is the
- * convolution whose kernel is the whole image. */
+ * shape it was produced in, so that flatten costs nothing. */
 #include "few.h"
 
 #include <stdlib.h>
@@ -18,46 +17,64 @@ int tc_few_pays(const tc_program *p, ptrdiff_t n) { return p->few && (n * 8 <= p
 
 /* y = f(x) for n floats at any address: the kernel takes whole vectors. */
 static void few_activation(const tc_kernels *k, const few_step *step, const float *x, float *y, ptrdiff_t n) {
-    _Alignas(64) float in[64], out[64];
-    for (ptrdiff_t i = 0; i < n; i += k->lanes) {
-        size_t bytes = sizeof(float) * (size_t)(n - i < k->lanes ? n - i : k->lanes);
-        memset(in, 0, sizeof in);
-        memcpy(in, x + i, bytes);
-        k->activation(step->function, step->parameters, in, out, 1);
-        memcpy(y + i, out, bytes);
+    _Alignas(64) float part[1024];
+    const ptrdiff_t most = sizeof part / sizeof *part;
+    for (ptrdiff_t i = 0; i < n; i += most) {
+        ptrdiff_t count = n - i < most ? n - i : most, vectors = (count + k->lanes - 1) / k->lanes;
+        memset(part + (vectors - 1) * k->lanes, 0, sizeof(float) * (size_t)k->lanes);
+        memcpy(part, x + i, sizeof(float) * (size_t)count);
+        k->activation(step->function, step->parameters, part, part, vectors);
+        memcpy(y + i, part, sizeof(float) * (size_t)count);
     }
+}
+
+/* Row a of a correlation.  What a group leaves behind its filters the next one overwrites. */
+static void few_row(const tc_kernels *k, const few_step *step, const tc_correlation *g, ptrdiff_t a, const float *x,
+                    int relu, float *y) {
+    if (g->depthwise) {
+        k->correlate_channels(g, a, x + g->x_start, step->packed, step->packed_bias, relu, y);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < g->groups; i++)
+        k->correlate_filters(g, a, x + i * g->x_channels, step->packed + i * g->taps * g->y_channels,
+                             step->packed_bias + i * g->y_channels, relu, y + i * step->filters);
+}
+
+/* Row a of the pool behind a convolution; rows: room for those of its window. */
+static void few_pooled_row(const tc_kernels *k, const few_step *step, ptrdiff_t a, const float *x, float *rows,
+                           float *y) {
+    const tc_pool *pool = &step->pool;
+    const tc_correlation *g = step->phases;
+    if (step->pool_in_registers) {
+        for (ptrdiff_t i = 0; i < g->groups; i++)
+            k->correlate_pool_filters(g, a, x + i * g->x_channels, step->packed + i * g->taps * g->y_channels,
+                                      step->packed_bias + i * g->y_channels, pool->y_columns, step->paired,
+                                      y + i * step->filters);
+        return;
+    }
+    const float *window[MAX_FUSED_ROWS];
+    for (ptrdiff_t i = 0; i < pool->window_height; i++) {
+        ptrdiff_t z = a * pool->stride_height + i;
+        float *row = rows + i * step->z_columns * pool->channels;
+        window[i] = z < step->z_rows ? row : NULL;
+        if (window[i]) few_row(k, step, g, z, x, 1, row);
+    }
+    k->max_pool_filters(pool, window, y);
 }
 
 static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step *step, float *m, const few_tensor *x,
                           const few_tensor *y) {
     int relu = tc_is_plain_relu(step->function, step->parameters);
-    float *y0 = m + y->offset + y->left * y->padded;
-    if (!step->pooled) {
-        for (ptrdiff_t a = 0; a < step->z_rows; a++) {
-            float *row = y0 + a * y->row_stride;
-            if (step->g.depthwise)
-                k->correlate_channels(&step->g, a, m + x->offset + x->left * x->padded, step->packed,
-                                      step->packed_bias, relu, row);
-            else
-                k->correlate_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, relu, row);
-            if (!relu && step->function != TC_LINEAR) few_activation(k, step, row, row, y->width * y->padded);
+    float *to = m + y->offset + y->left * y->padded;
+    for (ptrdiff_t a = 0; a < y->height; a++, to += y->row_stride) {
+        if (step->pooled) {
+            few_pooled_row(k, step, a, m + x->offset, m + few->row_offset, to);
+            continue;
         }
-        return;
-    }
-    const tc_pool *pool = &step->pool;
-    for (ptrdiff_t a = 0; step->pool_in_registers && a < pool->y_rows; a++)
-        k->correlate_pool_filters(&step->g, a, m + x->offset, step->packed, step->packed_bias, pool->y_columns,
-                                  step->paired, y0 + a * y->row_stride);
-    for (ptrdiff_t a = 0; !step->pool_in_registers && a < pool->y_rows; a++) {
-        const float *rows[MAX_FUSED_ROWS];
-        for (ptrdiff_t i = 0; i < pool->window_height; i++) {
-            ptrdiff_t z = a * pool->stride_height + i;
-            float *row = m + few->row_offset + i * step->z_columns * y->padded;
-            rows[i] = z < step->z_rows ? row : NULL;
-            if (rows[i])
-                k->correlate_filters(&step->g, z, m + x->offset, step->packed, step->packed_bias, relu, row);
-        }
-        k->max_pool_filters(pool, rows, y0 + a * y->row_stride);
+        const tc_correlation *first = step->phases + a % step->phase_rows * step->phase_columns;
+        for (const tc_correlation *g = first; g < first + step->phase_columns; g++)
+            few_row(k, step, g, a / step->phase_rows, m + x->offset, relu, to + g->y_start);
+        if (!relu && step->function != TC_LINEAR) few_activation(k, step, to, to, y->width * y->padded);
     }
 }
 
@@ -75,27 +92,29 @@ static void few_pool_step(const tc_kernels *k, const tc_few *few, const few_step
     }
 }
 
-/* Repacks x, value by value, into the shape of y. */
-static void few_repack(float *m, const few_tensor *x, const few_tensor *y) {
+/* x, value by value, in the shape of y: each one `repeat` times, four at once, of which the next one
+ * overwrites those that are too many. */
+static void few_copy(ptrdiff_t repeat, float *m, const few_tensor *x, const few_tensor *y) {
     ptrdiff_t xi = 0, xj = 0, xc = 0;
     for (ptrdiff_t i = 0; i < y->height; i++)
-        for (ptrdiff_t j = 0; j < y->width; j++)
-            for (ptrdiff_t c = 0; c < y->channels; c++) {
-                m[y->offset + i * y->row_stride + (y->left + j) * y->padded + c] =
-                    m[x->offset + xi * x->row_stride + (x->left + xj) * x->padded + xc];
+        for (ptrdiff_t j = 0; j < y->width; j++) {
+            float *to = m + y->offset + i * y->row_stride + (y->left + j) * y->padded;
+            for (ptrdiff_t c = 0; c < y->channels; c += repeat) {
+                float value = m[x->offset + xi * x->row_stride + (x->left + xj) * x->padded + xc];
+                if (repeat == 1) to[c] = value;
+                else
+                    for (ptrdiff_t r = c; r < c + repeat; r += 4)
+                        for (int k = 0; k < 4; k++) to[r + k] = value;
                 if (++xc == x->channels) {
                     xc = 0;
                     if (++xj == x->width) xj = 0, xi++;
                 }
             }
+        }
 }
 
 static void few_elementwise(const tc_kernels *k, const few_step *step, float *m, const few_tensor *x,
                             const few_tensor *y) {
-    if (step->kind == TC_STEP_ACTIVATION && step->function < 0) {
-        few_repack(m, x, y);
-        return;
-    }
     ptrdiff_t n = y->width * y->padded;
     for (ptrdiff_t a = 0; a < y->height; a++) {
         const float *from = m + x->offset + a * x->row_stride + x->left * x->padded;
@@ -153,6 +172,7 @@ static void few_run(const tc_program *p, const tc_few *few, const tc_batch *batc
         case TC_STEP_MAX_POOL2D:
         case TC_STEP_AVERAGE_POOL2D: few_pool_step(k, few, step, m, x, y); break;
         case TC_STEP_GATHER: tc_few_apply_map(step->map, step->sources, m, x, y); break;
+        case TC_STEP_COPY: few_copy(step->repeat, m, x, y); break;
         case TC_STEP_PRELU: tc_few_prelu(p, &step->slopes, m, x, y); break;
         default: few_elementwise(k, step, m, x, y);
         }

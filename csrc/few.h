@@ -19,8 +19,6 @@ void tc_few_apply_map(const tc_map *map, const ptrdiff_t *sources, float *m, con
 void tc_few_prelu(const tc_program *program, const tc_slopes *slopes, float *m, const few_tensor *x,
                   const few_tensor *y);
 
-/* Whether this path has all of these operations; where it lacks one, blocks do the work. */
-int tc_few_can(const tc_op *ops, ptrdiff_t count);
 /* The plan of these operations for one image at a time; NULL without memory.  Its
  * rescaling is that of the program. */
 tc_few *tc_few_create(const tc_program *program, const tc_op *ops, ptrdiff_t count);

@@ -217,14 +217,14 @@ typedef struct tc_kernels {
                    const float *dense, const int32_t *sparse, float *value);
 
     /* Few images: plain [h][w][c] arrays, filters in the lanes, channels padded to whole
-     * vectors of `narrow` floats.  pack_filters: taps x `padded` filters floats, and the
-     * bias padded with zeros; each weight `copies` times.  correlate_filters: as
-     * correlate_tiles, a whole row.  correlate_pool_filters: two rows, relu and row a of
-     * their 2x2 pool, or NULL where they do not fit into registers; paired: `narrow`
-     * filters, packed in two copies, and pixels of one float. */
+     * vectors of `narrow` floats.  pack_filters: taps x `padded` filters floats of a kernel
+     * with `stride` from tap to tap, and the bias, padded with zeros; each weight `copies`
+     * times.  correlate_filters: as correlate_tiles, a whole row.  correlate_pool_filters: two
+     * rows, relu and row a of their 2x2 pool, or NULL where they do not fit into registers;
+     * paired: `narrow` filters, packed in two copies, and pixels of one float. */
     int narrow;
-    void (*pack_filters)(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, ptrdiff_t padded,
-                         int copies, float *packed, float *packed_bias);
+    void (*pack_filters)(const float *kernel, ptrdiff_t stride, const float *bias, ptrdiff_t taps, ptrdiff_t filters,
+                         ptrdiff_t padded, int copies, float *packed, float *packed_bias);
     void (*correlate_filters)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
                               const float *packed_bias, int relu, float *y);
     void (*correlate_pool_filters)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,

@@ -149,8 +149,7 @@ static void forward_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) 
                            op->pad_left - (op->in_width - 1));
 }
 
-/* The convolution that a transposed one is the gradient of. */
-static tc_op turned(const tc_op *op) {
+tc_op tc_turned(const tc_op *op) {
     tc_op conv = *op;
     conv.in_height = op->out_height, conv.in_width = op->out_width, conv.in_channels = op->out_channels;
     conv.out_height = op->in_height, conv.out_width = op->in_width, conv.out_channels = op->in_channels;
@@ -162,38 +161,47 @@ void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right) {
     *left = *right = 0;
     if (op->kind == TC_OP_CONV2D) forward_margins(op, left, right);
     if (op->kind == TC_OP_CONV2D_TRANSPOSE) {
-        tc_op conv = turned(op);
+        tc_op conv = tc_turned(op);
         backward_margins(&conv, op->in_width, left, right);
     }
 }
 
-/* Backward-data is a correlation of dz with the transposed kernel, one for each phase
- * of the stride that has pixels: those of a phase all meet the same taps. */
+ptrdiff_t tc_phase_rows(const tc_op *conv) {
+    return conv->stride_height < conv->in_height ? conv->stride_height : conv->in_height;
+}
+
+ptrdiff_t tc_phase_columns(const tc_op *conv) {
+    return conv->stride_width < conv->in_width ? conv->stride_width : conv->in_width;
+}
+
+int tc_plan_phase(const tc_op *conv, ptrdiff_t phase, ptrdiff_t y_row, ptrdiff_t y_column, tc_correlation *g) {
+    ptrdiff_t sh = conv->stride_height, sw = conv->stride_width, kh = conv->window_height, kw = conv->window_width;
+    ptrdiff_t top = phase / tc_phase_columns(conv), start = phase % tc_phase_columns(conv);
+    ptrdiff_t filters = conv->out_channels / conv->groups;
+    *g = (tc_correlation){.groups = conv->groups, .y_rows = (conv->in_height - top + sh - 1) / sh,
+                          .y_columns = (conv->in_width - start + sw - 1) / sw,
+                          .y_channels = conv->in_channels / conv->groups, .y_start = top * y_row + start * y_column,
+                          .y_row_stride = sh * y_row, .y_column_stride = sw * y_column, .x_channels = filters,
+                          .row_step = 1, .column_step = 1, .taps = kh * kw * filters};
+    g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
+    if (!g->rows) return 0;
+    g->columns = g->rows + kh;
+    g->kernel_rows = phase_offsets(kh, conv->dilation_height, sh, conv->pad_top, top, kw * filters, 0, g->rows);
+    g->kernel_columns = phase_offsets(kw, conv->dilation_width, sw, conv->pad_left, start, filters, 1, g->columns);
+    return 1;
+}
+
 static int plan_backward(const tc_kernels *k, const tc_op *op, tc_step *step, ptrdiff_t y_row_stride) {
-    ptrdiff_t sh = op->stride_height, sw = op->stride_width, kh = op->window_height, kw = op->window_width;
-    ptrdiff_t phase_columns = sw < op->in_width ? sw : op->in_width;
-    step->phases = (sh < op->in_height ? sh : op->in_height) * phase_columns;
+    step->phases = tc_phase_rows(op) * tc_phase_columns(op);
     step->backward = calloc((size_t)step->phases, sizeof *step->backward);
     if (!step->backward) return TC_ERROR_MEMORY;
-    ptrdiff_t filters = op->out_channels / op->groups, taps_row = kw * filters;
     for (ptrdiff_t phase = 0; phase < step->phases; phase++) {
-        ptrdiff_t top = phase / phase_columns, start = phase % phase_columns;
         tc_correlation *g = &step->backward[phase];
-        *g = (tc_correlation){
-            .groups = op->groups, .depthwise = is_depthwise(op),
-            .y_rows = (op->in_height - top + sh - 1) / sh,
-            .y_columns = (op->in_width - start + sw - 1) / sw,
-            .y_channels = op->in_channels / op->groups,
-            .y_start = top * y_row_stride + start * op->in_channels, .y_row_stride = sh * y_row_stride,
-            .y_column_stride = sw * op->in_channels,
-            .x_rows = step->z_rows, .x_columns = step->z_columns, .x_channels = filters,
-            .x_start = step->dz_left * op->out_channels, .x_row_stride = step->dz_row_stride,
-            .x_column_stride = op->out_channels, .row_step = 1, .column_step = 1, .taps = kh * taps_row};
-        g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
-        if (!g->rows) return TC_ERROR_MEMORY;
-        g->columns = g->rows + kh;
-        g->kernel_rows = phase_offsets(kh, op->dilation_height, sh, op->pad_top, top, taps_row, 0, g->rows);
-        g->kernel_columns = phase_offsets(kw, op->dilation_width, sw, op->pad_left, start, filters, 1, g->columns);
+        if (!tc_plan_phase(op, phase, y_row_stride, op->in_channels, g)) return TC_ERROR_MEMORY;
+        g->depthwise = is_depthwise(op);
+        g->x_rows = step->z_rows, g->x_columns = step->z_columns;
+        g->x_start = step->dz_left * op->out_channels;
+        g->x_row_stride = step->dz_row_stride, g->x_column_stride = op->out_channels;
         int status = plan_tiles(k, g);
         if (status != TC_OK) return status;
     }
@@ -308,7 +316,7 @@ int tc_plan_conv2d(const tc_kernels *k, const tc_op *op, tc_step *step, const tc
 
 int tc_plan_conv2d_transpose(const tc_kernels *k, const tc_op *op, tc_step *step, const tc_tensor *x,
                              const tc_tensor *y) {
-    tc_op conv = turned(op);
+    tc_op conv = tc_turned(op);
     tc_tensor dz = {.height = conv.in_height, .width = conv.in_width, .channels = conv.in_channels};
     forward_margins(&conv, &dz.left, &dz.right);
     /* What the plan of `conv` calls z is x here. */

@@ -287,7 +287,7 @@ static int create(const tc_op *ops, ptrdiff_t op_count, const tc_weight *weights
     if (status == TC_OK) status = tc_single_create(p, &p->single);
     if (status == TC_OK && p->norm_count && !inference)
         status = create(ops, op_count, weights, weight_count, seed, 1, &p->inference);
-    if (status == TC_OK && !p->inference && tc_few_can(own, op_count) && !(p->few = tc_few_create(p, own, op_count)))
+    if (status == TC_OK && !p->inference && !(p->few = tc_few_create(p, own, op_count)))
         status = TC_ERROR_MEMORY;
     free(own);
     if (status != TC_OK) {

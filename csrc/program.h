@@ -144,7 +144,7 @@ struct tc_program {
 
     atomic_int stale;                    /* TC_STALE_* bits: packed weights older than the weights */
     atomic_flag packing;
-    tc_few *few;                         /* the plan for few images, or NULL where it lacks an operation */
+    tc_few *few;                         /* the plan for few images; NULL where `inference` has it */
     tc_single *single;                   /* the plan of a program that is one convolution, or NULL */
     _Atomic(tc_workspace *) workspace;   /* one, kept between calls; another caller makes its own */
 };
@@ -161,6 +161,15 @@ int tc_plan_conv2d(const tc_kernels *kernels, const tc_op *op, tc_step *step, co
  * dz_left and dz_row_stride are of the gradient of y.  y: the tensor that it writes. */
 int tc_plan_conv2d_transpose(const tc_kernels *kernels, const tc_op *op, tc_step *step, const tc_tensor *x,
                              const tc_tensor *y);
+/* The convolution that a transposed one is the gradient of. */
+tc_op tc_turned(const tc_op *transposed);
+/* That gradient, of a convolution's input, is a correlation of dz with the transposed kernel for each phase of
+ * the stride that has pixels: those of a phase all meet the same taps.  How many there are down and across, and
+ * phase number `phase`, row by row: all of it but where x lies (x_rows to x_column_stride) and the tiles.
+ * y_row, y_column: what is between two rows and two pixels of the whole y.  Returns 0 without memory. */
+ptrdiff_t tc_phase_rows(const tc_op *conv);
+ptrdiff_t tc_phase_columns(const tc_op *conv);
+int tc_plan_phase(const tc_op *conv, ptrdiff_t phase, ptrdiff_t y_row, ptrdiff_t y_column, tc_correlation *geometry);
 /* The zero columns at both sides that an operation reads beside its input. */
 void tc_input_margins(const tc_op *op, ptrdiff_t *left, ptrdiff_t *right);
 /* Covers the rows of a correlation whose other fields are set: by tiles of up to

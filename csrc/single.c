@@ -56,7 +56,8 @@ static int plan_direction(const tc_kernels *k, const tc_correlation *phases, ptr
 /* kernel: taps x filters. */
 static void pack_direction(const tc_kernels *k, direction *d, const float *kernel, const float *bias) {
     float *packed = d->packed;
-    if (!d->grouped) k->pack_filters(kernel, bias, d->phases[0].taps, d->filters, d->padded, 1, packed, d->bias);
+    if (!d->grouped)
+        k->pack_filters(kernel, d->filters, bias, d->phases[0].taps, d->filters, d->padded, 1, packed, d->bias);
     for (ptrdiff_t i = 0; d->grouped && i < d->phase_count; i++)
         packed += k->pack_groups(&d->phases[i], kernel, bias, packed, d->bias);
 }

@@ -109,8 +109,8 @@ ALWAYS_INLINE ptrdiff_t filters_next(ptrdiff_t left, int *vectors, filters_tile_
 
 #define PACKED_TAPS 64
 
-static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps, ptrdiff_t filters, ptrdiff_t padded,
-                         int copies, float *packed, float *packed_bias) {
+static void pack_filters(const float *kernel, ptrdiff_t stride, const float *bias, ptrdiff_t taps, ptrdiff_t filters,
+                         ptrdiff_t padded, int copies, float *packed, float *packed_bias) {
     for (ptrdiff_t f = 0; f < padded * copies; f++)
         packed_bias[f] = bias && f / copies < filters ? bias[f / copies] : 0.0f;
     /* Some taps at a time, so that large kernels are read in their order. */
@@ -121,8 +121,8 @@ static void pack_filters(const float *kernel, const float *bias, ptrdiff_t taps,
             ptrdiff_t width = filters_next(padded - f, &vectors, &tiles);
             ptrdiff_t last = first + PACKED_TAPS < taps ? first + PACKED_TAPS : taps;
             float *to = packed + (f * taps + first * width) * copies;
-            const float *from = kernel + first * filters + f;
-            for (ptrdiff_t t = first; t < last; t++, from += filters, to += width * copies) {
+            const float *from = kernel + first * stride + f;
+            for (ptrdiff_t t = first; t < last; t++, from += stride, to += width * copies) {
                 if (copies == 1 && f + width <= filters)
                     memcpy(to, from, sizeof *to * (size_t)width);
                 else
