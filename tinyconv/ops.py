@@ -7,7 +7,9 @@ on the same engine as the layers.
 
 from __future__ import annotations
 
+import mmap
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -82,8 +84,7 @@ def conv2d_backward_input(dy: Any, kernel: Any, input_shape: Any, strides: IntOr
     geometry = _Geometry(_shape4(input_shape, "input_shape"), kernel.shape, strides, padding, dilation_rate, groups)
     geometry.check_output(dy)
     with _Convolution(geometry, [kernel], trainable=False) as executor:
-        # A convolution is linear: its gradient does not depend on where it is taken.
-        x = np.zeros(geometry.input_shape, np.float32)
+        x = _nowhere(geometry.input_shape)
         return executor.gradients(x, dy, _INNER_PRODUCT, training=False, input_gradient=True, value=False)[2]
 
 
@@ -204,6 +205,14 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> tuple[float, np.ndarray]:
 
 
 _INNER_PRODUCT = Loss("inner_product")
+
+
+@lru_cache(maxsize=1)
+def _nowhere(shape: Shape4) -> np.ndarray:
+    """Where the gradient of a convolution by its input is taken: as that is linear, anywhere, and the
+    engine does not look.  Zeros that take addresses, but no memory as long as nobody reads them."""
+    memory = mmap.mmap(-1, 4 * shapes.element_count(shape))
+    return np.frombuffer(memory, np.float32).reshape(shape)
 
 
 class _Geometry:
