@@ -97,7 +97,7 @@ typedef struct tc_outer_sum {
     ptrdiff_t images, rows, columns, kernel_rows, taps, filters;
     ptrdiff_t x_image, x_row, x_pixel, x_kernel_row, dz_image, dz_row, dz_pixel;
     float *dw;
-    ptrdiff_t dw_row; /* from tap to tap; kernel rows follow each other */
+    ptrdiff_t dw_row, dw_kernel_row; /* from tap to tap, from kernel row to kernel row */
 } tc_outer_sum;
 
 /* Sampling an image at the places that an affine map of its pixels names. */

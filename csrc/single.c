@@ -74,15 +74,18 @@ static int is_pointwise(const tc_step *step, const tc_tensor *x) {
            !step->gradient.pad_top && !x->left;
 }
 
-/* Of a transposed convolution, the gradient of the kernel. */
-static int create_transposed(const tc_program *p, tc_single **single) {
+/* Of a transposed convolution and of one in groups, the gradient of the kernel. */
+static int create_gradient(const tc_program *p, tc_single **single) {
     const tc_step *step = p->steps;
     tc_single *s = calloc(1, sizeof *s);
     if (!s) return TC_ERROR_MEMORY;
-    s->transposed = 1;
-    s->image = (tc_tensor){.height = step->z_rows, .width = step->z_columns, .channels = step->outputs,
-                           .left = step->dz_left, .row_stride = step->dz_row_stride};
-    s->image.right = step->dz_row_stride / step->outputs - s->image.left - s->image.width;
+    s->transposed = step->kind == TC_STEP_CONV2D_TRANSPOSE;
+    s->image = *p->tensors;
+    if (s->transposed) {
+        s->image = (tc_tensor){.height = step->z_rows, .width = step->z_columns, .channels = step->outputs,
+                               .left = step->dz_left, .row_stride = step->dz_row_stride};
+        s->image.right = step->dz_row_stride / step->outputs - s->image.left - s->image.width;
+    }
     tc_single_plan_gradient(p, s);
     *single = s;
     return TC_OK;
@@ -94,10 +97,11 @@ int tc_single_create(const tc_program *p, tc_single **single) {
     *single = NULL;
     if (p->step_count != 1 || step->pooled || step->norm || p->load_scale != 1.0f || p->load_offset != 0.0f)
         return TC_OK;
-    if (step->kind == TC_STEP_CONV2D_TRANSPOSE) return create_transposed(p, single);
+    if (step->kind == TC_STEP_CONV2D_TRANSPOSE) return create_gradient(p, single);
     if (step->kind != TC_STEP_CONV2D) return TC_OK;
     int depthwise = step->forward.depthwise && step->outputs == step->groups && step->outputs >= p->kernels->lanes;
-    if (step->groups != 1 && !depthwise) return TC_OK;
+    if (step->groups != 1 && !depthwise)
+        return step->gradient.filters / step->groups % p->kernels->narrow ? TC_OK : create_gradient(p, single);
     int relu = tc_is_plain_relu(step->function, step->parameters);
     if (!relu && step->function != TC_LINEAR) return TC_OK;
     tc_single *s = calloc(1, sizeof *s);
@@ -152,7 +156,7 @@ void tc_single_pack(const tc_program *p, tc_single *s, int which) {
         k->pack(kernel, step->kernel_rows, step->kernel_columns, 1, 1, step->groups, turn, 0, d->packed);
         for (ptrdiff_t f = 0; f < d->filters; f++) d->bias[f] = bias && !turn ? bias[f] : 0.0f;
     }
-    if (s->depthwise || s->transposed) return;
+    if (s->depthwise || !s->forward.phases) return;
     if (which & TC_STALE_SINGLE_FORWARD) pack_direction(k, &s->forward, kernel, bias);
     if (which & TC_STALE_SINGLE_BACKWARD) {
         k->turn_kernel(kernel, step->kernel_rows, step->kernel_columns, step->inputs, step->outputs, s->turned);

@@ -10,6 +10,9 @@
 #define STRIP_FLOATS (6 * 1024)
 /* Taps of a kernel row that are too few for a tile of their own. */
 #define STACKED_TAPS 6
+/* Of a convolution in groups the taps of a kernel row and column, and the kernel rows that share a tile. */
+#define GROUPED_TAPS 8
+#define GROUPED_ROWS 3
 #define SLOT_BYTES ((ptrdiff_t)64 << 20)
 
 void tc_single_plan_gradient(const tc_program *p, tc_single *s) {
@@ -17,15 +20,18 @@ void tc_single_plan_gradient(const tc_program *p, tc_single *s) {
     const tc_weight_gradient *g = &step->gradient;
     ptrdiff_t rows = step->forward.y_rows;
     int margins = s->image.left || s->image.right;
-    s->joined = g->kernel_columns == 1 || (g->column_dilation == 1 && (!margins || g->x_channels < 32));
+    s->joined = g->kernel_columns == 1 ||
+                (g->groups == 1 && g->column_dilation == 1 && (!margins || g->x_channels < 32));
     s->stacked = s->joined && g->kernel_rows > 1 && g->kernel_columns * g->x_channels <= STACKED_TAPS;
     if (s->stacked) {
         s->above = g->pad_top;
         s->below = tc_max(0, (rows - 1) * g->row_step + (g->kernel_rows - 1) * g->row_dilation - g->pad_top -
                                  (g->x_rows - 1));
     }
+    s->together = g->groups > 1 && g->x_channels <= GROUPED_TAPS ? GROUPED_ROWS : 1;
     s->padded = s->depthwise ? g->filters : round_up(g->filters, p->kernels->narrow);
     s->width = s->depthwise ? s->padded : FILTERS;
+    while (g->groups > 1 && !s->depthwise && g->filters / g->groups % s->width) s->width -= p->kernels->narrow;
     ptrdiff_t pixels = rows * g->dz_columns, most = STRIP_FLOATS / smaller(FILTERS, s->padded);
     ptrdiff_t strips = smaller((pixels + most - 1) / most, rows);
     s->group = tc_max(1, most / pixels);
@@ -38,33 +44,63 @@ typedef struct stretch {
     ptrdiff_t images, x_image, x_row, dz_image, dz_row;
 } stretch;
 
-/* Rows [first, last) of the stretch: filters [f, f + width) of dw (taps, padded), accumulated. */
+/* Kernel rows [i, i + count), from rows [a0, a1) of the stretch: filters [f, f + width) of dw (taps, padded),
+ * accumulated. */
+static void gradient_rows(const tc_kernels *k, const tc_step *step, const tc_single *s, const stretch *t, ptrdiff_t i,
+                          ptrdiff_t count, ptrdiff_t a0, ptrdiff_t a1, ptrdiff_t f, ptrdiff_t width, float *dw) {
+    if (a0 >= a1) return;
+    const tc_weight_gradient *g = &step->gradient;
+    ptrdiff_t stretches = s->joined ? 1 : g->kernel_columns, taps = g->x_channels * g->kernel_columns / stretches;
+    ptrdiff_t pixel = g->x_column_stride, group = f / (s->padded / g->groups) * g->x_channels;
+    tc_outer_sum sum = {.images = t->images, .rows = a1 - a0, .kernel_rows = count, .taps = taps, .filters = width,
+                        .x_image = t->x_image, .x_row = g->row_step * t->x_row, .x_pixel = g->column_step * pixel,
+                        .x_kernel_row = g->row_dilation * t->x_row, .dz_image = t->dz_image, .dz_row = t->dz_row,
+                        .dz_pixel = s->padded, .dw_row = s->padded,
+                        .dw_kernel_row = g->kernel_columns * g->x_channels * s->padded};
+    ptrdiff_t left = s->joined ? 0 : (step->forward.x_start - g->x_start) / pixel;
+    const float *x = t->x + (a0 * g->row_step + i * g->row_dilation - g->pad_top) * t->x_row + group;
+    for (ptrdiff_t j = 0; j < stretches; j++) {
+        ptrdiff_t at = j * g->column_dilation - left, b0 = 0, b1 = g->dz_columns;
+        if (!s->joined) {
+            while (b0 < b1 && b0 * g->column_step + at < 0) b0++;
+            while (b1 > b0 && (b1 - 1) * g->column_step + at >= step->forward.x_columns) b1--;
+        }
+        sum.columns = b1 - b0;
+        sum.x = x + (b0 * g->column_step + at) * pixel;
+        sum.dz = t->dz + a0 * t->dz_row + b0 * s->padded + f;
+        sum.dw = dw + (i * stretches + j) * taps * s->padded + f;
+        if (sum.columns) k->outer_sum(&sum);
+    }
+}
+
+/* Rows of dz among [first, last) for which kernel row i lies in the image. */
+static void image_rows(const tc_weight_gradient *g, ptrdiff_t i, ptrdiff_t *first, ptrdiff_t *last) {
+    ptrdiff_t shift = i * g->row_dilation - g->pad_top;
+    while (*first < *last && *first * g->row_step + shift < 0) ++*first;
+    while (*last > *first && (*last - 1) * g->row_step + shift >= g->x_rows) --*last;
+}
+
+/* All kernel rows, from rows [first, last) of the stretch. */
 static void gradient_strip(const tc_kernels *k, const tc_step *step, const tc_single *s, const stretch *t,
                            ptrdiff_t first, ptrdiff_t last, ptrdiff_t f, ptrdiff_t width, float *dw) {
     const tc_weight_gradient *g = &step->gradient;
-    ptrdiff_t stretches = s->joined ? 1 : g->kernel_columns, taps = g->x_channels * g->kernel_columns / stretches;
-    ptrdiff_t stacked = s->stacked ? g->kernel_rows : 1;
-    tc_outer_sum sum = {.images = t->images, .kernel_rows = stacked, .taps = taps, .filters = width,
-                        .x_image = t->x_image, .x_row = g->row_step * t->x_row,
-                        .x_pixel = g->column_step * g->x_channels, .x_kernel_row = g->row_dilation * t->x_row,
-                        .dz_image = t->dz_image, .dz_row = t->dz_row, .dz_pixel = s->padded, .dw_row = s->padded};
-    ptrdiff_t left = s->joined ? 0 : step->forward.x_start / g->x_channels - g->x_start / g->x_channels;
-    for (ptrdiff_t i = 0; i < g->kernel_rows; i += stacked) {
-        ptrdiff_t shift = i * g->row_dilation - g->pad_top, a0 = first, a1 = last;
-        while (!s->stacked && a0 < a1 && a0 * g->row_step + shift < 0) a0++;
-        while (!s->stacked && a1 > a0 && (a1 - 1) * g->row_step + shift >= g->x_rows) a1--;
-        sum.rows = a1 - a0;
-        for (ptrdiff_t j = 0; j < stretches && sum.rows; j++) {
-            ptrdiff_t at = j * g->column_dilation - left, b0 = 0, b1 = g->dz_columns;
-            if (!s->joined) {
-                while (b0 < b1 && b0 * g->column_step + at < 0) b0++;
-                while (b1 > b0 && (b1 - 1) * g->column_step + at >= step->forward.x_columns) b1--;
-            }
-            sum.columns = b1 - b0;
-            sum.x = t->x + (a0 * g->row_step + shift) * t->x_row + (b0 * g->column_step + at) * g->x_channels;
-            sum.dz = t->dz + a0 * t->dz_row + b0 * s->padded + f;
-            sum.dw = dw + (i * stretches + j) * taps * s->padded + f;
-            if (sum.columns) k->outer_sum(&sum);
+    if (s->stacked) {
+        gradient_rows(k, step, s, t, 0, g->kernel_rows, first, last, f, width, dw);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < g->kernel_rows; i += s->together) {
+        /* Rows that all of these kernel rows have; the others come kernel row by kernel row. */
+        ptrdiff_t count = smaller(s->together, g->kernel_rows - i), low = first, high = last, end = last;
+        image_rows(g, i, &low, &end);
+        end = first;
+        image_rows(g, i + count - 1, &end, &high);
+        high = tc_max(low, high);
+        gradient_rows(k, step, s, t, i, count, low, high, f, width, dw);
+        for (ptrdiff_t r = i; count > 1 && r < i + count; r++) {
+            ptrdiff_t a0 = first, a1 = last;
+            image_rows(g, r, &a0, &a1);
+            gradient_rows(k, step, s, t, r, 1, a0, smaller(a1, low), f, width, dw);
+            gradient_rows(k, step, s, t, r, 1, tc_max(a0, high), a1, f, width, dw);
         }
     }
 }

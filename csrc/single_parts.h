@@ -35,7 +35,7 @@ struct tc_single {
      * and below. */
     tc_tensor image; /* x, with the columns of zeros that the plan counts on */
     int joined, stacked;
-    ptrdiff_t above, below;
+    ptrdiff_t above, below, together; /* together: kernel rows that share a tile */
     ptrdiff_t padded, group, strip, width; /* width: filters that pass over the rows at a time */
     _Atomic(single_memory *) memory; /* one, kept between calls; another caller makes its own */
 };

@@ -9,7 +9,7 @@
 static double image_cost(const tc_program *p, int direction, double floats) {
     const tc_kernels *k = p->kernels;
     const tc_step *step = p->steps;
-    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? step->inputs : step->gradient.filters;
+    ptrdiff_t filters = direction == TC_SINGLE_BACKWARD_INPUT ? step->inputs : step->gradient.filters / step->groups;
     double vectors = (double)((filters + k->lanes - 1) / k->lanes);
     if (filters <= k->grouped_filters)
         vectors = filters <= 4 && direction != TC_SINGLE_BACKWARD_KERNEL ? 0.35 : 0.6;
@@ -32,7 +32,7 @@ static double block_cost(const tc_program *p, int direction) {
 
 ptrdiff_t tc_single_share(const tc_program *p, int direction, ptrdiff_t n) {
     const tc_step *step = p->steps;
-    if (!p->single || (p->single->transposed && direction != TC_SINGLE_BACKWARD_KERNEL)) return 0;
+    if (!p->single || (!p->single->forward.phases && direction != TC_SINGLE_BACKWARD_KERNEL)) return 0;
     if (step->forward.depthwise) return n; /* a change of layout is most of the other way */
     ptrdiff_t lanes = p->kernels->lanes, rest = n % lanes;
     double floats = (double)(p->tensors[0].size + step->z_rows * step->z_columns * step->outputs);

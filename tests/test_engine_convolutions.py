@@ -110,6 +110,24 @@ def test_depthwise_from_array_to_array_holds_the_oracle(executor_class, geometry
         assert_rounded(one, other, sizes, length)
 
 
+@pytest.mark.parametrize("sizes", [(6, 24, 3), (16, 32, 2), (20, 96, 2)], ids=label)
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=label)
+def test_kernel_gradient_in_groups_from_array_to_array_holds_the_oracle(executor_class, geometry, sizes):
+    """Groups of whole vectors of filters: their sums have the filters in the lanes."""
+    size, window, strides, padding, dilation = geometry
+    channels, filters, groups = sizes
+    network = Network((*size, channels)).conv2d(filters, window, strides, padding, dilation, bias=False, groups=groups)
+    program = network.build()
+    attributes = {"strides": strides, "dilation": dilation, "padding": program.ops[0].attributes["padding"]}
+    (kernel,), x = program.weights, images(program, 18)
+    dy = np.random.default_rng(3).standard_normal((18, *program.output_shape)).astype(np.float32)
+    _, (dkernel,), _ = executor_class(program).gradients(x, dy, INNER_PRODUCT, value=False)
+    zeros = np.zeros(filters)
+    expected = parts_of(x, kernel, zeros, dy, groups, attributes)[2]
+    magnitude = parts_of(np.abs(x), np.abs(kernel), zeros, np.abs(dy), groups, attributes)[2]
+    assert_rounded(dkernel, expected, magnitude, int(np.prod(dy.shape[:3])))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(("window", "place"), [((3, 3), (0, 4)), ((3, 3), (8, 3)), ((5, 5), (0, 4)), ((5, 5), (7, 5))])
 def test_depthwise_passes_nan_and_infinity_on_to_what_they_touch(executor_class, window, place, value):
@@ -126,15 +144,17 @@ def test_depthwise_passes_nan_and_infinity_on_to_what_they_touch(executor_class,
     assert not np.isfinite(one[0]).all()
 
 
+@pytest.mark.parametrize("groups", [32, 4])
 @pytest.mark.parametrize("images_at_once", [2, 40])
-def test_depthwise_from_array_to_array_does_not_depend_on_threads(images_at_once):
-    program = Network((30, 31, 32)).conv2d(32, (3, 3), padding="same", bias=False, groups=32).build()
+def test_groups_from_array_to_array_do_not_depend_on_threads(images_at_once, groups):
+    program = Network((30, 31, 32)).conv2d(32, (3, 3), padding="same", bias=False, groups=groups).build()
     x, before, results = images(program, images_at_once), engine.get_num_threads(), []
     try:
         for number in (1, 2, 3):
             engine.set_num_threads(number)
             executor = engine.Executor(program)
-            _, (dkernel,), dx = executor.gradients(x, x, INNER_PRODUCT, input_gradient=True, value=False)
+            dkernel = executor.gradients(x, x, INNER_PRODUCT, value=False)[1][0]
+            dx = executor.gradients(x, x, INNER_PRODUCT, input_gradient=True, value=False)[2]
             results.append([executor.predict(x), dkernel, dx])
     finally:
         engine.set_num_threads(before)

@@ -15,10 +15,23 @@
 #include "lanes.h"
 
 /* Kernel rows of few taps share a tile, for enough sums to hide a multiply-add's latency. */
+#if LANES == 16 || defined(__aarch64__)
+/* 32 registers: 24 sums, a vector of dz. */
+#define ROW_TILES(X) \
+    X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) \
+    X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) X(2, 7) X(2, 8) \
+    X(3, 1) X(3, 2) X(3, 3) X(3, 4) X(3, 5) X(3, 6) X(3, 7) X(3, 8)
+#define ROW_TAPS 8
+#define ROW_TILE_ROWS(taps) 3
+#else
+/* 16 registers: 12 sums. */
 #define ROW_TILES(X) \
     X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) \
     X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) \
     X(3, 1) X(3, 2) X(3, 3) X(3, 4)
+#define ROW_TAPS 6
+#define ROW_TILE_ROWS(taps) ((taps) > 4 ? 2 : 3)
+#endif
 
 typedef void outer_tile_function(const tc_outer_sum *, const float *x, const float *dz, float *dw);
 
@@ -51,15 +64,15 @@ typedef void outer_tile_function(const tc_outer_sum *, const float *x, const flo
 static ptrdiff_t outer_sum_rows(const tc_outer_sum *s, ptrdiff_t f) {
 #if LANES == 16
     int wide = s->filters - f >= 16;
-    outer_tile_function *const(*functions)[7] = wide ? outer_rows_16 : outer_rows_narrow;
+    outer_tile_function *const(*functions)[ROW_TAPS + 1] = wide ? outer_rows_16 : outer_rows_narrow;
 #else
     const int wide = 0;
-    outer_tile_function *const(*functions)[7] = outer_rows_narrow;
+    outer_tile_function *const(*functions)[ROW_TAPS + 1] = outer_rows_narrow;
 #endif
-    ptrdiff_t widest = s->taps > 4 ? 2 : 3, tiles = (s->kernel_rows + widest - 1) / widest;
+    ptrdiff_t widest = ROW_TILE_ROWS(s->taps), tiles = (s->kernel_rows + widest - 1) / widest;
     for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
         ptrdiff_t count = (s->kernel_rows - i + (tiles - tile) - 1) / (tiles - tile);
-        functions[count][s->taps](s, s->x + i * s->x_kernel_row, s->dz + f, s->dw + i * s->taps * s->dw_row + f);
+        functions[count][s->taps](s, s->x + i * s->x_kernel_row, s->dz + f, s->dw + i * s->dw_kernel_row + f);
         i += count;
     }
     return wide ? 16 : NARROW;
@@ -80,7 +93,8 @@ static ptrdiff_t outer_sum_taps(const tc_outer_sum *s, ptrdiff_t f) {
     for (ptrdiff_t i = 0; i < s->kernel_rows; i++)
         for (ptrdiff_t tile = 0, t = 0; tile < tiles; tile++) {
             ptrdiff_t count = (s->taps - t + (tiles - tile) - 1) / (tiles - tile);
-            functions[count](s, s->x + i * s->x_kernel_row + t, s->dz + f, s->dw + (i * s->taps + t) * s->dw_row + f);
+            functions[count](s, s->x + i * s->x_kernel_row + t, s->dz + f,
+                             s->dw + i * s->dw_kernel_row + t * s->dw_row + f);
             t += count;
         }
     return vectors * width;
@@ -94,7 +108,7 @@ static void outer_sum(const tc_outer_sum *s) {
             return;
         }
 #endif
-        f += s->kernel_rows > 1 && s->taps <= 6 ? outer_sum_rows(s, f) : outer_sum_taps(s, f);
+        f += s->kernel_rows > 1 && s->taps <= ROW_TAPS ? outer_sum_rows(s, f) : outer_sum_taps(s, f);
     }
 }
 

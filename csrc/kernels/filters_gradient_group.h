@@ -43,14 +43,14 @@ ALWAYS_INLINE void pair_tile(const tc_outer_sum *s, const float *x_first, const 
         }
     UNROLL for (int i = 0; i < R; i++)
         UNROLL for (int u = 0; u < U; u++)
-            store_pair(a[i * U + u], dw + (i * T + 2 * u) * s->dw_row, s->dw_row, 2 * u + 1 < T);
+            store_pair(a[i * U + u], dw + i * s->dw_kernel_row + 2 * u * s->dw_row, s->dw_row, 2 * u + 1 < T);
 }
 
 #define PAIR_TILES(X) \
     X(1, 1) X(1, 2) X(1, 3) X(1, 4) X(1, 5) X(1, 6) X(1, 7) X(1, 8) X(1, 9) X(1, 10) X(1, 11) X(1, 12) \
     X(1, 13) X(1, 14) X(1, 15) X(1, 16) X(1, 17) X(1, 18) X(1, 19) X(1, 20) X(1, 21) X(1, 22) X(1, 23) X(1, 24) \
-    X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) \
-    X(3, 1) X(3, 2) X(3, 3) X(3, 4) X(3, 5) X(3, 6) \
+    X(2, 1) X(2, 2) X(2, 3) X(2, 4) X(2, 5) X(2, 6) X(2, 7) X(2, 8) \
+    X(3, 1) X(3, 2) X(3, 3) X(3, 4) X(3, 5) X(3, 6) X(3, 7) X(3, 8) \
     X(4, 1) X(4, 2) X(4, 3) X(4, 4) X(4, 5) X(4, 6) \
     X(5, 1) X(5, 2) X(5, 3) X(5, 4) X(5, 5) X(5, 6)
 #define X(R, T) \
@@ -66,7 +66,7 @@ static outer_tile_function *const pair_tiles[6][25] = {PAIR_TILES(X)};
 
 /* Eight filters, from f on, of all taps. */
 static void outer_sum_pairs(const tc_outer_sum *s, ptrdiff_t f) {
-    ptrdiff_t rows = s->taps <= 6 ? 5 : 1, row_tiles = (s->kernel_rows + rows - 1) / rows;
+    ptrdiff_t rows = s->taps <= 6 ? 5 : s->taps <= 8 ? 3 : 1, row_tiles = (s->kernel_rows + rows - 1) / rows;
     ptrdiff_t tiles = (s->taps + 23) / 24;
     for (ptrdiff_t tile = 0, i = 0; tile < row_tiles; tile++) {
         ptrdiff_t height = (s->kernel_rows - i + (row_tiles - tile) - 1) / (row_tiles - tile);
@@ -75,7 +75,7 @@ static void outer_sum_pairs(const tc_outer_sum *s, ptrdiff_t f) {
             ptrdiff_t count = tiles == 1 ? s->taps : (s->taps / tiles + 1) / 2 * 2;
             if (t + count > s->taps) count = s->taps - t;
             pair_tiles[height][count](s, s->x + i * s->x_kernel_row + t, s->dz + f,
-                                      s->dw + (i * s->taps + t) * s->dw_row + f);
+                                      s->dw + i * s->dw_kernel_row + t * s->dw_row + f);
             t += count;
         }
         i += height;

@@ -7,9 +7,10 @@
 
 ALWAYS_INLINE void JOIN(outer_tile_, WIDTH)(const tc_outer_sum *s, const float *x_first, const float *dz_first,
                                             float *dw, const int R, const int T, const int V) {
-    VECTOR a[12][2];
-    UNROLL for (int t = 0; t < R * T; t++)
-        UNROLL for (int v = 0; v < V; v++) a[t][v] = (VECTOR){0};
+    VECTOR a[24][2];
+    UNROLL for (int i = 0; i < R; i++)
+        UNROLL for (int t = 0; t < T; t++)
+            UNROLL for (int v = 0; v < V; v++) a[i * T + t][v] = (VECTOR){0};
     const ptrdiff_t x_pixel = s->x_pixel, dz_pixel = s->dz_pixel, below = s->x_kernel_row;
     for (ptrdiff_t image = 0; image < s->images; image++)
         for (ptrdiff_t row = 0; row < s->rows; row++) {
@@ -23,8 +24,13 @@ ALWAYS_INLINE void JOIN(outer_tile_, WIDTH)(const tc_outer_sum *s, const float *
                         UNROLL for (int v = 0; v < V; v++) a[i * T + t][v] += x[i * below + t] * d[v];
             }
         }
-    UNROLL for (int t = 0; t < R * T; t++)
-        UNROLL for (int v = 0; v < V; v++) *(VECTOR *)(dw + t * s->dw_row + v * WIDTH) += a[t][v];
+    const ptrdiff_t dw_row = s->dw_row, dw_below = s->dw_kernel_row;
+    UNROLL for (int i = 0; i < R; i++)
+        UNROLL for (int t = 0; t < T; t++)
+            UNROLL for (int v = 0; v < V; v++) {
+                VECTOR *to = (VECTOR *)(dw + i * dw_below + t * dw_row + v * WIDTH);
+                *to += a[i * T + t][v];
+            }
 }
 
 #define X(T, V) \
@@ -48,7 +54,7 @@ ROW_TILES(X)
 #undef X
 
 #define X(R, T) [R][T] = JOIN(outer_rows_##R##x##T##_, WIDTH),
-static outer_tile_function *const JOIN(outer_rows_, WIDTH)[4][7] = {ROW_TILES(X)};
+static outer_tile_function *const JOIN(outer_rows_, WIDTH)[4][ROW_TAPS + 1] = {ROW_TILES(X)};
 #undef X
 #undef VECTOR
 #undef JOIN
