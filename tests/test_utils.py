@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import random
 import sys
 
 import numpy as np
 import pytest
 
-from tinyconv import layers, utils
+from tinyconv import Sequential, callbacks, layers, load_model, utils
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,47 @@ def test_check_flag_refuses_what_is_no_flag():
     for value in ("no", None, 2, 1.0):
         with pytest.raises(ValueError, match="`use_bias` to be True or False"):
             utils.check_flag(value, "use_bias")
+
+
+def _fit_with_early_stopping(model, x, y, folder):
+    model.fit(x, y, verbose=0, callbacks=[callbacks.EarlyStopping()])
+
+
+def _fit_beyond_the_end(model, x, y, folder):
+    model.fit(iter([(x, y)]), steps_per_epoch=2, verbose=0)
+
+
+def _save_a_function(model, x, y, folder):
+    model.compile("sgd", "mse", metrics=[lambda y_true, y_pred: y_pred[:, 0]])
+    model.save(folder / "model")
+
+
+def _save_a_schedule(model, x, y, folder):
+    model.optimizer.learning_rate = lambda: 0.1
+    model.save(folder / "model")
+
+
+def _load_what_does_not_compile(model, x, y, folder):
+    model.save(folder / "model")
+    path = folder / "model" / "model.json"
+    document = json.loads(path.read_text())
+    document["trainingConfig"]["loss"] = "of one's own"
+    del document["userDefinedMetadata"]["tinyconv"]["compile"]
+    path.write_text(json.dumps(document))
+    load_model(path)
+
+
+def _make_from_a_config(model, x, y, folder):
+    layers.Dense.from_config({"units": 2, "activity_regularizer": "l2"})
+
+
+@pytest.mark.parametrize("cause", [
+    _fit_with_early_stopping, _fit_beyond_the_end, _save_a_function, _save_a_schedule, _load_what_does_not_compile,
+    _make_from_a_config,
+])
+def test_warnings_are_of_the_line_that_called_the_package(cause, tmp_path):
+    model = Sequential([layers.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning) as caught:
+        cause(model, np.zeros((4, 3), np.float32), np.zeros((4, 1), np.float32), tmp_path)
+    assert [(warning.filename, warning.category) for warning in caught] == [(__file__, UserWarning)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from tinyconv.network import Network
 from tinyconv.objective import Objective, check_metrics, serialize_metric
 from tinyconv.progress import Progress, verbosity
 from tinyconv.sources import Stream, is_stream
-from tinyconv.utils import check_number
+from tinyconv.utils import check_number, warn
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -120,8 +119,7 @@ class Evaluator(Network):
         metrics = [serialize_metric(metric) for metric in self._metrics]
         weighted = [serialize_metric(metric) for metric in self._weighted_metrics]
         if None in [*metrics, *weighted]:
-            warnings.warn("A file cannot hold a metric that is a Python function: it is left out.",
-                          stacklevel=2)
+            warn("A file cannot hold a metric that is a Python function: it is left out.")
         settings: dict[str, Any] = {
             "optimizer": optimizers.serialize(self.optimizer),
             "loss": self.loss if isinstance(self.loss, str) else losses.serialize(self._loss),

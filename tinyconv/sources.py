@@ -11,11 +11,12 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+from tinyconv.utils import warn
 
 __all__ = ["PyDataset", "Stream", "is_stream", "warn_of_end"]
 
@@ -184,8 +185,8 @@ class Stream:
 
 def warn_of_end(name: str, seen: int) -> None:
     """Where an epoch has fewer batches than steps were asked for."""
-    warnings.warn(f"{name} ran out of data after {seen} batches: the epoch ends here. It should give at least "
-                  "steps_per_epoch * epochs batches.", stacklevel=3)
+    warn(f"{name} ran out of data after {seen} batches: the epoch ends here. It should give at least "
+         "steps_per_epoch * epochs batches.")
 
 
 def _numpy(part: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +20,7 @@ from tinyconv.shapes import describe
 __all__ = [
     "check_flag", "check_list", "check_number", "check_seed", "clear_session", "default_seed", "derive_seed",
     "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
-    "to_categorical", "to_snake_case", "unique_name",
+    "to_categorical", "to_snake_case", "unique_name", "warn",
 ]
 
 # How often each prefix was given out by `unique_name`.
@@ -182,6 +184,16 @@ def clear_session(free_memory: bool = True) -> None:
     _name_counts.clear()
 
 
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns at the line that called into this package, however deep in it the cause lies."""
+    frame = sys._getframe(1)
+    inside = ("tinyconv", "importlib")  # the latter's frames stand between a module and its import
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in inside:
+        frame = frame.f_back
+    warnings.warn_explicit(message, category, frame.f_code.co_filename, frame.f_lineno,
+                           registry=frame.f_globals.setdefault("__warningregistry__", {}))
+
+
 def import_extra(module: str, extra: str, what: str) -> Any:
     """Imports what an extra of this package brings.
 
@@ -193,8 +205,6 @@ def import_extra(module: str, extra: str, what: str) -> Any:
     Raises:
         ImportError: If it is not installed; one line says what to install.
     """
-    from importlib import import_module
-
     try:
         return import_module(module)
     except ImportError:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import warnings
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.callbacks.monitor import Monitor
+from tinyconv.utils import warn
 
 # What only some scripts need is imported where it is used: `import tinyconv` stays quick.
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class ModelCheckpoint(Callback):
         current = logs.get(self.monitor)
         due = True
         if self.save_best_only and current is None:
-            warnings.warn(f"ModelCheckpoint needs {self.monitor!r} to save only the best model, which is not "
-                          f"available: it is saved. Available: {', '.join(logs)}", stacklevel=4)
+            warn(f"ModelCheckpoint needs {self.monitor!r} to save only the best model, which is not "
+                 f"available: it is saved. Available: {', '.join(logs)}")
         elif self.save_best_only and current is not None:
             best = "None" if self.best is None else f"{self.best:.5f}"
             due = self._monitor.improves(current, self.best) and not (self.best is None and math.isnan(current))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.callbacks.monitor import Monitor
 from tinyconv.shapes import check_integer
-from tinyconv.utils import check_number
+from tinyconv.utils import check_number, warn
 
 __all__ = ["LearningRateScheduler", "ReduceLROnPlateau"]
 
@@ -101,8 +100,8 @@ class ReduceLROnPlateau(Callback):
         current = logs.get(self.monitor)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         if current is None:
-            warnings.warn(f"ReduceLROnPlateau needs {self.monitor!r}, which is not available. "
-                          f"Available: {', '.join(logs)}", stacklevel=2)
+            warn(f"ReduceLROnPlateau needs {self.monitor!r}, which is not available. "
+                 f"Available: {', '.join(logs)}")
             return
         if self.cooldown_counter > 0:
             self.cooldown_counter -= 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING
 
 from tinyconv.callbacks.base import Callback, Logs
 from tinyconv.callbacks.monitor import Monitor
+from tinyconv.utils import warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +58,8 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         current = (logs or {}).get(self.monitor)
         if current is None:
-            warnings.warn(f"EarlyStopping needs {self.monitor!r}, which is not available. "
-                          f"Available: {', '.join(logs or {})}", stacklevel=2)
+            warn(f"EarlyStopping needs {self.monitor!r}, which is not available. "
+                 f"Available: {', '.join(logs or {})}")
             return
         if epoch < self.start_from_epoch:
             return

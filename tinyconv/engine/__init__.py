@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import warnings
 from typing import Any
 
 from tinyconv.engine.program import Program
+from tinyconv.utils import warn
 
 __all__ = ["Executor", "Program", "backend", "config", "get_num_threads", "measure_peak", "set_num_threads"]
 
@@ -36,11 +36,10 @@ def _load_native() -> Any:
             raise ImportError("TINYCONV_BACKEND=native, but the compiled engine is not there: "
                               f"{error}") from error
         _reason = f"the compiled engine is not there ({_build_failure() or error})"
-        warnings.warn(
+        warn(
             f"tinyconv runs on its NumPy reference, many times slower: {_reason}. Install a C compiler and "
             "reinstall, or set TINYCONV_BACKEND=numpy to silence this.",
             RuntimeWarning,
-            stacklevel=4,
         )
         return None
     _configure(native)

@@ -23,7 +23,6 @@ import io
 import json
 import re
 import time
-import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,12 +44,13 @@ from tinyconv.formats.guard import (
 from tinyconv.formats.hdf5 import Group, import_h5py, reading, write_names
 from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, write_state
 from tinyconv.formats.keras_weights import find_named, find_weights, write_legacy, write_numbered
-from tinyconv.formats.metadata import OWN, own_part, read_metadata, write_metadata
+from tinyconv.formats.metadata import OWN, own_part, read_own_part, write_own_part
 from tinyconv.formats.store import put, write_file
 from tinyconv.formats.topology import Place, read_topology
-from tinyconv.formats.training import read_training_config
+from tinyconv.formats.training import compile_as_written
 from tinyconv.formats.writing import check_built, dump_json
 from tinyconv.formats.zipped import Archive
+from tinyconv.utils import warn
 
 __all__ = ["DIALECTS", "load", "load_weights", "save", "save_weights"]
 
@@ -87,12 +87,8 @@ def save(model: Any, path: Path, include_optimizer: bool = True, dialect: str = 
         allowed = "'keras3' for a .keras file" if is_zip else f"one of {list(DIALECTS)}"
         raise ValueError(f"save expected dialect to be {allowed}. Received: dialect={dialect!r}")
     settings = model.get_compile_config() if include_optimizer else None
-    own: dict[str, Any] = {"version": 1, **write_metadata(model)}
-    if include_optimizer:
-        own["training"] = model.get_training_state()
-    if settings is not None:
-        own["compile"] = settings
-    data = (_archive(model, settings, own) if is_zip else _hdf5(model, settings, own, dialect == "keras3"))
+    own = write_own_part(model, settings, include_optimizer)
+    data = _archive(model, settings, own) if is_zip else _hdf5(model, settings, own, dialect == "keras3")
     write_file(path, lambda file: put(file, data))
 
 
@@ -131,8 +127,8 @@ def _hdf5(model: Any, settings: dict[str, Any] | None, own: dict[str, Any], is_k
         config = {"class_name": topology["class_name"], "config": _with_input_layer(topology["config"])}
         training = _keras2_training_config(settings)
         if private:
-            warnings.warn(f"Keras 2 will refuse this model, it has no {', '.join(sorted(set(private))[:4])}; "
-                          "tinyconv reads it.", stacklevel=5)
+            warn(f"Keras 2 will refuse this model, it has no {', '.join(sorted(set(private))[:4])}; "
+                 "tinyconv reads it.")
     if settings is not None and training is None:
         _warn_uncompiled()
     texts = {"model_config": dump_json(config)}
@@ -189,8 +185,8 @@ def _new_hdf5() -> Iterator[tuple[Any, io.BytesIO]]:
 
 
 def _warn_uncompiled() -> None:
-    warnings.warn("Keras will load this model uncompiled, it does not have these compile settings; tinyconv "
-                  "reads them.", stacklevel=6)
+    warn("Keras will load this model uncompiled, it does not have these compile settings; tinyconv "
+         "reads them.")
 
 
 def _as_training_config(compiled: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +255,8 @@ def _load_archive(archive: Archive) -> Any:
             group = root.group("optimizer/vars")
             read_state(model, [(None, group.dataset(str(index))) for index in range(len(group))],
                        _frozen_entries(root))
-    return _finish(model, own)
+    read_own_part(model, own, OWN)
+    return model
 
 
 def _optimizer_name(root: Group) -> str:
@@ -301,7 +298,8 @@ def _load_hdf5(root: Group) -> Any:
     _check_digest(root, own, texts, arrays, [*entries, *frozen])
     if _compile(model, own, training):
         read_state(model, entries, frozen)
-    return _finish(model, own)
+    read_own_part(model, own, OWN)
+    return model
 
 
 def _texts(root: Group) -> dict[str, bytes]:
@@ -374,24 +372,7 @@ def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
     if own is not None and own.get("compile") is not None:
         guarded("compile settings", model.compile_from_config, checked_dict(own["compile"], "compile settings"))
         return True
-    if config is None:
-        return False
-    try:
-        model.compile_from_config(read_training_config(checked_dict(config, "training configuration")))
-    except keras2.BAD_SETTINGS as error:
-        warnings.warn(f"The model is not compiled, its training configuration cannot be used here: "
-                      f"{keras2.shorten_message(error)}", stacklevel=5)
-        return False
-    return True
-
-
-def _finish(model: Any, own: dict[str, Any] | None) -> Any:
-    if own is None:
-        return model
-    read_metadata(model, own, OWN)
-    if own.get("training") is not None:
-        guarded("training state", model.set_training_state, own["training"])
-    return model
+    return compile_as_written(model, config, "training configuration")
 
 
 # --- weights alone ---

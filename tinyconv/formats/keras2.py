@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from tinyconv.formats.guard import (
     unique,
 )
 from tinyconv.layers.base import UNSUPPORTED_TRAINING
+from tinyconv.utils import warn
 
 __all__ = ["PRIVATE", "class_name_of", "config_of", "create_layers", "find_class", "weight_name", "write_topology"]
 
@@ -253,8 +253,8 @@ def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> lis
             raise FormatError(f"{what}: {shorten_message(error)}") from None
     unique([layer.name for layer in created], "layer names")
     if left_out:
-        warnings.warn(f"Left out, as it matters to further training only: {', '.join(left_out[:4])}"
-                      f"{', ...' if len(left_out) > 4 else ''}.", stacklevel=6)
+        warn(f"Left out, as it matters to further training only: {', '.join(left_out[:4])}"
+             f"{', ...' if len(left_out) > 4 else ''}.")
     return created
 
 

@@ -12,7 +12,6 @@ take back from a file: it is kept apart (`write_frozen`).
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from tinyconv.formats.guard import FormatError, fail
 from tinyconv.formats.hdf5 import Dataset
 from tinyconv.formats.names import named_weights
+from tinyconv.utils import warn
 
 __all__ = ["Entry", "read_state", "write_frozen", "write_state"]
 
@@ -107,7 +107,7 @@ def read_state(model: Any, entries: list[Entry], frozen: list[Entry]) -> None:
     try:
         batches, rate, arrays = _assigned(model, entries)
     except FormatError as error:
-        warnings.warn(f"The optimizer begins afresh, its state cannot be used here: {error}", stacklevel=5)
+        warn(f"The optimizer begins afresh, its state cannot be used here: {error}")
         return
     optimizer = model.optimizer = model.optimizer.fresh()
     program, owners = model.program, {index for _, index in (*arrays, *others)}

@@ -1,13 +1,14 @@
-"""What a model says about its data, for files that can hold it: class names, and how pictures become inputs."""
+"""This package's own part of a file: class names, how pictures become inputs, and what training goes on from."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tinyconv.formats.assemble import guarded
 from tinyconv.formats.guard import FormatError
 from tinyconv.image_input import ImageInput, check_class_names
 
-__all__ = ["OWN", "own_part", "read_metadata", "write_metadata"]
+__all__ = ["OWN", "own_part", "read_metadata", "read_own_part", "write_metadata", "write_own_part"]
 
 # What other readers pass over in a file goes by this name.
 OWN = "tinyconv"
@@ -17,6 +18,40 @@ def own_part(metadata: Any) -> dict[str, Any] | None:
     """What a file's metadata hold of this package, if anything."""
     own = metadata.get(OWN) if isinstance(metadata, dict) else None
     return own if isinstance(own, dict) else None
+
+
+def write_own_part(model: Any, settings: dict[str, Any] | None, goes_on: bool) -> dict[str, Any]:
+    """What `read_own_part` reads, for JSON.
+
+    Args:
+        model: A built `Sequential`.
+        settings: Its compile settings, or None where they are not to be saved.
+        goes_on: Whether to write what the order of samples follows from when training goes on.
+    """
+    own: dict[str, Any] = {"version": 1, **write_metadata(model)}
+    if goes_on:
+        own["training"] = model.get_training_state()
+    if settings is not None:
+        own["compile"] = settings
+    return own
+
+
+def read_own_part(model: Any, own: dict[str, Any] | None, what: str) -> None:
+    """Gives a model all that `write_own_part` wrote but the compile settings, which each format weighs itself.
+
+    Args:
+        model: A `Sequential`.
+        own: As from `own_part`.
+        what: Subject of the error messages.
+
+    Raises:
+        FormatError: If an entry is damaged.
+    """
+    if own is None:
+        return
+    read_metadata(model, own, what)
+    if own.get("training") is not None:
+        guarded("training state", model.set_training_state, own["training"])
 
 
 def write_metadata(model: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +36,7 @@ from tinyconv.formats.store import put, write_file
 from tinyconv.formats.torch.activations import Unmapped
 from tinyconv.formats.torch.chain import Tensor
 from tinyconv.formats.torch.network import modules_of
-from tinyconv.utils import import_extra
+from tinyconv.utils import import_extra, warn
 
 __all__ = ["import_safetensors", "load_weights", "save_weights"]
 
@@ -75,7 +74,7 @@ def save_weights(model: Any, target: Path) -> None:
     try:
         tensors, layout = _torch_tensors(model), "pt"
     except Unmapped as error:
-        warnings.warn(f"PyTorch will not take these weights as they are, tinyconv reads them: {error}", stacklevel=4)
+        warn(f"PyTorch will not take these weights as they are, tinyconv reads them: {error}")
         tensors, layout = _own_tensors(model), "np"
     arrays = {name: _to_file(tensor) for name, tensor in tensors.items()}
     data = package.numpy.save(arrays, {"format": layout})

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,10 +39,10 @@ from tinyconv.formats.guard import (
     read_json,
 )
 from tinyconv.formats.manifest import Group, Shards, match, parse_manifest
-from tinyconv.formats.metadata import own_part, read_metadata, write_metadata
+from tinyconv.formats.metadata import OWN, own_part, read_own_part, write_own_part
 from tinyconv.formats.quantize import QUANTIZATIONS, quantize
 from tinyconv.formats.topology import read_topology
-from tinyconv.formats.training import read_training_config, write_training_config
+from tinyconv.formats.training import compile_as_written, read_training_config, write_training_config
 from tinyconv.formats.writing import check_built, dump_json
 
 __all__ = ["check", "load", "read", "save"]
@@ -69,19 +68,15 @@ def save(model: Any, folder: Path, include_optimizer: bool = True, quantization:
     document: dict[str, Any] = {
         "format": "layers-model", "generatedBy": _generator(), "convertedBy": None, "modelTopology": topology,
     }
-    own: dict[str, Any] = {"version": 1, **write_metadata(model)}
     settings = model.get_compile_config() if include_optimizer else None
     goes_on = include_optimizer and quantization is None
-    if goes_on:
-        own["training"] = model.get_training_state()
     if settings is not None:
-        own["compile"] = settings
         tensors += [({**_spec(name, array), "group": "optimizer"}, array)
                     for name, array in (optimizer.write_state(model) if goes_on else [])]
         config = write_training_config(settings, model.output_shape[-1], goes_on and bool(model.optimizer.built))
         if config is not None:
             document["trainingConfig"] = config
-    document["userDefinedMetadata"] = {"tinyconv": own}
+    document["userDefinedMetadata"] = {OWN: write_own_part(model, settings, goes_on)}
 
     def write_weights(append: Any) -> None:
         for _, array in tensors:
@@ -203,11 +198,7 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
     for layer in model.layers:
         layer._changed()
     state.finish()
-    own = own_part(document.get("userDefinedMetadata"))
-    if own is not None:
-        read_metadata(model, own, "userDefinedMetadata")
-    if own is not None and own.get("training") is not None:
-        guarded("training state", model.set_training_state, own["training"])
+    read_own_part(model, own_part(document.get("userDefinedMetadata")), "userDefinedMetadata")
     return model
 
 
@@ -240,15 +231,7 @@ def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | No
         if _same(config, written):
             guarded("compile settings", model.compile_from_config, settings)
             return True
-    if config is None:
-        return False
-    try:
-        model.compile_from_config(read_training_config(checked_dict(config, "trainingConfig")))
-    except keras2.BAD_SETTINGS as error:
-        warnings.warn(f"The model is not compiled, its training configuration cannot be used here: "
-                      f"{keras2.shorten_message(error)}", stacklevel=6)
-        return False
-    return True
+    return compile_as_written(model, config, "trainingConfig")
 
 
 def _same(config: Any, written: dict[str, Any] | None) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 
 from tinyconv import losses, metrics, optimizers
 from tinyconv.formats.guard import checked_dict
-from tinyconv.utils import to_snake_case
+from tinyconv.formats.keras2 import BAD_SETTINGS, shorten_message
+from tinyconv.utils import to_snake_case, warn
 
-__all__ = ["read_training_config", "write_training_config"]
+__all__ = ["compile_as_written", "read_training_config", "write_training_config"]
 
 # Names of a TensorFlow.js file: those of losses and metrics that are there what they are here.
 _LOSSES = {
@@ -138,6 +139,27 @@ def read_training_config(config: dict[str, Any]) -> dict[str, Any]:
         settings["weighted_metrics"] = [_read_metric(metric) for metric in _flat(config["weighted_metrics"])]
     weight = _single(config.get("loss_weights"))
     return settings if weight in (None, {}, []) else {**settings, "loss_weights": weight}
+
+
+def compile_as_written(model: Any, config: Any, what: str) -> bool:
+    """Compiles a model by a file's training configuration; where that cannot be used here, warns and does not.
+
+    Args:
+        model: A built `Sequential`.
+        config: As of `read_training_config`; None where the file has none.
+        what: Its name in the file, for messages.
+
+    Returns:
+        Whether the model is compiled.
+    """
+    if config is None:
+        return False
+    try:
+        model.compile_from_config(read_training_config(checked_dict(config, what)))
+    except BAD_SETTINGS as error:
+        warn("The model is not compiled, its training configuration cannot be used here: " + shorten_message(error))
+        return False
+    return True
 
 
 def _single(value: Any) -> Any:

@@ -7,7 +7,6 @@ arguments and configs that carry "batch" in their name.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +18,7 @@ from tinyconv.initializers import Initializer
 from tinyconv.layers.weight import Weight
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name
+from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name, warn
 
 __all__ = ["Layer", "Spec", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
 
@@ -283,8 +282,8 @@ class Layer:
             if key == "dtype":
                 check_dtype(value)
             elif key in UNSUPPORTED_TRAINING and value is not None:
-                warnings.warn(f"{cls.__name__} '{config.get('name')}': {key} is not supported, it is "
-                              "left out of training", stacklevel=2)
+                warn(f"{cls.__name__} '{config.get('name')}': {key} is not supported, it is "
+                     "left out of training")
             elif key in known and key != "kwargs":
                 arguments[key] = value
             elif value is not None and key not in _HARMLESS_KEYS and key not in UNSUPPORTED_TRAINING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from tinyconv.optimizers import schedules
 from tinyconv.optimizers.rate import Rate, of_step
 from tinyconv.optimizers.schedules import LearningRateSchedule
 from tinyconv.shapes import check_integer, describe
-from tinyconv.utils import check_flag, check_list, check_number
+from tinyconv.utils import check_flag, check_list, check_number, warn
 
 __all__ = ["Optimizer"]
 
@@ -384,8 +383,8 @@ class Optimizer:
         if isinstance(rate, LearningRateSchedule):
             rate = schedules.serialize(rate)
         elif callable(rate):
-            warnings.warn("A config cannot hold a learning_rate that is a Python function: its value now "
-                          "takes its place.", stacklevel=2)
+            warn("A config cannot hold a learning_rate that is a Python function: its value now "
+                 "takes its place.")
             rate = self.learning_rate
         return {
             "name": self.name,
