@@ -33,7 +33,10 @@ def test_every_layer_class_has_a_case():
 @each_case
 def test_layer_shapes_agree(name, arguments, input_shape, output_shape, parameters):
     layer = layers.get(name)(**arguments)
-    assert layer.input_shape is None and layer.output_shape is None and not layer.built
+    assert not layer.built
+    for attribute in ("input_shape", "output_shape", "input", "output"):
+        with pytest.raises(AttributeError, match="no shapes yet: it was never built"):
+            getattr(layer, attribute)
     assert layer.compute_output_shape(input_shape) == output_shape
     program = lower(layer, input_shape=input_shape)
     assert layer.built and (layer.input_shape, layer.output_shape) == (input_shape, output_shape)

@@ -334,3 +334,12 @@ def test_hyperparameters_of_nadam_do_not_depend_on_what_was_asked_before():
     rows = [straight.hyperparameters(step) for step in range(30)]
     assert [jumping.hyperparameters(step) for step in (29, 3, 4, 0, 17)] == [rows[i] for i in (29, 3, 4, 0, 17)]
     assert all(map(math.isfinite, straight.hyperparameters(10**7)))
+
+
+def test_more_batches_than_int32_counts_are_kept():
+    adam, again = optimizers.Adam(), optimizers.Adam()
+    adam.build([np.zeros(2, np.float32)])
+    again.build([np.zeros(2, np.float32)])
+    adam.batches = 2**31 + 5  # hours of training on single samples
+    again.set_weights(adam.get_weights())
+    assert again.batches == again.iterations == 2**31 + 5

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyconv.engine.program import Loss
+from tinyconv.shapes import describe
 
 __all__ = [
     "Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights",
@@ -20,6 +21,10 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
+
+# What the engine reads as it is.
+_INPUT_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Data(NamedTuple):
@@ -41,20 +46,15 @@ def as_array(value: Any, name: str) -> np.ndarray:
     """An array of numbers; lists and the like are converted."""
     if not isinstance(value, np.ndarray):
         if value is None or hasattr(value, "__next__") or isinstance(value, (dict, str, bytes)):
-            raise TypeError(f"Expected {name} to be an array. Received: {name}={_short(value)}")
+            raise TypeError(f"Expected {name} to be an array. Received: {name}={describe(value)}")
         try:
             value = np.asarray(value)
         except (ValueError, TypeError):
             raise ValueError(f"Expected {name} to be an array whose samples all have one shape. "
-                             f"Received: {name}={_short(value)}") from None
+                             f"Received: {name}={describe(value)}") from None
     if value.dtype.kind not in "buif":
         raise TypeError(f"Expected {name} to hold real numbers. Received: {name}.dtype={value.dtype}")
     return value
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -> np.ndarray:
@@ -84,9 +84,6 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -
     return np.ascontiguousarray(x, dtype=dtype)
 
 
-_INPUT_DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
-
-
 def ready(data: Data, rows: np.ndarray | None = None) -> tuple[Data, np.ndarray | None]:
     """What the executor gets: the data and which rows of them; or a converted copy of those rows, and None."""
     x, y, weight = data
@@ -96,9 +93,6 @@ def ready(data: Data, rows: np.ndarray | None = None) -> tuple[Data, np.ndarray 
         x, y, weight = x[rows], y[rows], None if weight is None else weight[rows]
     dtype = x.dtype if x.dtype in _INPUT_DTYPES else np.dtype(np.float32)
     return Data(np.ascontiguousarray(x, dtype), y, weight), None
-
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def _fit_rank(shape: Shape, expected: Shape) -> Shape:
@@ -197,7 +191,7 @@ def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.n
     """
     if not isinstance(class_weight, Mapping):
         raise TypeError("Expected class_weight to be a dict from class id to weight. "
-                        f"Received: class_weight={_short(class_weight)}")
+                        f"Received: class_weight={describe(class_weight)}")
     if math.prod(output_shape[:-1]) != 1:
         raise ValueError("Expected a model with one label a sample for class_weight. "
                          f"Received: output shape {_batched(output_shape)}")
@@ -205,7 +199,7 @@ def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.n
         valid = isinstance(value, (int, float, np.integer, np.floating)) and -_LARGEST <= value <= _LARGEST
         if not isinstance(key, (int, np.integer)) or not valid:
             raise ValueError(f"Expected class_weight to map whole class ids to finite numbers. "
-                             f"Received: {_short(key)}: {_short(value)}")
+                             f"Received: {describe(key)}: {describe(value)}")
     labels = y.reshape(len(y), -1)
     if y.dtype != np.int32 and output_shape[-1] > 1:
         labels = labels.argmax(axis=1)

@@ -113,7 +113,7 @@ class Sequential(Trainer):
         """
         from tinyconv.formats import description
 
-        self._check_has_weights()
+        self._check_built()
         return description.to_json(self, **kwargs)
 
     def save(self, filepath: str | PathLike[str], overwrite: bool = True, dialect: str | None = None,
@@ -162,7 +162,7 @@ class Sequential(Trainer):
         """
         from tinyconv import formats
 
-        self._check_has_weights()
+        self._check_built()
         if not overwrite and formats.check_weights_path(filepath).exists():
             raise FileExistsError("A file is there already; pass overwrite=True. "
                                   f"Received: filepath={str(filepath)!r}")
@@ -186,13 +186,9 @@ class Sequential(Trainer):
         """
         from tinyconv import formats
 
-        self._check_has_weights()
+        self._check_built()
         for line in formats.load_weights(self, filepath, skip_mismatch, by_name):
             warnings.warn(line, stacklevel=2)
-
-    def _check_has_weights(self) -> None:
-        if not self.built:
-            raise ValueError(f"Model '{self.name}' has no weights yet: build it or give an input_shape.")
 
     def _check_save_path(self, filepath: str | PathLike[str], weights_only: bool = False) -> None:
         """For callbacks that will save: better refused before the training than after an epoch."""
@@ -205,7 +201,7 @@ class Sequential(Trainer):
 
     def _restore(self, filepath: str | PathLike[str]) -> None:
         """Takes over weights, optimizer and state of training from a saved model of the same layers."""
-        self._check_has_weights()
+        self._check_built()
         saved = load_model(filepath)
         if saved.optimizer is None or type(saved.optimizer) is not type(self.optimizer):
             raise ValueError("Expected a saved model with the optimizer of this one. "

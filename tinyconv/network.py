@@ -1,7 +1,7 @@
 """A stack of layers: their shapes, weights and program.
 
-`Network` is what `Sequential` is before it learns: it builds the layers, lowers
-them to a program and keeps the executor that runs it.
+`Network` is what `Sequential` is before it learns: it builds the layers, lowers them to a program and keeps the
+executor that runs it.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class Network:
             made = len(layer.weights)
             layer.build(shape)
             self._weights_made += len(layer.weights) - made
-            shape = layer.output_shape or ()
+            shape = layer.output_shape
         self._output_shape = shape
         self.built = True
 
@@ -320,9 +320,12 @@ class Network:
 
     def count_params(self) -> int:
         """The number of values in all weights."""
-        if not self.built:
-            raise ValueError(f"Model '{self.name}' has no weights yet: build it or give an input_shape.")
+        self._check_built()
         return sum(layer.count_params() for layer in self._layers)
+
+    def _check_built(self, what: str = "weights") -> None:
+        if not self.built:
+            raise ValueError(f"Model '{self.name}' has no {what} yet: build it or give an input_shape.")
 
     def _weights_changed(self) -> None:
         for executor in (self._run, self._run_noisy):
@@ -344,8 +347,7 @@ class Network:
     @property
     def program(self) -> Program:
         """The operations that the model lowers to."""
-        if not self.built:
-            raise ValueError(f"Model '{self.name}' has no program yet: build it or give an input_shape.")
+        self._check_built("program")
         with self._lock:
             if self._program is None:
                 self._build_layers()  # a layer that was built elsewhere since gets its shapes back
@@ -421,16 +423,13 @@ class Network:
         return self._forward(x)
 
     def _find_augmentation(self) -> bool:
-        ops = self.program.ops
-        others = any(op.kind == "dropout" or (op.kind == "batch_normalization" and not op.attributes["frozen"])
-                     for op in ops)
-        self._augments = not others and any(op.kind == "random_affine" for op in ops)
+        active = {op.kind for op in self.program.ops if not op.attributes.get("frozen")}
+        self._augments = "random_affine" in active and not active & {"dropout", "batch_normalization"}
         return self._augments
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
         y = (self._run or self._executor()).predict(x)
-        shape = self._output_shape
-        return y if y.ndim == len(shape) + 1 else y.reshape(len(y), *shape)
+        return y if y.ndim == len(self._output_shape) + 1 else y.reshape(len(y), *self._output_shape)
 
     def _call_noisy(self, x: np.ndarray) -> np.ndarray:
         """A training step that changes no trainable weight, for its predictions."""

@@ -31,8 +31,8 @@ def describe(value: Any) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def check_integer(value: Any, name: str, minimum: int = 1) -> int:
-    """Returns `value` as an int of at least `minimum`; booleans and floats are refused."""
+def check_integer(value: Any, name: str, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+    """Returns `value` as an int in [minimum, maximum]; booleans and floats are refused."""
     kind = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum, f"an integer >= {minimum}")
     try:
         number = operator.index(value)
@@ -40,8 +40,8 @@ def check_integer(value: Any, name: str, minimum: int = 1) -> int:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:
         raise ValueError(f"Expected `{name}` to be {kind}. Received: {name}={describe(value)}")
-    if number > MAX_SIZE:
-        raise ValueError(f"Expected `{name}` to be at most {MAX_SIZE}. Received: {name}={describe(value)}")
+    if number > maximum:
+        raise ValueError(f"Expected `{name}` to be at most {maximum}. Received: {name}={describe(value)}")
     return number
 
 

@@ -68,7 +68,7 @@ def _row(layer: Layer, work: dict[str, int]) -> tuple[str, ...]:
     frozen = "Y" if layer.trainable else "N"
     if not layer.built:
         return title, "?", "?", "?", "?", frozen
-    shape, parameters = layer.output_shape or (), layer.count_params()
+    shape, parameters = layer.output_shape, layer.count_params()
     return (title, str((None, *shape)), f"{parameters:,}", f"{work[layer.name]:,}" if layer.name in work else "?",
             f"{4 * (parameters + math.prod(shape)):,}", frozen)
 

@@ -18,8 +18,8 @@ import numpy as np
 from tinyconv.shapes import describe
 
 __all__ = [
-    "check_flag", "check_list", "check_number", "check_seed", "clear_session", "default_seed", "derive_seed",
-    "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
+    "check_dtype", "check_flag", "check_list", "check_number", "check_seed", "clear_session", "default_seed",
+    "derive_seed", "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
     "to_categorical", "to_snake_case", "unique_name", "warn",
 ]
 
@@ -113,18 +113,38 @@ def check_list(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
+def check_dtype(dtype: Any) -> None:
+    """Raises TypeError for what is neither None nor a spelling of float32, such as Keras 3's policy object."""
+    name = dtype
+    if isinstance(dtype, dict):
+        policy = dtype.get("config")
+        name = policy.get("name") if isinstance(policy, dict) else None
+    # NumPy compares a text with a type by parsing it, and warns of some.
+    if dtype is None or (name == "float32" if isinstance(name, str) else name == np.dtype(np.float32)):
+        return
+    raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
+
+
+def check_seed(seed: Any, bits: int = 64) -> int:
+    """Returns `seed` as an int in [0, 2**bits)."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << bits:
+        raise ValueError(f"Expected `seed` to be an integer in [0, 2**{bits}). Received: seed={describe(seed)}")
+    return int(seed)
+
+
 def set_random_seed(seed: int) -> None:
     """Seeds Python's `random`, NumPy's global generator, and every model created afterwards.
 
     Args:
         seed: Integer in [0, 2**32).
+
+    Raises:
+        ValueError: If it is another.
     """
     import random
 
     global _random_seed, _seeds_drawn
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise ValueError(f"Expected `seed` to be an integer in [0, 2**32). Received: seed={describe(seed)}")
-    _random_seed, _seeds_drawn = int(seed), 0
+    _random_seed, _seeds_drawn = check_seed(seed, bits=32), 0
     random.seed(_random_seed)
     np.random.seed(_random_seed)
 
@@ -229,9 +249,3 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, found = _ELSEWHERE[name]
     return getattr(import_module(f"tinyconv.{module}"), found)
-
-
-def check_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
-        raise ValueError(f"Expected seed to be an integer in [0, 2**64). Received: seed={seed!r}")
-    return int(seed)

@@ -142,28 +142,12 @@ up_sampling2d = UpSampling2D
 zero_padding1d = ZeroPadding1D
 zero_padding2d = ZeroPadding2D
 
-# The closed table that a file's class names are looked up in.
-_CLASSES: dict[str, type[Layer]] = {
-    cls.__name__: cls
-    for cls in (Activation, AlphaDropout, AveragePooling1D, AveragePooling2D, BatchNormalization,
-                CenterCrop, Conv1D, Conv1DTranspose, Conv2D, Conv2DTranspose, Cropping1D, Cropping2D,
-                Dense, DepthwiseConv1D, DepthwiseConv2D, Dropout, ELU, Flatten, GaussianDropout,
-                GaussianNoise, GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalMaxPooling1D,
-                GlobalMaxPooling2D, InputLayer, LeakyReLU, MaxPooling1D, MaxPooling2D, Normalization,
-                Permute, PReLU, RandomFlip, RandomRotation, RandomTranslation, RandomZoom, ReLU,
-                RepeatVector, Rescaling, Reshape, Resizing, SeparableConv1D, SeparableConv2D, Softmax,
-                SpatialDropout1D, SpatialDropout2D, UpSampling1D, UpSampling2D, ZeroPadding1D,
-                ZeroPadding2D)
-}
+# The closed table that a file's class names are looked up in: all classes of this module, and Keras' aliases.
 _NAMES: dict[str, type[Layer]] = {
-    **_CLASSES,
-    "AvgPool1D": AveragePooling1D, "AvgPool2D": AveragePooling2D, "Convolution1D": Conv1D,
-    "Convolution1DTranspose": Conv1DTranspose, "Convolution2D": Conv2D,
-    "Convolution2DTranspose": Conv2DTranspose, "GlobalAvgPool1D": GlobalAveragePooling1D,
-    "GlobalAvgPool2D": GlobalAveragePooling2D, "GlobalMaxPool1D": GlobalMaxPooling1D,
-    "GlobalMaxPool2D": GlobalMaxPooling2D, "MaxPool1D": MaxPooling1D, "MaxPool2D": MaxPooling2D,
-    "SeparableConvolution1D": SeparableConv1D, "SeparableConvolution2D": SeparableConv2D,
+    name: value for name in __all__ if isinstance(value := globals().get(name), type) and issubclass(value, Layer)
+    and value is not Layer and not name.islower()
 }
+_CLASSES = {cls.__name__ for cls in _NAMES.values()}
 
 
 def get(name: str) -> type[Layer]:

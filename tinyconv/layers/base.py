@@ -18,11 +18,21 @@ from tinyconv.initializers import Initializer
 from tinyconv.layers.weight import Weight
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
-from tinyconv.utils import check_flag, check_list, default_seed, derive_seed, to_snake_case, unique_name, warn
+from tinyconv.utils import (
+    check_dtype,
+    check_flag,
+    check_list,
+    default_seed,
+    derive_seed,
+    to_snake_case,
+    unique_name,
+    warn,
+)
 
-__all__ = ["Layer", "Spec", "Weight", "check_dtype", "get_initializer", "refuse_unsupported"]
+__all__ = ["Layer", "Spec", "Weight", "get_initializer", "refuse_unsupported"]
 
 Shape = tuple[int, ...]
+BatchShape = tuple[int | None, *tuple[int, ...]]
 
 # Arguments of Keras that change how a layer trains and that this library does not have.
 UNSUPPORTED_TRAINING = ("activity_regularizer",)
@@ -85,9 +95,8 @@ class Layer:
         self.name = name if name is not None else unique_name(to_snake_case(type(self).__name__))
         self.trainable = check_flag(trainable, "trainable")
         self.built = False
-        # Shapes of a sample; None until the layer is built.
-        self.input_shape: Shape = None  # type: ignore[assignment]
-        self.output_shape: Shape = None  # type: ignore[assignment]
+        self._input_shape: Shape = ()  # of a sample, once the layer is built
+        self._output_shape: Shape = ()
         self.weights: list[Weight] = []
         self._rule_names: tuple[str, ...] = ()
         # Set by the model that owns the layer.
@@ -123,6 +132,7 @@ class Layer:
                 raise ValueError(f"`{name}`: {error}") from None
             setattr(self, name, rule)
         self._rule_names = tuple(rules)
+
     @classmethod
     def argument_of(cls, weight: str, what: str) -> str:
         """The argument that says `what` about a weight: "kernel", "initializer" -> "kernel_initializer"."""
@@ -159,8 +169,34 @@ class Layer:
                                 trainable=name not in self._fixed_weights,
                                 regularizer=getattr(self, self.argument_of(name, "regularizer"), None),
                                 constraint=getattr(self, self.argument_of(name, "constraint"), None))
-        self.input_shape, self.output_shape = input_shape, output_shape
+        self._input_shape, self._output_shape = input_shape, output_shape
         self.built = True
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of a sample of the input; AttributeError before `build`."""
+        self._check_shapes_known()
+        return self._input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of a sample of the output; AttributeError before `build`."""
+        self._check_shapes_known()
+        return self._output_shape
+
+    @property
+    def input(self) -> Spec:
+        """Shape and type of the layer's input; AttributeError before `build`."""
+        return Spec((None, *self.input_shape))
+
+    @property
+    def output(self) -> Spec:
+        """Shape and type of the layer's output; AttributeError before `build`."""
+        return Spec((None, *self.output_shape))
+
+    def _check_shapes_known(self) -> None:
+        if not self._output_shape:
+            raise AttributeError(f"Layer '{self.name}' has no shapes yet: it was never built.")
 
     def add_weight(self, name: str, shape: Shape, initializer: Any = "glorot_uniform", trainable: bool = True,
                    regularizer: Any = None, constraint: Any = None) -> Weight:
@@ -294,20 +330,6 @@ class Layer:
                 raise ValueError(f"{cls.__name__} expected a setting `{key}`. Received: {sorted(config)}")
         return cls(**arguments)
 
-    @property
-    def input(self) -> Spec:
-        """Shape and type of the layer's input."""
-        return self._spec(self.input_shape)
-
-    @property
-    def output(self) -> Spec:
-        """Shape and type of the layer's output."""
-        return self._spec(self.output_shape)
-
-    def _spec(self, shape: Shape | None) -> Spec:
-        if shape is None:
-            raise AttributeError(f"Layer '{self.name}' has no shapes yet: it was never built.")
-        return Spec((None, *shape))
 
     @property
     def losses(self) -> list[float]:
@@ -342,18 +364,6 @@ class Layer:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-def check_dtype(dtype: Any) -> None:
-    """Accepts None and the spellings of float32, Keras 3's policy object among them."""
-    name = dtype
-    if isinstance(dtype, dict):
-        policy = dtype.get("config")
-        name = policy.get("name") if isinstance(policy, dict) else None
-    # NumPy compares a text with a type by parsing it, and warns of some.
-    if dtype is None or (name == "float32" if isinstance(name, str) else name == np.dtype(np.float32)):
-        return
-    raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
-
-
 def get_initializer(identifier: Any, name: str) -> Initializer:
     """An initializer from whatever identifies it; None is Keras' default for the weight `name`."""
     initializer = initializers.get(identifier)
@@ -372,8 +382,7 @@ def refuse_unsupported(**arguments: Any) -> None:
             )
 
 
-def _batch_input_shape(input_shape: Any, batch_input_shape: Any,
-                       batch_size: Any) -> tuple[int | None, ...] | None:
+def _batch_input_shape(input_shape: Any, batch_input_shape: Any, batch_size: Any) -> BatchShape | None:
     if input_shape is None and batch_input_shape is None:
         return None
     if input_shape is not None and batch_input_shape is not None:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
-from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
-from tinyconv.layers.layout import to_channels_last
+from tinyconv.layers.base import BatchShape, Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.layout import add_reshape, to_channels_last
 from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag
@@ -46,13 +46,15 @@ class InputLayer(Layer):
         self.dtype = _name_of_type("float32" if dtype is None else dtype)
 
     @property
-    def batch_shape(self) -> tuple[int | None, ...]:
-        return self.batch_input_shape  # type: ignore[return-value]
+    def batch_shape(self) -> BatchShape:
+        """Batch size, None where it is free, and shape."""
+        assert self.batch_input_shape is not None  # __init__ takes no other
+        return self.batch_input_shape
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Shape:
         """The shape of a sample."""
-        return self.batch_shape[1:]  # type: ignore[return-value]
+        return self.batch_shape[1:]
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "batch_shape": list(self.batch_shape), "dtype": self.dtype}
@@ -177,7 +179,7 @@ class Flatten(Layer):
 
     def lower(self, builder: ProgramBuilder) -> None:
         to_channels_last(builder, self.input_shape, self.data_format, self.name)
-        _add_reshape(builder, self)
+        add_reshape(builder, as_image_shape(self.output_shape), self.name)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
@@ -214,13 +216,7 @@ class Reshape(Layer):
         return shapes.reshape_target(input_shape, self.target_shape)
 
     def lower(self, builder: ProgramBuilder) -> None:
-        _add_reshape(builder, self)
+        add_reshape(builder, as_image_shape(self.output_shape), self.name)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "target_shape": list(self.target_shape)}
-
-
-def _add_reshape(builder: ProgramBuilder, layer: Layer) -> None:
-    shape = as_image_shape(layer.output_shape)
-    if shape != builder.shape:
-        builder.add("reshape", shape, layer=layer.name)

@@ -14,8 +14,8 @@ from tinyconv.layers.base import Shape
 from tinyconv.shapes import describe
 
 __all__ = [
-    "Image", "Pair", "add_permutation", "axes_last", "axes_of", "channels_first", "channels_last", "check_axes",
-    "from_channels_last", "image_of", "pair_of", "shape_of", "to_channels_last",
+    "Image", "Pair", "add_permutation", "add_reshape", "axes_last", "axes_of", "channels_first", "channels_last",
+    "check_axes", "from_channels_last", "image_of", "pair_of", "shape_of", "to_channels_last",
 ]
 
 Image = tuple[int, int, int]

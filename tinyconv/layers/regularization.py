@@ -8,7 +8,7 @@ from typing import Any
 from tinyconv import shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.layers.base import Layer, Shape, refuse_unsupported
-from tinyconv.layers.layout import axes_last, from_channels_last, to_channels_last
+from tinyconv.layers.layout import axes_last, from_channels_last, image_of, to_channels_last
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number
 
@@ -23,7 +23,7 @@ _SEEDED_STREAM = 1 << 63
 
 def check_seed(seed: Any) -> int | None:
     """Returns a layer's seed, a non-negative integer or None."""
-    return None if seed is None else shapes.check_integer(seed, "seed", minimum=0)
+    return None if seed is None else shapes.check_integer(seed, "seed", 0, _SEEDED_STREAM - 1)
 
 
 def random_stream(builder: ProgramBuilder, seed: int | None) -> int:
@@ -125,7 +125,7 @@ class SpatialDropout2D(_Noise):
     noise = "spatial_dropout"
     all_may_go = True
     data_format = "channels_last"
-    dimensions = 2
+    rank = 2
 
     def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, name: str | None = None,
                  dtype: Any = None, **kwargs: Any) -> None:
@@ -133,9 +133,7 @@ class SpatialDropout2D(_Noise):
         self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != self.dimensions + 1:
-            expected = "(height, width, channels)" if self.dimensions == 2 else "(steps, channels)"
-            raise ValueError(f"Expected an input of shape {expected}. Received: input_shape={input_shape}")
+        image_of(input_shape, self.rank, self.data_format)  # refuses other ranks
         return input_shape
 
     def lower(self, builder: ProgramBuilder) -> None:
@@ -158,7 +156,7 @@ class SpatialDropout1D(SpatialDropout2D):
     Input shape: (steps, channels). Output shape: the input's.
     """
 
-    dimensions = 1
+    rank = 1
 
     def __init__(self, rate: float, seed: int | None = None, name: str | None = None, dtype: Any = None,
                  **kwargs: Any) -> None:

@@ -36,7 +36,7 @@ class ImageMap(Layer):
     size; a sequence (steps, channels) is an image of one row.
     """
 
-    dimensions = 2
+    rank = 2
     data_format = "channels_last"
     interpolation = "nearest"
     antialias = False
@@ -50,12 +50,12 @@ class ImageMap(Layer):
         return height, width
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        image = image_of(input_shape, self.dimensions, self.data_format)
-        return shape_of((*self.output_size(*image[:2]), image[2]), self.dimensions, self.data_format)
+        image = image_of(input_shape, self.rank, self.data_format)
+        return shape_of((*self.output_size(*image[:2]), image[2]), self.rank, self.data_format)
 
     def lower(self, builder: ProgramBuilder) -> None:
-        image = image_of(self.input_shape, self.dimensions, self.data_format)
-        output = image_of(self.output_shape, self.dimensions, self.data_format)
+        image = image_of(self.input_shape, self.rank, self.data_format)
+        output = image_of(self.output_shape, self.rank, self.data_format)
         maps.check_entries(output[0] * output[1], output[:2])  # before an axis takes memory
         rows, columns = (
             maps.shifted(maps.resize(size, wanted, self.interpolation, self.antialias), start)
@@ -105,7 +105,7 @@ class ZeroPadding1D(ImageMap):
     Output shape: the same with the padding added.
     """
 
-    dimensions = 1
+    rank = 1
 
     def __init__(self, padding: Any = 1, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -165,7 +165,7 @@ class Cropping1D(ImageMap):
         ValueError: If nothing is left.
     """
 
-    dimensions = 1
+    rank = 1
 
     def __init__(self, cropping: Any = (1, 1), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -218,7 +218,7 @@ class UpSampling1D(ImageMap):
     Input shape: (steps, channels). Output shape: (steps * size, channels).
     """
 
-    dimensions = 1
+    rank = 1
 
     def __init__(self, size: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinyconv.losses.base import EPSILON, Loss, as_floats, as_pair, class_ids
+from tinyconv.losses.base import EPSILON, Loss, as_floats, as_pair, as_weights, class_ids
 from tinyconv.losses.crossentropies import (
     BinaryCrossentropy,
     BinaryFocalCrossentropy,
@@ -57,7 +57,7 @@ __all__ = [
     "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge", "CosineSimilarity", "Hinge",
     "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError", "MeanAbsolutePercentageError",
     "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy",
-    "SquaredHinge", "as_floats", "as_pair", "binary_crossentropy", "binary_focal_crossentropy",
+    "SquaredHinge", "as_floats", "as_pair", "as_weights", "binary_crossentropy", "binary_focal_crossentropy",
     "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "class_ids",
     "cosine_similarity", "deserialize", "get", "hinge", "huber", "is_loss", "kl_divergence", "kld", "log_cosh", "mae",
     "mape", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",

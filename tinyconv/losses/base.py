@@ -10,14 +10,17 @@ import numpy as np
 from tinyconv.engine import program
 from tinyconv.named import Configured
 from tinyconv.shapes import describe
+from tinyconv.utils import check_dtype
 
-__all__ = ["EPSILON", "REDUCTIONS", "Loss", "PlainLoss", "as_floats", "as_pair", "check_axis", "class_ids"]
+__all__ = ["EPSILON", "REDUCTIONS", "Loss", "PlainLoss", "as_floats", "as_pair", "as_weights", "check_axis",
+           "class_ids"]
 
 EPSILON = 1e-7
 REDUCTIONS = ("sum_over_batch_size", "sum", "mean", "mean_with_sample_weight", "none")
 
 
 def as_floats(name: str, x: Any) -> np.ndarray:
+    """`x` as float64; TypeError, with its `name`, where it does not hold numbers."""
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Expected `{name}` to be numbers. Received: {name}.dtype={array.dtype}")
@@ -56,7 +59,23 @@ def class_ids(y_true: Any, y_pred: np.ndarray, bounded: bool = True) -> np.ndarr
     return ids.astype(np.int64)
 
 
+def as_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights of the first dimensions of an array, (N,) as a rule, broadcast to its shape.
+
+    Raises:
+        ValueError: If they are not of the shape's first dimensions.
+    """
+    weights = as_floats("sample_weight", sample_weight)
+    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
+        weights = weights[..., 0]
+    if weights.shape != shape[:weights.ndim]:
+        raise ValueError(f"Expected `sample_weight` of shape {shape[:1]}. "
+                         f"Received: sample_weight.shape={np.shape(sample_weight)}")
+    return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
+
+
 def check_axis(axis: Any) -> None:
+    """Raises ValueError for another axis than the last, -1."""
     if axis != -1 or isinstance(axis, bool):
         raise ValueError(f"Expected `axis` to be -1. Received: axis={describe(axis)}")
 
@@ -83,8 +102,7 @@ class Loss(Configured):
             raise ValueError(
                 f"Expected `reduction` to be one of {REDUCTIONS}. Received: reduction={describe(reduction)}"
             )
-        if dtype not in (None, "float32"):
-            raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
+        check_dtype(dtype)
         self.name = name or type(self).function.__name__
         self.reduction = reduction
 
@@ -102,15 +120,7 @@ class Loss(Configured):
         values = type(self).function(y_true, y_pred, **self.arguments())
         counted = self.counted(y_true, values.shape)
         if sample_weight is not None:
-            weights = as_floats("sample_weight", sample_weight)
-            if weights.ndim == values.ndim + 1 and weights.shape[-1] == 1:
-                weights = weights[..., 0]
-            if weights.shape != values.shape[:weights.ndim]:
-                raise ValueError(
-                    f"Expected `sample_weight` of shape {values.shape[:1]}. "
-                    f"Received: sample_weight.shape={np.shape(sample_weight)}"
-                )
-            weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
+            weights = as_weights(sample_weight, values.shape)
             values = values * weights
             if self.reduction == "mean_with_sample_weight":
                 counted = counted * weights

@@ -9,7 +9,7 @@ import numpy as np
 from tinyconv.engine import program
 from tinyconv.losses import as_floats, as_pair, class_ids
 from tinyconv.metrics.base import FunctionMetric
-from tinyconv.shapes import describe
+from tinyconv.shapes import check_integer
 from tinyconv.utils import check_number
 
 __all__ = [
@@ -129,9 +129,7 @@ class _TopK(FunctionMetric):
 
     def __init__(self, k: int = 5, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name, dtype)
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"Expected `k` to be a positive integer. Received: k={describe(k)}")
-        self.k = int(k)
+        self.k = check_integer(k, "k")
 
     def lower(self) -> program.Metric:
         return program.Metric(type(self).function.__name__, float(self.k))

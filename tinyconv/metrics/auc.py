@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import activations
-from tinyconv.losses import EPSILON, as_floats, as_pair
-from tinyconv.metrics.base import Metric, as_weights, divide
+from tinyconv.losses import EPSILON, as_floats, as_pair, as_weights
+from tinyconv.metrics.base import Metric, divide
 from tinyconv.metrics.confusion import Counts, count_at, even_thresholds
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number

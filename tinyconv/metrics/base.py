@@ -8,13 +8,13 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from tinyconv.engine import program
-from tinyconv.losses import as_floats, is_loss
+from tinyconv.losses import as_floats, as_weights, is_loss
 from tinyconv.named import Configured
 from tinyconv.shapes import describe
-from tinyconv.utils import to_snake_case, unique_name
+from tinyconv.utils import check_dtype, to_snake_case, unique_name
 
 __all__ = [
-    "FunctionMetric", "Mean", "MeanMetricWrapper", "Metric", "RunningMean", "Sum", "add_sums", "as_weights", "divide",
+    "FunctionMetric", "Mean", "MeanMetricWrapper", "Metric", "RunningMean", "Sum", "add_sums", "divide",
 ]
 
 
@@ -22,22 +22,6 @@ def divide(a: Any, b: Any) -> np.ndarray:
     """a / b as float64; 0 where b is 0."""
     a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
     return np.divide(a, b, out=np.zeros(a.shape), where=b != 0)
-
-
-def as_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Weights of the first dimensions of an array, (N,) as a rule, broadcast to its shape.
-
-    Raises:
-        ValueError: If they are not of the shape's first dimensions.
-    """
-    weights = as_floats("sample_weight", sample_weight)
-    if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
-        weights = weights[..., 0]
-    if weights.shape != shape[:weights.ndim]:
-        raise ValueError(
-            f"Expected `sample_weight` of shape {shape[:1]}. Received: sample_weight.shape={np.shape(sample_weight)}"
-        )
-    return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 
 def add_sums(sums: np.ndarray, batch: np.ndarray) -> np.ndarray:
@@ -69,8 +53,7 @@ class Metric(Configured):
     direction: Literal["up", "down"] | None = None
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        if dtype not in (None, "float32"):
-            raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
+        check_dtype(dtype)
         if name is None:
             name = unique_name(to_snake_case(type(self).__name__))
         if not isinstance(name, str) or not name:

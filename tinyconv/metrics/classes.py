@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.losses import EPSILON, as_floats, as_pair
-from tinyconv.metrics.base import Metric, add_sums, as_weights, divide
+from tinyconv.losses import EPSILON, as_floats, as_pair, as_weights
+from tinyconv.metrics.base import Metric, add_sums, divide
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number
 

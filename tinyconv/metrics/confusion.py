@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyconv.losses import as_pair
-from tinyconv.metrics.base import Metric, as_weights, divide
+from tinyconv.losses import as_pair, as_weights
+from tinyconv.metrics.base import Metric, divide
 from tinyconv.shapes import check_integer
 from tinyconv.utils import check_number
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tinyconv import losses
-from tinyconv.losses import as_pair
-from tinyconv.metrics.base import FunctionMetric, Metric, RunningMean, add_sums, as_weights
+from tinyconv.losses import as_pair, as_weights
+from tinyconv.metrics.base import FunctionMetric, Metric, RunningMean, add_sums
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number
 

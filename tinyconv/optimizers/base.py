@@ -362,7 +362,7 @@ class Optimizer:
         if len(given) != len(arrays) + 1:
             raise ValueError(f"Optimizer '{self.name}' expected {len(arrays) + 1} arrays. "
                              f"Received: {len(given)} arrays")
-        batches = check_integer(given[0], "iterations", 0)
+        batches = _count(given[0], "iterations")
         for position, array in enumerate(arrays, start=1):
             value = given[position] = np.asarray(given[position])
             if array.shape != value.shape or value.dtype.kind not in "fiub":
@@ -418,9 +418,8 @@ def _optional(value: float | None, name: str) -> float | None:
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"Expected `{name}` to be a non-negative integer. Received: {name}={describe(value)}")
-    return int(value)
+    """Returns a number of steps, which is an int64 in files."""
+    return check_integer(value, name, 0, 2**63 - 1)
 
 
 def _place(array: np.ndarray) -> Place:
