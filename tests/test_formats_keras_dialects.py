@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -178,4 +179,75 @@ def test_weights_of_models_in_models_have_to_fit(change, tmp_path):
             names = [name.replace("b/", "x/") for name in names]
         file["model_weights/inner"].attrs["weight_names"] = names
     with pytest.raises(FormatError, match="layers of 'inner'|weights of layer '[bc]'"):
+        load_model(path)
+
+
+# --- Keras 2.12 to 2.15: groups counted twice, and of Windows ---
+
+
+def renamed(path: Path, groups: dict[str, str]) -> None:
+    """Moves the groups of the weights in a `.keras` or `.weights.h5` file to other names, and gives them no names."""
+    is_zip = path.suffix == ".keras"
+    with zipfile.ZipFile(path) if is_zip else contextlib.nullcontext() as archive:
+        members = {each: archive.read(each) for each in archive.namelist()} if is_zip else {}
+    inside = path.with_name("inside.h5") if is_zip else path
+    if is_zip:
+        inside.write_bytes(members["model.weights.h5"])
+    with h5py.File(inside, "r+") as file:
+        file.attrs.pop("tinyconv", None)
+        for old, new in groups.items():
+            file.move(f"layers/{old}/vars", f"{new}/vars")
+        del file["layers"]
+    if is_zip:
+        members["model.weights.h5"] = inside.read_bytes()
+        with zipfile.ZipFile(path, "w") as archive:
+            for each, content in members.items():
+                archive.writestr(each, content)
+
+
+def several_of_a_class() -> Sequential:
+    return Sequential([
+        layers.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.ReLU(), layers.Conv2D(2, 3), layers.ReLU(),
+        layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3), layers.Dense(2),
+    ], seed=1)
+
+
+TWICE = {"conv2d": "conv2d", "conv2d_1": "conv2d_2", "conv2d_2": "conv2d_4", "re_lu": "re_lu", "re_lu_1": "re_lu_1",
+         "flatten": "flatten", "dense": "dense", "dense_1": "dense_2"}
+ONCE = {name: name for name in TWICE}
+
+
+@pytest.mark.parametrize("base, names", [
+    ("_layer_checkpoint_dependencies/", TWICE), ("_layer_checkpoint_dependencies\\", TWICE),
+    ("_layer_checkpoint_dependencies/", ONCE), ("_layer_checkpoint_dependencies\\", ONCE), ("layers\\", ONCE),
+], ids=["2.13", "2.13 Windows", "2.14", "2.14 Windows", "2.15 Windows"])
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_groups_of_keras_2_are_found(name, base, names, tmp_path):
+    model, path = several_of_a_class(), tmp_path / name
+    (model.save if name == "m.keras" else model.save_weights)(path)
+    renamed(path, {old: f"{base}{new}" for old, new in names.items()})
+    again = several_of_a_class()
+    again.set_weights([np.zeros_like(array) for array in again.get_weights()])
+    again.load_weights(path)
+    assert same_bits(model, again)
+    if name == "m.keras":
+        assert same_bits(model, load_model(path))
+
+
+@pytest.mark.parametrize("separator", ["/", "\\"])
+def test_groups_of_models_in_models_of_keras_2_are_found(separator, tmp_path):
+    model, path = nested(tmp_path, "m.keras")
+    base = "_layer_checkpoint_dependencies"
+    renamed(path, {old: f"{base}/{new}".replace("/", separator) for old, new in {
+        "conv2d": "conv2d", "conv2d_1": "conv2d_2", "sequential/layers/conv2d": f"sequential/{base}/conv2d",
+        "sequential/layers/batch_normalization": f"sequential/{base}/batch_normalization",
+    }.items()})
+    assert same_bits(model, load_model(path))
+
+
+def test_a_group_of_keras_2_that_is_missing_is_refused(tmp_path):
+    path = tmp_path / "m.keras"
+    several_of_a_class().save(path)
+    renamed(path, {old: f"_layer_checkpoint_dependencies/{new}" for old, new in TWICE.items() if old != "dense_1"})
+    with pytest.raises(FormatError, match="weights of layer 'dense_.*Received: 0"):
         load_model(path)

@@ -20,7 +20,7 @@ from tinyconv.formats.hdf5 import Group
 from tinyconv.formats.topology import number_groups
 from tinyconv.utils import to_snake_case
 
-__all__ = ["LAYERS", "by_layer", "held_paths", "legacy_paths", "legacy_units", "nested_groups"]
+__all__ = ["LAYERS", "by_layer", "held_paths", "legacy_paths", "legacy_units", "nested_groups", "strip_number"]
 
 # What the group of the layers is called, from Keras 2.12 on.
 LAYERS = ("layers", "_layer_checkpoint_dependencies")
@@ -128,7 +128,7 @@ class _Model:
         for name in sorted(names, key=_sort_key):
             if next(numbers) == _MAX_GROUPS or depth > _MAX_DEPTH:
                 fail(group.what, f"at most {_MAX_GROUPS} layers in models {_MAX_DEPTH} deep", "more")
-            kind, inner = _NUMBER.sub("", name), f"{path}{base}/{name}"
+            kind, inner = strip_number(name), f"{path}{base}/{name}"
             part: str | _Model | None = inner if kind in classes else None
             if f"{inner}/{base}" in group:
                 model = _Model(group, f"{inner}/", base, classes, numbers, depth + 1)
@@ -141,7 +141,12 @@ class _Model:
 
 def _sort_key(name: str) -> tuple[str, int]:
     number = _NUMBER.search(name)
-    return _NUMBER.sub("", name), int(number[0][1:]) if number else 0
+    return strip_number(name), int(number[0][1:]) if number else 0
+
+
+def strip_number(group: str) -> str:
+    """The class that a group is called after: "conv2d" of "conv2d_1"."""
+    return _NUMBER.sub("", group)
 
 
 def _name_of(group: Group, path: str) -> str:

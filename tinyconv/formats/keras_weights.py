@@ -3,11 +3,13 @@
 Until Keras 2.11, and in `.h5` files still, a group a layer with the names of its weights
 ("model_weights/conv2d/sequential/conv2d/kernel"; `legacy`).  In `.keras` and `.weights.h5`
 files of Keras 3 the groups are called after the layers' classes, counted, and the weights
-numbered ("layers/conv2d_1/vars/0"; `numbered`).
+numbered ("layers/conv2d_1/vars/0"; `numbered`).  Keras 2.12 and 2.13 count what has weights twice
+("conv2d", "conv2d_2"), and Keras 2 on Windows writes groups called "layers\\dense".
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,10 @@ from tinyconv.formats.keras_places import (
     legacy_paths,
     legacy_units,
     nested_groups,
+    strip_number,
 )
 from tinyconv.formats.topology import Place, number_groups
+from tinyconv.utils import to_snake_case
 
 __all__ = ["StoredWeight", "find_named", "find_weights", "write_legacy", "write_numbered"]
 
@@ -171,30 +175,62 @@ def _origin(group: Group) -> Origin:
 def _find_numbered(root: Group, created: list[Any], shapes: Shapes, places: list[Place] | None,
                    skipped: list[str] | None) -> list[StoredWeight]:
     """The weights under the layers' classes and numbers."""
-    base = next((name for name in LAYERS if name in root), None)
-    if base is None:
+    names = root.children()
+    base, separator = next(((base, separator) for separator in "/\\" for base in LAYERS
+                            if any(name == base or name.startswith(base + separator) for name in names)), ("", "/"))
+    if not base:
         if any(shapes):
             fail(root.what, "the weights of layers", "none")
         return []
-    if places is None:
-        groups = nested_groups(root, base, created, shapes, skipped is not None)
-    else:
-        groups = _groups(created, places, base)
+    flat = [Place((), layer.name) for layer in created]
+    groups = (nested_groups(root, base, created, shapes, skipped is not None) if places is None
+              else _groups(created, shapes, places, base))
+    found = [_vars(groups, separator)]
+    if base != LAYERS[0]:
+        found.append(_vars(_groups(created, shapes, places or flat, base, is_twice=True), separator))
+    weighted = [index for index, sizes in enumerate(shapes) if sizes]
+    paths = max(found, key=lambda paths: sum(paths[index] in root for index in weighted))
     weights = []
-    for name, layer, sizes in zip(groups, created, shapes, strict=True):
+    for path, layer, sizes in zip(paths, created, shapes, strict=True):
         if sizes:
-            held = len(root.group(f"{name}/vars")) if f"{name}/vars" in root else 0
-            paths = [f"{name}/vars/{index}" for index in range(held)]
-            weights += _of_layer(root, layer, sizes, paths, None, skipped)
+            held = len(root.group(path)) if path in root else 0
+            weights += _of_layer(root, layer, sizes, [f"{path}/{index}" for index in range(held)], None, skipped)
     return weights
 
 
-def _groups(created: list[Any], places: list[Place], base: str) -> list[str]:
-    """The layers' groups: they are counted in each model by itself."""
-    models = [tuple(group for _, group in place.models) for place in places]
-    numbers = {model: iter(number_groups([type(layer).__name__ for layer, other in zip(created, models)
-                                          if other == model])) for model in dict.fromkeys(models)}
-    return ["/".join(f"{base}/{group}" for group in (*model, next(numbers[model]))) for model in models]
+def _vars(groups: list[str], separator: str) -> list[str]:
+    """The groups of the weights in the groups of layers."""
+    return [f"{group.replace('/', separator)}/vars" for group in groups]
+
+
+def _groups(created: list[Any], shapes: Shapes, places: list[Place], base: str, is_twice: bool = False) -> list[str]:
+    """The layers' groups: they are counted by class, in each model by itself.
+
+    Args:
+        created: The layers.
+        shapes: For each of them the names and shapes of its weights.
+        places: Where they stand.
+        base: What the groups of layers are called.
+        is_twice: Whether layers and models with weights are counted twice. Defaults to False.
+    """
+    weighted = {place.models[:depth] for place, sizes in zip(places, shapes, strict=True) if sizes
+                for depth in range(1, len(place.models) + 1)}
+    counts: Counter[tuple[Any, str]] = Counter()
+    found: dict[Any, str] = {(): ""}
+
+    def number(model: Any, class_name: str, has_weights: bool) -> str:
+        count = counts[model, class_name]
+        counts[model, class_name] += 2 if is_twice and has_weights else 1
+        return f"{found[model]}{base}/{class_name}{f'_{count}' if count else ''}"
+
+    groups = []
+    for layer, sizes, (models, _) in zip(created, shapes, places, strict=True):
+        for depth in range(len(models)):
+            model = models[:depth + 1]
+            if model not in found:
+                found[model] = number(models[:depth], strip_number(models[depth][1]), model in weighted) + "/"
+        groups.append(number(models, to_snake_case(type(layer).__name__), bool(sizes)))
+    return groups
 
 
 def _text(group: Group, name: str) -> str | None:
