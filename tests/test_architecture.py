@@ -18,7 +18,7 @@ CSRC = ROOT / "csrc"
 # From the ground up.  A name stands for a module or for all modules of a folder; who
 # adds a module gives it a floor.  Modules of one floor may import each other.
 FLOORS = (
-    ("shapes", "maps"),
+    ("shapes", "maps", "left_out"),
     ("utils", "named", "progress", "sources", "web", "interrupts", "image", "image_input"),
     ("engine.program", "engine.update_rules"),
     ("engine",),
@@ -28,7 +28,7 @@ FLOORS = (
     ("evaluation",),
     ("training",),
     ("models",),
-    ("ops", "backend", "saving", "config", "datasets", "formats", "sklearn"),
+    ("ops", "backend", "saving", "config", "datasets", "preprocessing", "formats", "sklearn"),
     ("__init__",),
     ("bench",),
     ("cli_arguments",),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tinyconv
-from tinyconv import Sequential, backend, layers, models, optimizers, saving, utils
+from tinyconv import Sequential, backend, layers, losses, models, optimizers, preprocessing, saving, utils
 
 X = np.random.default_rng(0).random((12, 3)).astype(np.float32)
 Y = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
@@ -132,3 +135,103 @@ def test_saving_has_the_functions_of_keras(tmp_path):
     assert models.load_model(tmp_path / "model", {}, safe_mode=False).built
     with pytest.raises(ValueError, match="custom_objects to be None. Received: .'f'."):
         saving.load_model(tmp_path / "model", custom_objects={"f": 1})
+
+
+ALTERNATIVES = [
+    ("layers", "Lambda", "compose the layers"), ("layers", "Conv3D", "other networks"), ("layers", "LSTM", "Conv1D"),
+    ("layers", "Concatenate", "one row"), ("layers", "LayerNormalization", "BatchNormalization"),
+    ("layers", "RandomContrast", "generator"), ("layers", "RandomCrop", "CenterCrop"),
+    ("models", "Model", "Sequential"),
+    ("utils", "plot_model", "summary"), ("utils", "np_utils", "to_categorical"), ("utils", "get_file", "urlretrieve"),
+    ("datasets", "cifar10", "datasets.read"), ("datasets", "fashion_mnist", "IDX"),
+    ("preprocessing.image", "ImageDataGenerator", "RandomFlip"), ("backend", "function", "Sequential"),
+    ("backend", "image_dim_ordering", "image_data_format"), ("backend", "mean", "NumPy"),
+    ("", "Model", "Sequential"), ("", "wrappers", "sklearn"),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "alternative"), ALTERNATIVES, ids=lambda value: value or "tinyconv")
+def test_import_of_what_is_left_out_says_what_there_is(module, name, alternative):
+    path = f"tinyconv.{module}".rstrip(".")
+    found = importlib.import_module(path)
+    with pytest.raises(ImportError, match=f"^{path} has no '{name}': .*{alternative}.*keras.md") as error:
+        getattr(found, name)
+    assert "\n" not in str(error.value) and name not in dir(found)
+    page = (Path(__file__).parent.parent / "docs" / "keras.md").read_text(encoding="utf-8")
+    assert {"LSTM": "recurrent layers", "Conv3D": "3-D layers", "mean": "functions of tensors",
+            "function": "`backend.function`", "wrappers": "`keras.wrappers`"}.get(name, f"`{name}`") in page
+
+
+def test_import_statement_shows_the_message():
+    with pytest.raises(ImportError, match="tinyconv.layers has no 'Lambda': "):
+        from tinyconv.layers import Lambda  # noqa: F401
+
+
+@pytest.mark.parametrize("module", ["", *{module: None for module, _, _ in ALTERNATIVES if module}])
+def test_name_that_nobody_has_is_an_attribute_error(module):
+    found = importlib.import_module(f"tinyconv.{module}".rstrip("."))
+    assert not hasattr(found, "no_such_name")
+
+
+def test_attributes_of_older_keras_say_what_there_is():
+    model = small_model()
+    for name, alternative in {"fit_generator": "fit takes", "predict_classes": "argmax", "predict_proba": "predict",
+                              "to_yaml": "to_json"}.items():
+        assert not hasattr(model, name)
+        with pytest.raises(AttributeError, match=f"'Sequential' object has no attribute '{name}': .*{alternative}"):
+            getattr(model, name)
+    with pytest.raises(AttributeError, match="'Adam' object has no attribute 'lr': its name is learning_rate"):
+        _ = model.optimizer.lr
+    with pytest.raises(AttributeError, match="^'Adam' object has no attribute 'rate'$"):
+        _ = model.optimizer.rate
+    assert copy.deepcopy(model.optimizer).learning_rate == model.optimizer.learning_rate
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: layers.Conv2D(8, 3, border_mode="same"), "border_mode='same' (Keras 1's name of padding)"),
+    (lambda: layers.Conv2D(8, 3, subsample=2), "subsample=2 (Keras 1's name of strides)"),
+    (lambda: layers.Dense(8, init="normal"), "init='normal' (Keras 1's name of kernel_initializer)"),
+    (lambda: layers.Dense(8, initializer="normal"), "initializer='normal'"),
+])
+def test_arguments_of_keras_1_say_their_names(call, message):
+    with pytest.raises(TypeError, match=re.escape(f"unexpected argument. Received: {message}") + "$"):
+        call()
+
+
+def test_backend_takes_the_settings_that_it_has_alone():
+    backend.set_floatx("float32"), backend.set_epsilon(1e-7), backend.set_image_data_format("channels_last")
+    for call, value in ((backend.set_floatx, "float16"), (backend.set_epsilon, 1e-3)):
+        with pytest.raises(ValueError, match=f"Expected value to be .*Received: value={value!r}"):
+            call(value)
+    with pytest.raises(ValueError, match="Expected data_format to be 'channels_last'.*layers take data_format="):
+        backend.set_image_data_format("channels_first")
+
+
+@pytest.mark.parametrize(("old", "new"), losses.KERAS_2_NAMES.items())
+def test_losses_of_keras_2_go_by_their_old_names(old, new):
+    assert getattr(losses, old) is getattr(losses, new)
+    assert type(losses.get(old)) is type(losses.get(new))
+    model = small_model()
+    model.compile("adam", old)
+    assert model.loss == new and model.get_compile_config()["loss"] == new
+
+
+@pytest.mark.parametrize("call", [
+    lambda f: layers.Dense(2, activation=f), lambda f: layers.Dense(2, kernel_initializer=f),
+    lambda f: layers.Dense(2, kernel_regularizer=f), lambda f: layers.Dense(2, kernel_constraint=f),
+    lambda f: Sequential([layers.Dense(2)]).compile("adam", f),
+    lambda f: Sequential([layers.Dense(2)]).compile(f, "mse"),
+], ids=["activation", "initializer", "regularizer", "constraint", "loss", "optimizer"])
+def test_function_of_ones_own_is_refused_with_the_reason(call):
+    def own(*arguments):
+        return arguments[0]
+
+    with pytest.raises(ValueError, match="takes no function of one's own. Expected one of .*Received: <function"):
+        call(own)
+
+
+def test_preprocessing_has_the_pictures_under_their_other_name():
+    assert preprocessing.image.load_img is utils.load_img
+    assert preprocessing.image_dataset_from_directory is utils.image_dataset_from_directory
+    for name in ("Layer", "Loss", "Metric", "Optimizer", "Initializer", "Regularizer"):
+        assert issubclass(getattr(tinyconv, name), object)

@@ -118,7 +118,7 @@ def test_learning_rate_is_settable_and_checked():
         (RMSprop, {"centered": "no"}),
         (Adadelta, {"rho": -1.0}),
         (Adagrad, {"initial_accumulator_value": -0.1}),
-        (SGD, {"decay": 0.1}),
+        (SGD, {"decay": -0.1}),
     ],
     ids=str,
 )
@@ -173,6 +173,25 @@ def test_from_config_reads_keras_and_tensorflowjs():
     assert optimizers.get(tfjs).get_config() == Adam(0.01, 0.8, 0.9, name="adam").get_config()
     old = {"class_name": "SGD", "config": {"lr": 0.25, "momentum": 0.0, "decay": 0.0, "nesterov": False}}
     assert optimizers.get(old).learning_rate == 0.25
+
+
+@pytest.mark.parametrize("cls", [SGD, RMSprop, Adam, Adadelta, Adagrad])
+def test_learning_rate_of_keras_2_goes_by_its_old_name(cls):
+    assert cls(lr=0.25).get_config() == cls(0.25).get_config() == cls(lr=0.25, decay=0.0).get_config()
+
+
+def test_decay_of_keras_2_divides_the_learning_rate():
+    """lr / (1 + decay * iterations), as Keras 2.10's optimizers computed it."""
+    optimizer = SGD(lr=0.5, decay=0.25, momentum=0.9)
+    rates = []
+    for step in range(4):
+        optimizer.batches = step
+        rates.append(float(optimizer.learning_rate))
+    assert rates == [0.5 / (1 + 0.25 * step) for step in range(4)]
+    assert optimizers.deserialize(optimizers.serialize(optimizer)).get_config() == optimizer.get_config()
+    assert Adam(decay=0.25).learning_rate == 0.001
+    with pytest.raises(ValueError, match="`decay`.*schedule.*Received: decay=0.1"):
+        SGD(optimizers.schedules.CosineDecay(0.1, 10), decay=0.1)
 
 
 def test_get_finds_names_classes_and_instances():

@@ -36,25 +36,31 @@ from tinyconv import (
     utils,
 )
 from tinyconv.engine import get_num_threads, set_num_threads
-from tinyconv.layers import Input
+from tinyconv.initializers import Initializer
+from tinyconv.layers import Input, Layer
+from tinyconv.left_out import explain
+from tinyconv.losses import Loss
+from tinyconv.metrics import Metric
 from tinyconv.models import Sequential, load_model
+from tinyconv.optimizers import Optimizer
+from tinyconv.regularizers import Regularizer
 
 if TYPE_CHECKING:
-    from tinyconv import backend, datasets, formats, image, ops, saving
+    from tinyconv import backend, datasets, formats, image, ops, preprocessing, saving
     from tinyconv.config import show_config
     from tinyconv.image_input import ImageInput
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ImageInput", "Input", "Sequential", "__version__", "activations", "backend", "callbacks",
-    "constraints", "datasets", "engine", "formats", "get_num_threads", "image", "initializers",
-    "layers", "load_model", "losses", "metrics", "models", "ops", "optimizers", "regularizers",
-    "saving", "set_num_threads", "show_config", "utils",
+    "ImageInput", "Initializer", "Input", "Layer", "Loss", "Metric", "Optimizer", "Regularizer", "Sequential",
+    "__version__", "activations", "backend", "callbacks", "constraints", "datasets", "engine", "formats",
+    "get_num_threads", "image", "initializers", "layers", "load_model", "losses", "metrics", "models", "ops",
+    "optimizers", "preprocessing", "regularizers", "saving", "set_num_threads", "show_config", "utils",
 ]
 
 # Loaded when they are first asked for.
-_LAZY = ("backend", "saving", "config", "datasets", "formats", "image", "ops")
+_LAZY = ("backend", "saving", "config", "datasets", "formats", "image", "ops", "preprocessing")
 
 
 def __getattr__(name: str) -> Any:
@@ -68,7 +74,7 @@ def __getattr__(name: str) -> Any:
         from tinyconv.image_input import ImageInput
 
         return ImageInput
-    raise AttributeError(f"module 'tinyconv' has no attribute {name!r}")
+    return explain(__name__)(name)
 
 
 def __dir__() -> list[str]:

@@ -261,10 +261,8 @@ def get(identifier: str | Activation | dict[str, Any] | None) -> Activation:
         return _NAMES[identifier]
     if callable(identifier) and identifier in _LOWERED:
         return identifier
-    raise ValueError(
-        f"Unknown activation. Expected one of {sorted(_NAMES)}. "
-        f"Received: {describe(identifier)}"
-    )
+    why = ": the engine computes it, and takes no function of one's own" if callable(identifier) else ""
+    raise ValueError(f"Unknown activation{why}. Expected one of {sorted(_NAMES)}. Received: {describe(identifier)}")
 
 
 def serialize(activation: Activation) -> str:

@@ -74,6 +74,7 @@ class Evaluator(Network):
         weight = 1.0 if loss_weights is None else check_number(loss_weights, "loss_weights")
         if loss is None:
             raise ValueError("Expected a loss such as 'categorical_crossentropy'. Received: loss=None")
+        loss = losses.KERAS_2_NAMES.get(loss, loss) if isinstance(loss, str) else loss
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         new_loss.lower()  # refuses what no model can train with
         plain, weighted = check_metrics(metrics), check_metrics(weighted_metrics)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyconv import layers as layers_module
 from tinyconv.layers import Layer
+from tinyconv.left_out import explain, explain_attributes
 from tinyconv.summary import summary
 from tinyconv.training import Trainer
 
@@ -221,6 +222,9 @@ class Sequential(Trainer):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
+    if not TYPE_CHECKING:
+        __getattr__ = explain_attributes("Sequential")
+
 
 def _holds_model(filepath: str | PathLike[str]) -> bool:
     from pathlib import Path
@@ -304,3 +308,7 @@ def clone_model(model: Sequential, input_tensors: None = None,
     if model.compiled:
         clone._compile_like(model)
     return clone
+
+
+if not TYPE_CHECKING:
+    __getattr__ = explain(__name__)

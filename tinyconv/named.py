@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
@@ -78,6 +79,10 @@ class Named(Generic[T]):
             ValueError: If it stands for none.
         """
         found = self.find(identifier)
+        if found is None and inspect.isroutine(identifier):
+            raise ValueError(f"Unknown {self.kind}: the engine computes it, and takes no function of one's own. "
+                             f"Expected one of {sorted(set(self.names) - set(self.classes))}. "
+                             f"Received: {describe(identifier)}")
         if found is None:
             raise ValueError(f"Unknown {self.kind}. Expected one of {sorted(set(self.names) - set(self.classes))}, an "
                              f"instance of {sorted(self.classes)} or its config. Received: {describe(identifier)}")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyconv.left_out import explain
 from tinyconv.shapes import describe
 
 __all__ = [
@@ -246,6 +247,6 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return explain(__name__)(name)
     module, found = _ELSEWHERE[name]
     return getattr(import_module(f"tinyconv.{module}"), found)

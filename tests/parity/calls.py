@@ -57,7 +57,7 @@ def has(path: str) -> bool:
     """Whether tinyconv has a name."""
     try:
         member(tinyconv, path)
-    except AttributeError:
+    except (AttributeError, ImportError):
         return False
     return True
 

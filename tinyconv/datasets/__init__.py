@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tinyconv.datasets import digits, mnist, quickdraw
 from tinyconv.datasets.folder import ImageFolder, image_dataset_from_directory
 from tinyconv.datasets.image_set import ImageSet
@@ -21,8 +23,12 @@ from tinyconv.datasets.registry import read, write
 from tinyconv.datasets.sheet import contact_sheet
 from tinyconv.datasets.sprite import Sprite
 from tinyconv.datasets.write import write_sprite
+from tinyconv.left_out import explain
 
 __all__ = [
     "ImageFolder", "ImageSet", "MnistData", "Sprite", "contact_sheet", "digits", "image_dataset_from_directory",
     "mnist", "quickdraw", "read", "write", "write_sprite",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = explain(__name__)

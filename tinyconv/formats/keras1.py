@@ -11,20 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinyconv.formats.guard import fail
+from tinyconv.left_out import KERAS_1_ARGUMENTS
 
 __all__ = ["Origin", "modernize"]
 
 _CLASSES = {
     "AtrousConvolution1D": "Conv1D", "AtrousConvolution2D": "Conv2D", "Deconvolution2D": "Conv2DTranspose",
-}
-_ARGUMENTS = {
-    "W_constraint": "kernel_constraint", "W_regularizer": "kernel_regularizer", "atrous_rate": "dilation_rate",
-    "b_constraint": "bias_constraint", "b_regularizer": "bias_regularizer", "beta_init": "beta_initializer",
-    "bias": "use_bias", "border_mode": "padding", "depthwise_init": "depthwise_initializer",
-    "dim_ordering": "data_format", "filter_length": "kernel_size", "gamma_init": "gamma_initializer",
-    "init": "kernel_initializer", "length": "size", "nb_filter": "filters", "output_dim": "units", "p": "rate",
-    "pointwise_init": "pointwise_initializer", "pool_length": "pool_size", "sigma": "stddev", "stride": "strides",
-    "subsample": "strides", "subsample_length": "strides",
 }
 _FORMATS = {"tf": "channels_last", "th": "channels_first", "default": None}
 # Layers whose kernels Theano turns by 180 degrees.
@@ -50,7 +42,7 @@ def modernize(class_name: str, config: dict[str, Any]) -> tuple[str, dict[str, A
         if key in ("nb_row", "nb_col") or (key == "mode" and class_name == "BatchNormalization") \
                 or (key in _REPEATED and "filters" not in config and "nb_filter" in config):
             continue
-        new = _ARGUMENTS.get(key, key)
+        new = KERAS_1_ARGUMENTS.get(key, key)
         if key == "length" and class_name != "UpSampling1D":
             new = key
         if key == "dim_ordering":

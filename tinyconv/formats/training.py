@@ -22,7 +22,7 @@ _LOSSES = {
         "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
         "mean_squared_logarithmic_error", "poisson", "sparse_categorical_crossentropy", "squared_hinge",
     )},
-    "cosine_similarity": "cosine_proximity", "kl_divergence": "kullback_leibler_divergence", "log_cosh": "logcosh",
+    **{name: old for old, name in losses.KERAS_2_NAMES.items()},
 }
 _METRICS = {
     **{name: name for name in (
@@ -36,10 +36,7 @@ _BY_OUTPUTS = {"acc": "categorical_accuracy", "accuracy": "categorical_accuracy"
                "crossentropy": "categorical_crossentropy"}
 # Other names that Keras 2 and TensorFlow.js have for losses.  Not "cosine_proximity" as a metric: its sign
 # was another before Keras 2.3 and is in TensorFlow.js.
-_OLD_LOSSES = {
-    **{old: name for name, old in _LOSSES.items() if old != name},
-    "cosine": "cosine_similarity", "kullback_leibler_divergence": "kl_divergence",
-}
+_OLD_LOSSES = {**losses.KERAS_2_NAMES, "cosine": "cosine_similarity"}
 _OLD_METRICS = {"kullback_leibler_divergence": "kl_divergence"}
 # Optimizers that step there as they do here: their class there, and their arguments there and here.  Its Adadelta
 # divides by the average of the step before, its centered RMSProp subtracts epsilon, its Momentum is a class.
@@ -196,10 +193,6 @@ def _read_optimizer(value: Any) -> optimizers.Optimizer:
         del config["schedule_decay"]
     if class_name == "RMSProp" and "decay" in config:  # TensorFlow.js' name of rho
         config["rho"] = config.pop("decay")
-    elif isinstance(config.get("decay"), (int, float)) and config["decay"]:  # of the learning rate, in Keras 2
-        config["learning_rate"] = optimizers.schedules.InverseTimeDecay(
-            config.get("learning_rate", config.pop("lr", None)), 1, config["decay"])
-        del config["decay"]
     return optimizers.deserialize({"class_name": class_name, "config": config})
 
 

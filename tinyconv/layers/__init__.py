@@ -6,7 +6,7 @@ Every class has the snake_case name of TensorFlow.js' factories as well:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyconv.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
 from tinyconv.layers.base import Layer, Spec, Weight
@@ -47,6 +47,7 @@ from tinyconv.layers.reshaping import (
     ZeroPadding1D,
     ZeroPadding2D,
 )
+from tinyconv.left_out import explain
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
 
@@ -178,3 +179,7 @@ def deserialize(config: dict[str, Any]) -> Layer:
             f"Expected a layer's class_name and config. Received: {describe(config)}"
         )
     return get(config.get("class_name", "")).from_config(config.get("config", {}))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = explain(__name__)

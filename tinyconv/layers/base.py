@@ -16,6 +16,7 @@ from tinyconv import constraints, initializers, regularizers, shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.initializers import Initializer
 from tinyconv.layers.weight import Weight
+from tinyconv.left_out import KERAS_1_ARGUMENTS
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
 from tinyconv.utils import (
@@ -83,11 +84,10 @@ class Layer:
                 f"Received: name={describe(name)}"
             )
         input_dim, batch_size = kwargs.pop("input_dim", None), kwargs.pop("batch_size", None)
-        if kwargs:
-            raise TypeError(
-                f"{type(self).__name__} got an unexpected argument. Received: {next(iter(kwargs))}="
-                f"{describe(next(iter(kwargs.values())))}"
-            )
+        for key, value in kwargs.items():
+            hint = f" (Keras 1's name of {KERAS_1_ARGUMENTS[key]})" if key in KERAS_1_ARGUMENTS else ""
+            raise TypeError(f"{type(self).__name__} got an unexpected argument. "
+                            f"Received: {key}={describe(value)}{hint}")
         check_dtype(dtype)
         if input_dim is not None and input_shape is None:
             input_shape = (input_dim,)

@@ -53,19 +53,20 @@ from tinyconv.named import Named, serialize_object
 from tinyconv.shapes import describe
 
 __all__ = [
-    "EPSILON", "KLD", "MAE", "MAPE", "MSE", "MSLE", "BinaryCrossentropy", "BinaryFocalCrossentropy",
+    "EPSILON", "KERAS_2_NAMES", "KLD", "MAE", "MAPE", "MSE", "MSLE", "BinaryCrossentropy", "BinaryFocalCrossentropy",
     "CategoricalCrossentropy", "CategoricalFocalCrossentropy", "CategoricalHinge", "CosineSimilarity", "Hinge",
     "Huber", "KLDivergence", "LogCosh", "Loss", "MeanAbsoluteError", "MeanAbsolutePercentageError",
-    "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy",
-    "SquaredHinge", "as_floats", "as_pair", "as_weights", "binary_crossentropy", "binary_focal_crossentropy",
+    "MeanSquaredError", "MeanSquaredLogarithmicError", "Poisson", "SparseCategoricalCrossentropy", "SquaredHinge",
+    "as_floats", "as_pair", "as_weights", "binary_crossentropy", "binary_focal_crossentropy",
     "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "class_ids",
-    "cosine_similarity", "deserialize", "get", "hinge", "huber", "is_loss", "kl_divergence", "kld", "log_cosh", "mae",
-    "mape", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
-    "mean_squared_logarithmic_error", "mse", "msle", "poisson", "serialize", "sparse_categorical_crossentropy",
-    "squared_hinge",
+    "cosine_proximity", "cosine_similarity", "deserialize", "get", "hinge", "huber", "is_loss", "kl_divergence",
+    "kld", "kullback_leibler_divergence", "log_cosh", "logcosh", "mae", "mape", "mean_absolute_error",
+    "mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "mse", "msle",
+    "poisson", "serialize", "sparse_categorical_crossentropy", "squared_hinge",
 ]
 
-kld = KLD = kl_divergence
+kld = KLD = kullback_leibler_divergence = kl_divergence
+logcosh, cosine_proximity = log_cosh, cosine_similarity
 mae = MAE = mean_absolute_error
 mape = MAPE = mean_absolute_percentage_error
 mse = MSE = mean_squared_error
@@ -81,6 +82,9 @@ _SHORT: dict[str, type[Loss]] = {
     "bce": BinaryCrossentropy, "kld": KLDivergence, "mae": MeanAbsoluteError,
     "mape": MeanAbsolutePercentageError, "mse": MeanSquaredError, "msle": MeanSquaredLogarithmicError,
 }
+# Names of Keras 2 -> since.
+KERAS_2_NAMES = {"cosine_proximity": "cosine_similarity", "kullback_leibler_divergence": "kl_divergence",
+                 "logcosh": "log_cosh"}
 _TABLE: Named[Loss] = Named("loss", _CLASSES, {
     **{cls.function.__name__: cls for cls in _CLASSES}, **_SHORT, **{name.upper(): cls for name, cls in _SHORT.items()},
 }, base=Loss)
@@ -94,6 +98,8 @@ def get(identifier: Any) -> Loss:
     """
     if isinstance(identifier, dict):
         return deserialize(identifier)
+    if isinstance(identifier, str):
+        identifier = KERAS_2_NAMES.get(identifier, identifier)
     if not isinstance(identifier, type) and callable(identifier) and is_loss(identifier):
         identifier = identifier.__name__
     cls = identifier if isinstance(identifier, type) else type(identifier)

@@ -11,13 +11,14 @@ import copy
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyconv.engine.program import UpdateOptions
+from tinyconv.left_out import explain_attributes
 from tinyconv.optimizers import schedules
-from tinyconv.optimizers.rate import Rate, of_step
+from tinyconv.optimizers.rate import Rate, of_step, rate_of_keras_2
 from tinyconv.optimizers.schedules import LearningRateSchedule
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_list, check_number, warn
@@ -28,7 +29,7 @@ __all__ = ["Optimizer"]
 Place = tuple[int, int]
 
 # Settings of other writers' configs that do nothing at these values, and are refused at others.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,), "decay": (None, 0)}
+_NEUTRAL: dict[str, tuple[Any, ...]] = {"loss_scale_factor": (None,)}
 # Settings of theirs that do nothing here.
 _IDLE = {"is_legacy_optimizer", "jit_compile"}
 # Names in the configs of Keras 2 and TensorFlow.js.
@@ -58,6 +59,8 @@ class Optimizer:
         gradient_accumulation_steps: Weights are updated after every so many batches, an integer >= 2, by
             the mean of their gradients. Defaults to None: after every batch.
         name: Name. Defaults to the class's.
+        **kwargs: Keras 2's `lr`, which is learning_rate, and `decay`, by which that falls: it is divided by
+            1 + decay * updates, as by `schedules.InverseTimeDecay`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -75,6 +78,7 @@ class Optimizer:
                  ema_momentum: float = 0.99, ema_overwrite_frequency: int | None = None,
                  loss_scale_factor: float | None = None, gradient_accumulation_steps: int | None = None,
                  name: str | None = None, **kwargs: Any) -> None:
+        rate = rate_of_keras_2(learning_rate, kwargs.pop("lr", None), kwargs.pop("decay", None))
         for key, value in {"loss_scale_factor": loss_scale_factor, **kwargs}.items():
             if key in _IDLE:
                 continue
@@ -104,7 +108,7 @@ class Optimizer:
             check_integer(gradient_accumulation_steps, "gradient_accumulation_steps", 2)
             if gradient_accumulation_steps else None)
         self._learning_rate: Any = 0.0
-        self.learning_rate = learning_rate
+        self.learning_rate = rate
         self._not_decaying: tuple[list[Any], re.Pattern[str] | None] = ([], None)
         self._begin()
 
@@ -411,6 +415,9 @@ class Optimizer:
     def __repr__(self) -> str:
         rate = self._learning_rate
         return f"<{type(self).__name__} name={self.name}, learning_rate={getattr(rate, '__name__', rate)!r}>"
+
+    if not TYPE_CHECKING:
+        __getattr__ = explain_attributes("Optimizer")
 
 
 def _optional(value: float | None, name: str) -> float | None:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from tinyconv.optimizers.schedules import InverseTimeDecay
+from tinyconv.shapes import describe
+from tinyconv.utils import check_number
+
 if TYPE_CHECKING:
     from tinyconv.optimizers.base import Optimizer
 
-__all__ = ["Rate", "of_step"]
+__all__ = ["Rate", "of_step", "rate_of_keras_2"]
 
 
 class Rate(float):
@@ -46,3 +50,17 @@ def of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
                   inspect.Parameter.VAR_POSITIONAL)
     takes_step = any(parameter.kind in positional for parameter in parameters)
     return function if takes_step else lambda step: function()
+
+
+def rate_of_keras_2(learning_rate: Any, lr: Any, decay: Any) -> Any:
+    """The learning rate where Keras 2's arguments may say it, each None where it is not given."""
+    rate = learning_rate if lr is None else lr
+    decay = 0.0 if decay is None else check_number(decay, "decay", 0.0)
+    if not decay:
+        return rate
+    if callable(rate):
+        raise ValueError(  # noqa: TRY004 (the two do not go together)
+            "Expected `decay` to be 0 where a schedule says the learning rate. "
+            f"Received: decay={describe(decay)}"
+        )
+    return InverseTimeDecay(rate, 1, decay)
