@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zipfile
 from pathlib import Path
@@ -186,19 +185,20 @@ def test_weights_of_models_in_models_have_to_fit(change, tmp_path):
 
 
 def renamed(path: Path, groups: dict[str, str]) -> None:
-    """Moves the groups of the weights in a `.keras` or `.weights.h5` file to other names, and gives them no names."""
-    is_zip = path.suffix == ".keras"
-    with zipfile.ZipFile(path) if is_zip else contextlib.nullcontext() as archive:
-        members = {each: archive.read(each) for each in archive.namelist()} if is_zip else {}
-    inside = path.with_name("inside.h5") if is_zip else path
-    if is_zip:
+    """Moves the groups of the weights in a `.keras` or `.weights.h5` file to other places."""
+    members = {}
+    inside = path
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            members = {each: archive.read(each) for each in archive.namelist()}
+        inside = path.with_name("inside.h5")
         inside.write_bytes(members["model.weights.h5"])
     with h5py.File(inside, "r+") as file:
         file.attrs.pop("tinyconv", None)
         for old, new in groups.items():
             file.move(f"layers/{old}/vars", f"{new}/vars")
         del file["layers"]
-    if is_zip:
+    if members:
         members["model.weights.h5"] = inside.read_bytes()
         with zipfile.ZipFile(path, "w") as archive:
             for each, content in members.items():

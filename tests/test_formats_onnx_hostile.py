@@ -108,25 +108,6 @@ def saved(tmp_path: Path, change: Any, nodes: Any = None, constants: Any = None,
     return path
 
 
-def external(model: Any) -> None:
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "secret.bin"), ("offset", "0"), ("length", "72")):
-        tensor.external_data.add(key=key, value=value)
-
-
-def test_no_other_file_is_ever_opened(tmp_path, monkeypatch):
-    (tmp_path / "secret.bin").write_bytes(bytes(72))
-    path = saved(tmp_path, external)
-    opened = []
-    true_open = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *rest: (opened.append(self.name), true_open(self, *rest))[1])
-    monkeypatch.setattr("builtins.open", lambda *arguments, **_: pytest.fail(f"opened {arguments}"))
-    refused(path, "expected values in the file itself (onnx.save writes them there). Received: 'external data'")
-    assert opened == ["m.onnx", "m.onnx"]  # to tell the format, and to read
-
-
 def dims(*sizes: int) -> Any:
     def change(model: Any) -> None:
         del model.graph.initializer[0].dims[:]

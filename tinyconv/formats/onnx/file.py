@@ -1,8 +1,8 @@
 """ONNX files that are not trusted: what is in them, checked, before anything is made of it.
 
 A file is a protocol buffer, in which two bytes can ask for an object of a hundred: all fields are
-counted before they become objects (`parse`).  Tensors are compared with their bytes; those in other
-files are refused, and no other file is ever opened.  Needs onnx, the extra `[onnx]`.
+counted before they become objects (`parse`).  Tensors are compared with their bytes, which may lie in
+files of the same folder (`external`).  Needs onnx, the extra `[onnx]`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinyconv.formats.guard import MissingFileError, checked_integer, checked_product, fail, shorten, unique
+from tinyconv.formats.onnx.external import DataFiles
 from tinyconv.utils import import_extra
 
 __all__ = ["Graph", "Node", "Tensor", "import_onnx", "read_graph"]
@@ -142,14 +143,17 @@ class Tensor(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def read_tensor(proto: Any, what: str) -> Tensor:
+def read_tensor(proto: Any, what: str, files: DataFiles | None = None) -> Tensor:
     """A tensor of the file, its shape compared with the bytes that are there.
 
+    Args:
+        proto: The tensor.
+        what: Subject of the error messages.
+        files: Where its values may lie. Defaults to None: in the file alone.
+
     Raises:
-        FormatError: If its values are not in the file, of another type, or not as many as its shape says.
+        FormatError: If its values are not there, of another type, or not as many as its shape says.
     """
-    if proto.data_location or len(proto.external_data):
-        fail(what, "values in the file itself (onnx.save writes them there)", "external data")
     if proto.data_type not in _TYPES or proto.HasField("segment"):
         fail(what, "a tensor of numbers", f"data type {proto.data_type}")
     dtype, field, held = _TYPES[proto.data_type]
@@ -157,15 +161,20 @@ def read_tensor(proto: Any, what: str) -> Tensor:
         fail(what, f"at most {_MAX_RANK} dimensions", list(proto.dims[:_MAX_RANK + 1]))
     shape = tuple(checked_integer(size, what) for size in proto.dims)
     count = checked_product(shape, what)
-    is_raw = proto.HasField("raw_data")
-    found, expected = (len(proto.raw_data), count * np.dtype(dtype).itemsize) if is_raw else (
-        len(getattr(proto, field)), count)
-    if found != expected:
-        fail(what, f"{expected} {'bytes' if is_raw else 'values'} for shape {list(shape)}", found)
+    is_raw, size = proto.HasField("raw_data"), count * np.dtype(dtype).itemsize
+    read: Callable[[], bytes] | None = None
+    if proto.data_location or len(proto.external_data):
+        if files is None or is_raw:
+            fail(what, "values in the file itself", "external data")
+        read = files.find(proto.external_data, size, what)
+    else:
+        found, expected = (len(proto.raw_data), size) if is_raw else (len(getattr(proto, field)), count)
+        if found != expected:
+            fail(what, f"{expected} {'bytes' if is_raw else 'values'} for shape {list(shape)}", found)
 
     def load() -> np.ndarray:
-        if is_raw:
-            values = np.frombuffer(proto.raw_data, dtype)
+        if is_raw or read is not None:
+            values = np.frombuffer(proto.raw_data if read is None else read(), dtype)
         else:
             values = np.array(getattr(proto, field), held)
             values = values.astype("<u2").view(dtype) if proto.data_type == _FLOAT16 else values.astype(dtype)
@@ -247,7 +256,8 @@ def read_graph(path: Path) -> Graph:
     if len(model.functions) or len(graph.sparse_initializer):
         fail(what, "operators and plain tensors alone", "functions" if len(model.functions) else "sparse tensors")
     unique([tensor.name for tensor in graph.initializer], f"{what}: constants")
-    constants = {_text(tensor.name, what): read_tensor(tensor, f"{what}: {shorten(tensor.name, 60)}")
+    files = DataFiles(path.parent)
+    constants = {_text(tensor.name, what): read_tensor(tensor, f"{what}: {shorten(tensor.name, 60)}", files)
                  for tensor in graph.initializer}
     inputs = [value for value in graph.input if _text(value.name, what) not in constants]
     if len(inputs) != 1 or len(graph.output) != 1:

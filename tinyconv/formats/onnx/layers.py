@@ -272,7 +272,7 @@ def _repeat(writer: Writer, layer: Any) -> None:
 
 def _image_map(writer: Writer, layer: Any) -> None:
     """A part of the image, with zeros beyond its border, resized."""
-    rank = layer.dimensions
+    rank = layer.rank
     height, width, _ = image_of(writer.shape, rank, layer.data_format)
     output = layer.output_size(height, width)[-rank:]
     start, size = (pair[-rank:] for pair in layer.box(height, width))

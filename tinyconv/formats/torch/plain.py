@@ -159,7 +159,7 @@ def _(layer: Any, chain: Chain) -> None:
         sign = 1 if hasattr(layer, "padding") else -1
         pairs = layer.padding if sign > 0 else layer.cropping
         margins = tuple((sign * before, sign * after)
-                        for before, after in (pairs if layer.dimensions == 2 else (pairs,)))
+                        for before, after in (pairs if layer.rank == 2 else (pairs,)))
     count = len(chain.modules)
     chain.pad(margins)
     if len(chain.modules) == count:
@@ -179,6 +179,6 @@ def _(layer: Any, chain: Chain) -> None:
     if isinstance(layer, layers.Resizing) and (layer.antialias or layer.crop_to_aspect_ratio
                                               or layer.pad_to_aspect_ratio):
         raise Unmapped("with antialias or an aspect ratio")
-    image = image_of(layer.output_shape, layer.dimensions, layer.data_format)
-    chain.add("Upsample", {"size": image[2 - layer.dimensions:2], "mode": modes[interpolation]})
+    image = image_of(layer.output_shape, layer.rank, layer.data_format)
+    chain.add("Upsample", {"size": image[2 - layer.rank:2], "mode": modes[interpolation]})
     chain.order = chain.standard(layer.output_shape)
