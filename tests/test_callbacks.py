@@ -186,7 +186,36 @@ def test_tensorboard_writes_scalars(tmp_path, small_model, small_data):
         assert values == pytest.approx(history.history[f"{prefix}loss"])
 
 
-@pytest.mark.parametrize("arguments", [{"histogram_freq": 1}, {"update_freq": 0}, {"profile_batch": 2}])
+def test_tensorboard_writes_histograms_of_the_weights(tmp_path, small_model, small_data):
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    small_model.fit(*small_data, epochs=3, verbose=0, callbacks=[TensorBoard(tmp_path, histogram_freq=2)])
+    events = EventAccumulator(str(tmp_path / "train"))
+    events.Reload()
+    tags = {f"{small_model.name}/{layer.name}/{weight.name}/histogram": weight.numpy()
+            for layer in small_model.layers for weight in layer.weights}
+    assert set(tags) == {tag for tag in events.Tags()["tensors"] if tag.endswith("histogram")} != set()
+    for tag, value in tags.items():
+        assert [event.step for event in events.Tensors(tag)] == [0, 2]
+        buckets = make_ndarray(events.Tensors(tag)[1].tensor_proto)  # (buckets, left and right edge and count)
+        assert buckets[:, 2].sum() == value.size
+        assert (buckets[0, 0], buckets[-1, 1]) == pytest.approx((value.min(), value.max()))
+    assert len(events.Tensors("epoch_loss")) == 3
+
+
+def test_tensorboard_writes_of_weights_what_is_finite(tmp_path, small_model, small_data):
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    small_model.build((None, *small_data[0].shape[1:]))
+    last = small_model.layers[-1]
+    last.set_weights([np.full_like(weight, np.nan) for weight in last.get_weights()])
+    small_model.fit(*small_data, verbose=0, callbacks=[TensorBoard(tmp_path, histogram_freq=1)])
+    assert list((tmp_path / "train").iterdir())
+
+
+@pytest.mark.parametrize("arguments", [{"histogram_freq": -1}, {"update_freq": 0}, {"profile_batch": 2},
+                                       {"embeddings_freq": 1}])
 def test_tensorboard_refuses_what_it_does_not_write(arguments):
     with pytest.raises(ValueError, match="Received: "):
         TensorBoard(**arguments)

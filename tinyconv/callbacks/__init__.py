@@ -9,8 +9,9 @@ from __future__ import annotations
 from tinyconv.callbacks.base import Callback, CallbackList, History, LambdaCallback
 from tinyconv.callbacks.checkpoints import BackupAndRestore, ModelCheckpoint
 from tinyconv.callbacks.learning_rate import LearningRateScheduler, ReduceLROnPlateau
-from tinyconv.callbacks.logs import CSVLogger, ProgbarLogger, TensorBoard
+from tinyconv.callbacks.logs import CSVLogger, ProgbarLogger
 from tinyconv.callbacks.stopping import EarlyStopping, TerminateOnNaN
+from tinyconv.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "BackupAndRestore", "CSVLogger", "Callback", "CallbackList", "EarlyStopping", "History", "LambdaCallback",
