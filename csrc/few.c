@@ -29,26 +29,22 @@ static void few_activation(const tc_kernels *k, const few_step *step, const floa
 }
 
 /* Row a of a correlation.  What a group leaves behind its filters the next one overwrites. */
-static void few_row(const tc_kernels *k, const few_step *step, const tc_correlation *g, ptrdiff_t a, const float *x,
-                    int relu, float *y) {
-    if (g->depthwise) {
-        k->correlate_channels(g, a, x + g->x_start, step->packed, step->packed_bias, relu, y);
-        return;
-    }
-    for (ptrdiff_t i = 0; i < g->groups; i++)
-        k->correlate_filters(g, a, x + i * g->x_channels, step->packed + i * g->taps * g->y_channels,
-                             step->packed_bias + i * g->y_channels, relu, y + i * step->filters);
+static void few_row(const few_step *step, const few_phase *phase, ptrdiff_t a, const float *x, int relu, float *y) {
+    const float *packed = step->packed + phase->first;
+    for (ptrdiff_t i = 0; i < step->groups; i++)
+        step->correlate(&phase->g, a, x + i * phase->g.x_channels, packed + i * step->group_weights,
+                        step->packed_bias + i * step->group_biases, relu, y + i * step->filters);
 }
 
 /* Row a of the pool behind a convolution; rows: room for those of its window. */
 static void few_pooled_row(const tc_kernels *k, const few_step *step, ptrdiff_t a, const float *x, float *rows,
                            float *y) {
     const tc_pool *pool = &step->pool;
-    const tc_correlation *g = step->phases;
+    const tc_correlation *g = &step->phases->g;
     if (step->pool_in_registers) {
-        for (ptrdiff_t i = 0; i < g->groups; i++)
-            k->correlate_pool_filters(g, a, x + i * g->x_channels, step->packed + i * g->taps * g->y_channels,
-                                      step->packed_bias + i * g->y_channels, pool->y_columns, step->paired,
+        for (ptrdiff_t i = 0; i < step->groups; i++)
+            k->correlate_pool_filters(g, a, x + i * g->x_channels, step->packed + i * step->group_weights,
+                                      step->packed_bias + i * step->group_biases, pool->y_columns, step->paired,
                                       y + i * step->filters);
         return;
     }
@@ -57,7 +53,7 @@ static void few_pooled_row(const tc_kernels *k, const few_step *step, ptrdiff_t 
         ptrdiff_t z = a * pool->stride_height + i;
         float *row = rows + i * step->z_columns * pool->channels;
         window[i] = z < step->z_rows ? row : NULL;
-        if (window[i]) few_row(k, step, g, z, x, 1, row);
+        if (window[i]) few_row(step, step->phases, z, x, 1, row);
     }
     k->max_pool_filters(pool, window, y);
 }
@@ -71,9 +67,9 @@ static void few_correlate(const tc_kernels *k, const tc_few *few, const few_step
             few_pooled_row(k, step, a, m + x->offset, m + few->row_offset, to);
             continue;
         }
-        const tc_correlation *first = step->phases + a % step->phase_rows * step->phase_columns;
-        for (const tc_correlation *g = first; g < first + step->phase_columns; g++)
-            few_row(k, step, g, a / step->phase_rows, m + x->offset, relu, to + g->y_start);
+        const few_phase *first = step->phases + a % step->phase_rows * step->phase_columns;
+        for (const few_phase *phase = first; phase < first + step->phase_columns; phase++)
+            few_row(step, phase, a / step->phase_rows, m + x->offset, relu, to + phase->g.y_start);
         if (!relu && step->function != TC_LINEAR) few_activation(k, step, to, to, y->width * y->padded);
     }
 }
@@ -92,23 +88,29 @@ static void few_pool_step(const tc_kernels *k, const tc_few *few, const few_step
     }
 }
 
-/* x, value by value, in the shape of y: each one `repeat` times, four at once, of which the next one
- * overwrites those that are too many. */
+/* n values, each `repeat` times: more than two four at once, of which the next value overwrites those
+ * that are too many. */
+static void few_repeat(const float *restrict x, ptrdiff_t n, ptrdiff_t repeat, float *restrict y) {
+    for (ptrdiff_t i = 0; repeat == 2 && i < n; i++) y[2 * i] = y[2 * i + 1] = x[i];
+    for (ptrdiff_t i = 0; repeat > 2 && i < n; i++)
+        for (ptrdiff_t r = 0; r < repeat; r += 4)
+            for (int k = 0; k < 4; k++) y[i * repeat + r + k] = x[i];
+}
+
+/* x in the shape of y, every value `repeat` times. */
 static void few_copy(ptrdiff_t repeat, float *m, const few_tensor *x, const few_tensor *y) {
     ptrdiff_t xi = 0, xj = 0, xc = 0;
     for (ptrdiff_t i = 0; i < y->height; i++)
         for (ptrdiff_t j = 0; j < y->width; j++) {
             float *to = m + y->offset + i * y->row_stride + (y->left + j) * y->padded;
-            for (ptrdiff_t c = 0; c < y->channels; c += repeat) {
-                float value = m[x->offset + xi * x->row_stride + (x->left + xj) * x->padded + xc];
-                if (repeat == 1) to[c] = value;
-                else
-                    for (ptrdiff_t r = c; r < c + repeat; r += 4)
-                        for (int k = 0; k < 4; k++) to[r + k] = value;
-                if (++xc == x->channels) {
-                    xc = 0;
-                    if (++xj == x->width) xj = 0, xi++;
-                }
+            for (ptrdiff_t left = y->channels / repeat, n; left > 0; left -= n, to += n * repeat) {
+                const float *from = m + x->offset + xi * x->row_stride + (x->left + xj) * x->padded + xc;
+                n = left < x->channels - xc ? left : x->channels - xc;
+                if (repeat > 1) few_repeat(from, n, repeat, to);
+                else memcpy(to, from, sizeof(float) * (size_t)n);
+                if ((xc += n) < x->channels) continue;
+                xc = 0;
+                if (++xj == x->width) xj = 0, xi++;
             }
         }
 }

@@ -34,23 +34,35 @@ static void few_place(tc_correlation *g, const few_tensor *x) {
 }
 
 /* x has as many channels as there are filters; no zeros beside it are read. */
-static int few_depthwise(few_step *step, const few_tensor *x, const tc_op *op) {
-    tc_correlation *g = step->phases;
+static int few_depthwise(const tc_kernels *k, few_step *step, const few_tensor *x, const tc_op *op) {
+    tc_correlation *g = &step->phases->g;
     *g = (tc_correlation){.depthwise = 1, .groups = x->padded, .y_rows = step->z_rows, .y_columns = step->z_columns,
                           .y_channels = 1, .y_column_stride = x->padded, .x_channels = 1};
     few_place(g, x);
+    g->x_start = 0;
+    step->correlate = k->correlate_channels;
+    step->groups = 1, step->filters = x->padded;
     return few_offsets(g, op, 1);
+}
+
+/* Which kernel a correlation of filters takes, whose x_channels and taps are set.  Where there are few of
+ * them, pixels enough to hide a multiply-add's latency and runs of taps enough to pay for the sums at
+ * their end, taps share the lanes with them.  Returns the y_channels. */
+static ptrdiff_t few_choose(const tc_kernels *k, few_step *step, const tc_correlation *g, ptrdiff_t columns) {
+    step->shared = step->filters <= k->grouped_filters && columns > 1 && g->x_channels >= 4 && g->taps >= 8 &&
+                   !step->pool_in_registers;
+    step->correlate = step->shared ? k->correlate_groups : k->correlate_filters;
+    return step->shared ? step->filters : round_up(step->filters, k->narrow);
 }
 
 static int few_correlation(const tc_kernels *k, few_step *step, const few_tensor *x, const tc_op *op,
                            ptrdiff_t y_padded) {
-    tc_correlation *g = step->phases;
+    tc_correlation *g = &step->phases->g;
     const tc_pool *pool = &step->pool;
-    ptrdiff_t groups = op->groups ? op->groups : 1;
-    step->filters = op->out_channels / groups;
-    *g = (tc_correlation){.groups = groups, .y_rows = step->z_rows, .y_columns = step->z_columns,
-                          .y_channels = round_up(step->filters, k->narrow), .y_column_stride = y_padded,
-                          .x_channels = op->in_channels / groups};
+    step->groups = op->groups ? op->groups : 1;
+    step->filters = op->out_channels / step->groups;
+    *g = (tc_correlation){.groups = step->groups, .y_rows = step->z_rows, .y_columns = step->z_columns,
+                          .y_column_stride = y_padded, .x_channels = op->in_channels / step->groups};
     few_place(g, x);
     if (!few_offsets(g, op, g->x_channels)) return 0;
     step->pool_in_registers = k->correlate_pool_filters && step->pooled && pool->window_height == 2 &&
@@ -59,23 +71,24 @@ static int few_correlation(const tc_kernels *k, few_step *step, const few_tensor
                               2 * pool->y_rows <= step->z_rows && 2 * pool->y_columns <= step->z_columns;
     step->paired = step->pool_in_registers && y_padded == k->narrow && k->lanes == 2 * k->narrow &&
                    g->column_step * g->x_column_stride == 1;
+    g->y_channels = few_choose(k, step, g, step->z_columns);
     return tc_plan_tiles(g, 0, 0);
 }
 
-static int few_transposed(const tc_kernels *k, few_step *step, const few_tensor *x, const tc_op *op,
+/* conv: the convolution that the transposed one is the gradient of. */
+static int few_transposed(const tc_kernels *k, few_step *step, const few_tensor *x, const tc_op *conv,
                           ptrdiff_t y_padded) {
-    tc_op conv = tc_turned(op);
-    step->filters = op->out_channels;
-    step->kernel_rows = op->window_height, step->kernel_columns = op->window_width;
+    step->groups = 1, step->filters = conv->in_channels;
+    step->kernel_rows = conv->window_height, step->kernel_columns = conv->window_width;
     for (ptrdiff_t i = 0; i < step->phase_rows * step->phase_columns; i++) {
-        tc_correlation *g = &step->phases[i];
+        tc_correlation *g = &step->phases[i].g;
         /* Rows are found one by one: y_start is that of a row's first pixel. */
-        if (!tc_plan_phase(&conv, i, 0, y_padded, g)) return 0;
-        g->y_channels = round_up(step->filters, k->narrow);
+        if (!tc_plan_phase(conv, i, 0, y_padded, g)) return 0;
+        g->y_channels = few_choose(k, step, g, x->width);
         few_place(g, x);
         if (!tc_plan_tiles(g, 0, 0)) return 0;
     }
-    step->turned = malloc(sizeof(float) * (size_t)(step->phases->taps * step->filters));
+    step->turned = malloc(sizeof(float) * (size_t)(step->phases->g.taps * step->filters));
     return step->turned != NULL;
 }
 
@@ -89,35 +102,45 @@ static tc_op few_whole_image(const tc_op *dense, const few_tensor *x) {
     return conv;
 }
 
+/* Room for the packed weights, of which every phase has its own where taps share the lanes; 0 without. */
+static int few_make_room(const tc_kernels *k, few_step *step, ptrdiff_t phases, ptrdiff_t filters) {
+    const tc_correlation *g = &step->phases->g;
+    ptrdiff_t vectors = (g->depthwise ? g->groups : g->y_channels) * (step->paired ? 2 : 1), floats = 0;
+    step->group_weights = g->taps * vectors, step->group_biases = round_up(vectors, k->lanes);
+    for (ptrdiff_t i = 0; i < (step->shared ? phases : 1); i++) {
+        if (step->shared) step->group_weights = k->pack_groups(&step->phases[i].g, NULL, 0, NULL, NULL, NULL);
+        step->phases[i].first = floats;
+        floats += step->group_weights * step->groups;
+    }
+    step->packed = malloc(sizeof(float) * (size_t)(floats + 1));
+    step->packed_bias = malloc(sizeof(float) * (size_t)(step->group_biases * step->groups));
+    if (!step->packed || !step->packed_bias) return 0;
+    if (!step->normed) return 1;
+    step->folded = malloc(sizeof(float) * (size_t)(g->taps * filters));
+    step->folded_bias = malloc(sizeof(float) * (size_t)filters);
+    return step->folded && step->folded_bias;
+}
+
 int tc_few_plan_convolution(const tc_kernels *k, few_step *step, const few_tensor *x, const tc_op *op,
                             ptrdiff_t y_padded) {
-    tc_op conv = op->kind == TC_OP_DENSE ? few_whole_image(op, x) : *op;
     int transposed = op->kind == TC_OP_CONV2D_TRANSPOSE, status;
-    conv = transposed ? tc_turned(op) : conv;
+    tc_op conv = transposed ? tc_turned(op) : op->kind == TC_OP_DENSE ? few_whole_image(op, x) : *op;
     step->phase_rows = transposed ? tc_phase_rows(&conv) : 1;
     step->phase_columns = transposed ? tc_phase_columns(&conv) : 1;
-    step->phases = calloc((size_t)(step->phase_rows * step->phase_columns), sizeof *step->phases);
+    ptrdiff_t phases = step->phase_rows * step->phase_columns;
+    step->phases = calloc((size_t)phases, sizeof *step->phases);
     if (!step->phases) return 0;
-    if (transposed) status = few_transposed(k, step, x, op, y_padded);
-    else if (is_depthwise(op)) status = few_depthwise(step, x, op);
+    if (transposed) status = few_transposed(k, step, x, &conv, y_padded);
+    else if (is_depthwise(op)) status = few_depthwise(k, step, x, op);
     else status = few_correlation(k, step, x, &conv, y_padded);
-    if (!status) return 0;
-    const tc_correlation *g = step->phases;
-    size_t stored = (size_t)(g->groups * g->y_channels) * (step->paired ? 2 : 1);
-    step->packed = malloc(sizeof(float) * (size_t)g->taps * stored);
-    step->packed_bias = malloc(sizeof(float) * stored);
-    if (step->normed) {
-        step->folded = malloc(sizeof(float) * (size_t)(g->taps * op->out_channels));
-        step->folded_bias = malloc(sizeof(float) * (size_t)op->out_channels);
-    }
-    return step->packed && step->packed_bias && (!step->normed || (step->folded && step->folded_bias));
+    return status && few_make_room(k, step, phases, op->out_channels);
 }
 
 /* ---- weights ------------------------------------------------------------------------- */
 
 /* kernel [tap][channel], bias or NULL, zeros behind the channels. */
 static void pack_depthwise(few_step *step, const float *kernel, const float *bias, ptrdiff_t channels) {
-    ptrdiff_t padded = step->phases->groups, taps = step->phases->taps;
+    ptrdiff_t padded = step->phases->g.groups, taps = step->phases->g.taps;
     memset(step->packed, 0, sizeof(float) * (size_t)(taps * padded));
     memset(step->packed_bias, 0, sizeof(float) * (size_t)padded);
     for (ptrdiff_t t = 0; t < taps; t++)
@@ -127,10 +150,10 @@ static void pack_depthwise(few_step *step, const float *kernel, const float *bia
 
 void tc_few_pack_convolution(const tc_program *p, few_step *step) {
     const tc_kernels *k = p->kernels;
-    const tc_correlation *g = step->phases;
+    const tc_correlation *g = &step->phases->g;
     const tc_weight *weight = &p->weights[step->kernel];
     const float *kernel = weight->values, *bias = step->bias < 0 ? NULL : p->weights[step->bias].values;
-    ptrdiff_t filters = weight->count / g->taps;
+    ptrdiff_t filters = weight->count / g->taps, phases = step->phase_rows * step->phase_columns;
     if (step->turned) {
         k->turn_kernel(kernel, step->kernel_rows, step->kernel_columns, filters, g->x_channels, step->turned);
         kernel = step->turned;
@@ -143,9 +166,14 @@ void tc_few_pack_convolution(const tc_program *p, few_step *step) {
         pack_depthwise(step, kernel, bias, filters);
         return;
     }
-    for (ptrdiff_t i = 0; i < g->groups; i++) {
-        ptrdiff_t first = i * step->filters, vectors = i * g->y_channels; /* groups > 1 are packed once */
-        k->pack_filters(kernel + first, filters, bias ? bias + first : NULL, g->taps, step->filters, g->y_channels,
-                        step->paired ? 2 : 1, step->packed + vectors * g->taps, step->packed_bias + vectors);
+    for (ptrdiff_t i = 0; i < step->groups; i++) {
+        const float *own = kernel + i * step->filters, *own_bias = bias ? bias + i * step->filters : NULL;
+        float *packed = step->packed + i * step->group_weights;
+        float *packed_bias = step->packed_bias + i * step->group_biases;
+        if (!step->shared)
+            k->pack_filters(own, filters, own_bias, g->taps, step->filters, g->y_channels, step->paired ? 2 : 1, packed,
+                            packed_bias);
+        for (ptrdiff_t phase = 0; step->shared && phase < phases; phase++)
+            packed += k->pack_groups(&step->phases[phase].g, own, filters, own_bias, packed, packed_bias);
     }
 }

@@ -228,7 +228,7 @@ void tc_few_destroy(tc_few *few) {
     for (ptrdiff_t i = 0; few->steps && i < few->count + 1; i++) {
         few_step *step = &few->steps[i];
         for (ptrdiff_t k = 0; step->phases && k < step->phase_rows * step->phase_columns; k++)
-            tc_correlation_clear(&step->phases[k]);
+            tc_correlation_clear(&step->phases[k].g);
         free(step->phases);
         free(step->packed);
         free(step->packed_bias);

@@ -11,6 +11,12 @@
  * every value `repeat` times. */
 enum { TC_STEP_COPY = -1 };
 
+/* A correlation, and where its weights are among the packed ones. */
+typedef struct few_phase {
+    tc_correlation g;
+    ptrdiff_t first;
+} few_phase;
+
 typedef struct few_step {
     int kind; /* tc_step_kind or TC_STEP_COPY */
     int function;
@@ -20,17 +26,21 @@ typedef struct few_step {
     ptrdiff_t repeat;
     /* A convolution or dense layer: one correlation, or those of a transposed convolution, whose
      * output rows a take correlations a % phase_rows * phase_columns and on. */
-    tc_correlation *phases;
+    few_phase *phases;
     ptrdiff_t phase_rows, phase_columns;
-    ptrdiff_t filters; /* of a group; the correlations' y_channels are whole vectors */
+    void (*correlate)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
+                      const float *packed_bias, int relu, float *y);
+    int shared;                /* the lanes, by filters and taps: correlate_groups */
+    ptrdiff_t groups, filters; /* filters: of a group */
+    ptrdiff_t group_weights, group_biases; /* floats packed for each */
     ptrdiff_t z_columns, z_rows;
     tc_pool pool;
     int pooled;
     int pool_in_registers; /* with two rows of the convolution at once */
     int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
     float *packed, *packed_bias;
-    ptrdiff_t kernel_rows, kernel_columns;
-    float *turned;      /* the kernel of a transposed convolution as one that its correlations take */
+    float *turned;         /* the kernel of a transposed convolution, as its correlations take it, */
+    ptrdiff_t kernel_rows, kernel_columns; /* and its size */
     tc_slopes slopes;   /* of TC_STEP_PRELU */
     const tc_map *map;  /* of a gather, */
     ptrdiff_t *sources; /* and where in x each of its entries reads */

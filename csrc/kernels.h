@@ -231,11 +231,11 @@ typedef struct tc_kernels {
                                    const float *packed_bias, ptrdiff_t columns, int paired, float *y);
     /* As correlate_filters for grouped_filters or fewer (y_channels: as many as there are), that
      * many floats a pixel overwritten; grouped_filters is 0 where there is none.  pack_groups
-     * returns how many floats are packed, and packs none where kernel is NULL; packed_bias:
-     * one vector. */
+     * returns how many floats are packed, and packs none where kernel (`stride` floats from tap to
+     * tap) is NULL; packed_bias: one vector. */
     int grouped_filters;
-    ptrdiff_t (*pack_groups)(const tc_correlation *geometry, const float *kernel, const float *bias, float *packed,
-                             float *packed_bias);
+    ptrdiff_t (*pack_groups)(const tc_correlation *geometry, const float *kernel, ptrdiff_t stride, const float *bias,
+                             float *packed, float *packed_bias);
     void (*correlate_groups)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *packed,
                              const float *packed_bias, int relu, float *y);
     void (*outer_sum)(const tc_outer_sum *sum);

@@ -46,7 +46,7 @@ static int plan_direction(const tc_kernels *k, const tc_correlation *phases, ptr
     for (; d->phases && d->phase_count < count; d->phase_count++) {
         tc_correlation *g = &d->phases[d->phase_count];
         if (!plan_phase(&phases[d->phase_count], d->grouped ? d->filters : d->padded, g)) return 0;
-        if (d->grouped) floats += k->pack_groups(g, NULL, NULL, NULL, NULL);
+        if (d->grouped) floats += k->pack_groups(g, NULL, 0, NULL, NULL, NULL);
     }
     d->packed = malloc(sizeof(float) * (size_t)(floats + 1));
     d->bias = malloc(sizeof(float) * (size_t)(d->padded + k->lanes));
@@ -59,7 +59,7 @@ static void pack_direction(const tc_kernels *k, direction *d, const float *kerne
     if (!d->grouped)
         k->pack_filters(kernel, d->filters, bias, d->phases[0].taps, d->filters, d->padded, 1, packed, d->bias);
     for (ptrdiff_t i = 0; d->grouped && i < d->phase_count; i++)
-        packed += k->pack_groups(&d->phases[i], kernel, bias, packed, d->bias);
+        packed += k->pack_groups(&d->phases[i], kernel, d->filters, bias, packed, d->bias);
 }
 
 /* A kernel of one tap sees an image as one row. */
@@ -238,7 +238,7 @@ static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t p
         }
         for (ptrdiff_t a = a0; a < a1; a++)
             k->correlate_groups(g, a, x, packed, d->bias, relu, y + g->y_start + a * g->y_row_stride);
-        packed += k->pack_groups(g, NULL, NULL, NULL, NULL);
+        packed += k->pack_groups(g, NULL, 0, NULL, NULL, NULL);
     }
 }
 

@@ -98,8 +98,8 @@ static ptrdiff_t group_vectors(const tc_run *runs, ptrdiff_t count, int G) {
     return vectors;
 }
 
-static ptrdiff_t pack_groups(const tc_correlation *g, const float *kernel, const float *bias, float *packed,
-                             float *packed_bias) {
+static ptrdiff_t pack_groups(const tc_correlation *g, const float *kernel, ptrdiff_t stride, const float *bias,
+                             float *packed, float *packed_bias) {
     const tc_tile *whole = g->tiles;
     ptrdiff_t filters = g->y_channels, count = g->kernel_rows * whole->runs_per_row;
     int G = group_taps(filters);
@@ -110,7 +110,7 @@ static ptrdiff_t pack_groups(const tc_correlation *g, const float *kernel, const
         for (ptrdiff_t t = 0; t < run->length; t += G, to += LANES)
             for (ptrdiff_t l = 0; l < LANES; l++) {
                 ptrdiff_t f = l / G, tap = t + l % G;
-                to[l] = f < filters && tap < run->length ? kernel[(run->tap + tap) * filters + f] : 0.0f;
+                to[l] = f < filters && tap < run->length ? kernel[(run->tap + tap) * stride + f] : 0.0f;
             }
     return to - packed;
 }
