@@ -233,10 +233,10 @@ def test_what_cannot_be_read_is_refused_before_its_weights_come(site: Site) -> N
 def test_size_and_time_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_BYTES", 500)
     refused(site.url, FormatError, "at most 500 bytes of weights from a server. Received: '568 bytes'")
-    monkeypatch.setattr(remote, "MAX_SECONDS", -1.0)
-    refused(site.url, DownloadError, "the model took more than")
     monkeypatch.setattr(remote, "MAX_JSON_BYTES", 100)
     refused(site.url, DownloadError, "model.json to send at most 100 bytes")
+    monkeypatch.setattr(remote, "MAX_SECONDS", -1.0)
+    refused(site.url, DownloadError, "the model took more than")
 
 
 def test_a_server_that_is_not_there_is_named(server: Server) -> None:

@@ -24,6 +24,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 MAX_PIXELS = 1 << 26
 # Nor do its bytes hold more than this many each: deflate packs 1032 bytes of 8 pixels into one.
 _PIXELS_PER_BYTE, _FREE_PIXELS = 1 << 14, 1 << 20
+# Every scan of a JPEG file goes over the whole image, and may have a hundred bytes: pixels times scans.
+_MAX_SCANNED = 1 << 31
+_START_OF_SCAN, _PIECE = b"\xff\xda", 1 << 20
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -53,12 +56,27 @@ def opened_image(path: Any, file: Any = None, formats: tuple[str, ...] = FORMATS
                 size = os.path.getsize(path) if file is None else os.fstat(file.fileno()).st_size
                 if image.width * image.height > _PIXELS_PER_BYTE * size + _FREE_PIXELS:
                     raise OSError(f"{image.width} x {image.height} pixels in {size} bytes")
+                if image.format in ("JPEG", "MPO"):
+                    _check_scans(image)
                 yield image
     except FileNotFoundError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file makes Pillow raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"Expected an image. Received: {path} ({reason})") from None
+
+
+def _check_scans(image: Any) -> None:
+    """Raises OSError where a JPEG file has more scans than its size allows; in data the two bytes do not occur."""
+    place = image.fp.tell()
+    image.fp.seek(0)
+    count, rest = 0, b""
+    while piece := image.fp.read(_PIECE):
+        count += (rest + piece).count(_START_OF_SCAN)
+        rest = piece[-1:]
+    image.fp.seek(place)
+    if count * image.width * image.height > _MAX_SCANNED:
+        raise OSError(f"{image.width} x {image.height} pixels in {count} scans")
 
 
 def as_array(image: Image.Image, channels: int | None = None) -> np.ndarray:
@@ -71,5 +89,5 @@ def as_array(image: Image.Image, channels: int | None = None) -> np.ndarray:
     image = eight_bits(image)
     if channels is None:
         channels = 1 if image.mode in ("1", "L", "LA", "La", "F") else 3
-    picture = image.convert(_MODES[channels])
+    picture = image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
     return np.asarray(picture, np.uint8).reshape(image.height, image.width, channels)

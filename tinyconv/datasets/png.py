@@ -26,6 +26,8 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 # Deflate makes data at most 1032 times shorter.
 _RATIO = 1032
 _PIECE = 1 << 20
+# Writers put 8 KB or more into a chunk.
+_MAX_CHUNKS = 1 << 18
 
 
 class _Header(NamedTuple):
@@ -105,7 +107,7 @@ def _check(file: BinaryIO, path: Path, channels: int, max_bytes: int) -> _Header
     if signature != _SIGNATURE:
         raise ValueError(f"Expected {path} to be a PNG file. Received: a file that starts with {signature!r}")
     header = None
-    while True:
+    for _ in range(_MAX_CHUNKS):
         length = int.from_bytes(need(4, file.read(4)), "big")
         kind = need(4, file.read(4))
         start = file.tell()
@@ -125,6 +127,7 @@ def _check(file: BinaryIO, path: Path, channels: int, max_bytes: int) -> _Header
                              f"chunk {kind!r} at byte {start - 8}")
         if kind == b"IEND":
             return header
+    raise ValueError(f"Expected {path} to have at most {_MAX_CHUNKS} chunks. Received: more")
 
 
 def _check_size(header: _Header, path: Path, channels: int, max_bytes: int) -> None:
@@ -157,12 +160,12 @@ def _check_data(file: BinaryIO, header: _Header) -> None:
     inflater = decompressobj()
     size = 0
     file.seek(len(_SIGNATURE))
-    while True:
+    while size < header.scanline_bytes:  # what follows is never looked at
         length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
         if kind == b"IEND":
             break
         end = file.tell() + length + 4
-        while kind == b"IDAT" and file.tell() < end - 4:
+        while kind == b"IDAT" and file.tell() < end - 4 and size < header.scanline_bytes:
             size += len(inflater.decompress(file.read(min(end - 4 - file.tell(), _PIECE >> 6))))
         file.seek(end)
     if size < header.scanline_bytes:

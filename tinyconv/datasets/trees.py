@@ -25,6 +25,7 @@ __all__ = ["class_folders", "find_csv", "read_csv_set", "read_folder_set", "writ
 
 _MAX_CSV_BYTES = 32 << 20
 _MAX_ROWS = 1 << 20
+_MAX_LINE = 1 << 18
 _SHOWN_NAME = 120
 _FILE_COLUMNS = ("filename", "file", "image", "path", "file_name", "image_path", "name")
 _LABEL_COLUMNS = ("label", "class", "category", "target", "y")
@@ -121,7 +122,9 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
         columns = (0, 1)
         try:
             text = io.TextIOWrapper(io.BufferedReader(file), "utf-8-sig", newline="")
-            for number, row in enumerate(csv.reader(text)):
+            for number, row in enumerate(csv.reader(_lines(text))):
+                if number > 2 * _MAX_ROWS:  # empty ones are counted, too
+                    raise ValueError(f"more than {_MAX_ROWS} rows")
                 if number == 0 and (named := _named_columns(row)):
                     columns = named
                 elif row:
@@ -138,6 +141,14 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
     if not rows:
         raise ValueError(f"Expected {table} to have a file and a label in every row. Received: no rows")
     return rows
+
+
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text, none so long that it becomes many fields."""
+    while line := text.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            raise ValueError(f"a line of more than {_MAX_LINE} characters")
+        yield line
 
 
 def _named_columns(row: Sequence[str]) -> tuple[int, int] | None:
@@ -177,11 +188,23 @@ def _read_all(files: Sequence[tuple[Path, str]], image_size: Any, channels: int 
         raise ValueError(f"Expected channels to be 1, 3 or 4. Received: channels={describe(channels)}")
     size = None if image_size is None else standardize_pair(image_size, "image_size")
     out: np.ndarray | None = None
+    # A file that is named again, by whatever name, is not read again.
+    read: dict[object, int] = {}
     for row, (folder, name) in enumerate(files):
+        if out is not None and (folder, name) in read:
+            out[row] = out[read[folder, name]]
+            continue
         what = str(folder / (name if len(name) <= _SHOWN_NAME and name.isprintable() else shorten(name)))
         file, _ = open_inside(folder, name, what, "its folder")
+        status = os.fstat(file.fileno())
+        place = (status.st_dev, status.st_ino)
+        if out is not None and status.st_ino and place in read:
+            file.close()
+            out[row] = out[read[place]]
+            continue
         with file, opened_image(what, file) as image:
             pixels = as_array(image, channels)
+        read[place] = read[folder, name] = row
         if size is not None and pixels.shape[:2] != size:
             pixels = np.rint(resize_area(pixels, size)).astype(np.uint8)
         if out is None:  # only now: the first image is as large as it says

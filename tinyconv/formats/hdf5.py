@@ -40,9 +40,14 @@ _HEADER_BYTES = 64512
 _MAX_PARTS = 4096
 # Weights hardly compress: what grows more than this is none.
 _MAX_EXPANSION, _FREE_BYTES = 100, 16 << 20
-_MAX_TEXT_BYTES = 1 << 30
+# Texts of a list may be longer together than the file, where they are one text: by so much.
+_TEXT_FACTOR, _FREE_TEXT_BYTES = 4, 64 << 20
 _FLOAT_BYTES = 4
-_MAX_NAMES = 100_000
+# Of layers, weights and arrays, all lists of a file together: to look one up takes a tenth of a millisecond.
+_MAX_NAMES = 16_000
+_MAX_DEPTH = 200  # names in a path: a group may hold itself
+# libhdf5 takes some 4 KB for a chunk that is read, however small it is.
+_FREE_CHUNKS, _CHUNK_BYTES = 1 << 14, 1 << 10
 
 
 def import_h5py() -> Any:
@@ -63,9 +68,9 @@ def reading(source: Any, what: str) -> Iterator[Group]:
     """
     h5py = import_h5py()
     try:
-        check_heaps(source, what)
+        limits = _Limits(check_heaps(source, what))
         with h5py.File(source, "r") as file:
-            yield Group(file, what)
+            yield Group(file, what, limits)
     except FormatError:
         raise
     except FileNotFoundError:
@@ -75,18 +80,34 @@ def reading(source: Any, what: str) -> Iterator[Group]:
         raise FormatError(f"{what}: expected a readable HDF5 file. Received: {shorten(text, 120)}") from None
 
 
+class _Limits:
+    """What all groups of a file share: how long a text may be, and how many names are still to be read."""
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self._names = 0
+
+    def count(self, names: int, what: str) -> None:
+        self._names += names
+        if self._names > _MAX_NAMES:
+            fail(what, f"at most {_MAX_NAMES} names in a file", "more")
+
+
 class Group:
     """A group of the file: a folder, with attributes."""
 
-    def __init__(self, group: Any, what: str) -> None:
+    def __init__(self, group: Any, what: str, limits: _Limits) -> None:
         self._group = group
+        self._limits = limits
         self.what = what
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
 
     def __len__(self) -> int:
-        return len(self._group)
+        size = len(self._group)
+        self._limits.count(size, self.what)
+        return size
 
     def children(self) -> list[str]:
         """Names of what lies in this group."""
@@ -111,6 +132,8 @@ class Group:
     def _find(self, path: str) -> Group | Dataset | None:
         h5py = import_h5py()
         current = self._group
+        if path.count("/") >= _MAX_DEPTH:
+            fail(self.what, f"a path of at most {_MAX_DEPTH} names", path)
         for part in path.split("/"):
             if part in ("", ".", "..") or not isinstance(current, h5py.Group):
                 fail(f"{self.what}", "a path of names", path)
@@ -122,7 +145,7 @@ class Group:
             current = current[part]
         if isinstance(current, h5py.Dataset):
             return Dataset(current, f"{self.what}: {shorten(path)}")
-        return Group(current, self.what) if isinstance(current, h5py.Group) else None
+        return Group(current, self.what, self._limits) if isinstance(current, h5py.Group) else None
 
     def check_size(self, shapes: list[tuple[int, ...]]) -> None:
         """Raises FormatError where arrays of these shapes are more than the file can hold."""
@@ -166,13 +189,14 @@ class Group:
             fail(what, "text", f"type {handle.dtype}")
         if shape == () != handle.shape or len(handle.shape) > 1:
             fail(what, "one text" if shape == () else "a list of texts", f"shape {handle.shape}")
-        count = checked_product(handle.shape, what, _MAX_NAMES)
+        count = checked_product(handle.shape, what)
+        self._limits.count(count, what)
         if count and handle.get_type().get_class() == h5py.h5t.FLOAT:
             fail(what, "text", "numbers")  # an empty list is written as one of numbers
         if count and handle.get_type().is_variable_str():
             # They lie elsewhere in the file, perhaps all in one place, and are read whole.
-            checked_product((count, self._group.file.id.get_filesize()), what,
-                            _MAX_TEXT_BYTES if count <= _MAX_EXPANSION else _FREE_BYTES)
+            checked_product((count, self._limits.longest), what,
+                            _FREE_TEXT_BYTES + _TEXT_FACTOR * self._group.file.id.get_filesize())
         checked_product((count, handle.dtype.itemsize), what, MAX_JSON_BYTES)
         if not count:
             return []
@@ -222,6 +246,9 @@ class Dataset:
         if plist.get_layout() == h5py.h5d.CHUNKED:
             # Every chunk is decompressed whole: one may not be much larger than the array.
             chunk = plist.get_chunk()
+            count = math.prod(-(-length // side) for length, side in zip(shape, chunk, strict=True))
+            if count > max(_FREE_CHUNKS, size * dtype.itemsize // _CHUNK_BYTES):
+                fail(f"{self.what} chunk", "fewer and larger ones", f"{count} of shape {list(chunk)}")
             values = checked_product(chunk, f"{self.what} chunk", 2 * size + (1 << 20))
             if _DEFLATE in filters:
                 self._check_streams(chunk, values * dtype.itemsize, 1 << filters.index(_DEFLATE))

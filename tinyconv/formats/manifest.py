@@ -260,9 +260,9 @@ def match(expected: list[tuple[str, tuple[int, ...]]], specs: list[WeightSpec]) 
 def _check_counts(expected: list[tuple[str, tuple[int, ...]]], specs: list[WeightSpec]) -> None:
     if len(expected) == len(specs):
         return
-    names, given = [name for name, _ in expected], [spec.name for spec in specs]
-    missing = [name for name in names if name not in set(given)]
-    extra = [name for name in given if name not in set(names)]
+    names, given = dict.fromkeys(name for name, _ in expected), dict.fromkeys(spec.name for spec in specs)
+    missing = [name for name in names if name not in given]
+    extra = [name for name in given if name not in names]
     raise FormatError(
         f"weightsManifest: expected the model's {len(names)} weights. Received: {len(given)} weights, "
         f"missing {shorten(missing[:2])}, unknown {shorten(extra[:2])}"

@@ -11,6 +11,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ __all__ = ["load"]
 MAX_BYTES = 1 << 30
 TIMEOUT = 30.0
 MAX_SECONDS = 600.0
+# Most files of weights, each a question to the server, and characters of a name there.
+MAX_FILES, MAX_NAME = 2000, 400
 _PIECE = 1 << 16
 
 
@@ -63,6 +66,9 @@ def _bring(groups: list[Group], parts: SplitResult, folder: Path, deadline: floa
     total = sum(group.nbytes for group in groups)
     if total > MAX_BYTES:
         fail("weightsManifest", f"at most {MAX_BYTES} bytes of weights from a server", f"{total} bytes")
+    count = sum(len(group.paths) for group in groups)
+    if count > MAX_FILES:
+        fail("weightsManifest paths", f"at most {MAX_FILES} files of weights from a server", count)
     base = parts.path.rpartition("/")[0]
     brought = []
     for number, group in enumerate(groups):
@@ -70,6 +76,8 @@ def _bring(groups: list[Group], parts: SplitResult, folder: Path, deadline: floa
         left = group.nbytes
         for path in group.paths:
             inner = "/".join(check_inside(path, "weightsManifest paths", "the folder of model.json"))
+            if len(inner) > MAX_NAME:
+                fail("weightsManifest paths", f"names of at most {MAX_NAME} characters", path)
             address = parts._replace(path=f"{base}/{quote(inner)}", fragment="").geturl()
             name = f"{number}-{len(names)}"
             with (folder / name).open("xb") as file:
@@ -88,7 +96,7 @@ def _fetch(url: str, limit: int, deadline: float, write: Callable[[bytes], Any])
     Raises:
         DownloadError: If the server does not send exactly what it says, or sends too much, or too slowly.
     """
-    with reading(url), open_url(url, TIMEOUT) as response:
+    with _in_time(url, deadline), reading(url), open_url(url, TIMEOUT, deadline=deadline) as response:
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("identity", "", "gzip", "x-gzip"):
             raise DownloadError(f"Expected {url} to be sent as it is, or compressed with gzip. "
@@ -100,19 +108,29 @@ def _fetch(url: str, limit: int, deadline: float, write: Callable[[bytes], Any])
         received = size = 0
         while piece := response.read1(_PIECE):
             received += len(piece)
+            if received > limit + limit // 100 + _PIECE:  # also of what unpacks to nothing
+                raise too_long(url, limit, received)
             for content in (piece,) if decoder is None else decoder.decode(piece):
                 size += len(content)
                 if size > limit:
                     raise too_long(url, limit, size)
                 write(content)
-            if time.monotonic() > deadline:
-                raise DownloadError(f"Could not download {url}: the model took more than {MAX_SECONDS:.0f} seconds")
     if total is not None and received != total:
         raise DownloadError(f"Expected {url} to send {total} bytes. Received: {received} bytes before the "
                             "connection ended")
     if decoder is not None:
         decoder.check_end()
     return size
+
+
+@contextmanager
+def _in_time(url: str, deadline: float) -> Iterator[None]:
+    try:
+        yield
+    except DownloadError:
+        if time.monotonic() < deadline:
+            raise
+        raise DownloadError(f"Could not download {url}: the model took more than {MAX_SECONDS:.0f} seconds") from None
 
 
 class _Gzip:

@@ -25,6 +25,8 @@ __all__ = ["Place", "number_groups", "read_topology"]
 
 # Models, which may stand among the layers of another.
 _MODELS = {"Functional", "Model", "Sequential"}
+# Layers, models among them: each takes a millisecond, its few bytes none.
+_MAX_LAYERS = 2000
 # The packages that Keras' own classes come from.
 _MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 
@@ -75,6 +77,7 @@ def read_topology(topology: Any) -> tuple[str | None, list[dict[str, Any]], dict
     if not _is_model(topology):
         fail("modelTopology class_name", "Sequential or a chain of class Model", class_name)
     config = _settings_of(class_name, config)
+    _check_count(config)
     entries = _with_input_shape(_in_one_row(_layers_of(class_name, config, ())), config)
     name = config.get("name")
     return (name if isinstance(name, str) and name else None, entries,
@@ -89,6 +92,21 @@ def _settings_of(class_name: str, config: Any) -> dict[str, Any]:
     if class_name == "Sequential" and isinstance(config, list):
         config = {"layers": config}
     return checked_dict(config, f"{class_name} config")
+
+
+def _check_count(config: dict[str, Any]) -> None:
+    """Raises FormatError where a model has too many layers, those of the models in it counted."""
+    count, rest = 0, [config]
+    while rest:
+        inner = rest.pop().get("layers")
+        values = [value for value in inner if isinstance(value, dict)] if isinstance(inner, list) else []
+        count += len(values)
+        if count > _MAX_LAYERS:
+            fail("layers", f"at most {_MAX_LAYERS}", "more")
+        for value in values:
+            settings = value.get("config")
+            if _is_model(value) and isinstance(settings, (dict, list)):
+                rest.append(settings if isinstance(settings, dict) else {"layers": settings})
 
 
 def _layers_of(class_name: str, config: dict[str, Any], within: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
@@ -209,9 +227,13 @@ def _in_one_row(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         begun = begun or not is_input
         name = config.get("name")
         if within and not is_input and name is not None:
-            if str(name) in taken:
-                config["name"] = f"{within[-1][0][:40]}_{name}"
-            taken.add(str(config["name"]))
+            longer, number = str(name), 0
+            while longer in taken:  # also by a layer of another model that has the same name
+                longer = f"{within[-1][0][:40]}_{name}" + (f"_{number}" if number else "")
+                number += 1
+            if number:
+                config["name"] = longer
+            taken.add(longer)
         row.append(entry)
     return row
 

@@ -10,7 +10,7 @@ import numpy as np
 from tinyconv import activations
 from tinyconv.losses import EPSILON, as_floats, as_pair, as_weights
 from tinyconv.metrics.base import Metric, divide
-from tinyconv.metrics.confusion import Counts, count_at, even_thresholds
+from tinyconv.metrics.confusion import MAX_THRESHOLDS, Counts, count_at, even_thresholds
 from tinyconv.shapes import check_integer, describe
 from tinyconv.utils import check_flag, check_number
 
@@ -25,7 +25,7 @@ class AUC(Metric):
     """The area under a curve of two shares, one point a threshold, as a sum over the intervals.
 
     Args:
-        num_thresholds: How many, evenly from 0 to 1; more make it exacter. Not looked at beside
+        num_thresholds: How many, evenly from 0 to 1, at most 2^20; more make it exacter. Not looked at beside
             `thresholds`. Defaults to 200.
         curve: "ROC" (found positives over false alarms) or "PR" (precision over recall). Defaults to "ROC".
         summation_method: "interpolation" (trapezoids; of the PR curve what Davis and Goadrich, 2006, derive),
@@ -55,7 +55,7 @@ class AUC(Metric):
         self.curve, self.summation_method = _CURVES[curve], _METHODS[summation_method]
         self._given = None if thresholds is None else sorted(
             check_number(value, "thresholds", 0.0, 1.0) for value in thresholds)
-        inner = (even_thresholds(check_integer(num_thresholds, "num_thresholds", 2))[1:-1]
+        inner = (even_thresholds(check_integer(num_thresholds, "num_thresholds", 2, MAX_THRESHOLDS))[1:-1]
                  if self._given is None else np.array(self._given))
         # The ends lie a little outside, so that every prediction is between them.
         self.thresholds = np.concatenate([[-EPSILON], inner, [1 + EPSILON]])

@@ -17,6 +17,9 @@ __all__ = [
     "per_class_accuracy",
 ]
 
+# A matrix of as many rows and columns is kept; a model's file may ask for any number.
+_MAX_CLASSES = 1 << 13
+
 
 def _ids(name: str, labels: Any) -> np.ndarray:
     """Class ids (N,) from ids, or from scores or one-hot rows (N, classes)."""
@@ -162,7 +165,7 @@ class IoU(Metric):
     """Intersection over union: of a class, hits / (hits + false alarms + misses), mean over some classes.
 
     Args:
-        num_classes: Number of classes.
+        num_classes: Number of classes, at most 8192.
         target_class_ids: The classes to take the mean of; those that do not occur are left out.
         name: Defaults to "io_u", numbered.
         dtype: None or "float32".
@@ -179,7 +182,7 @@ class IoU(Metric):
                  sparse_y_pred: bool = True, axis: int = -1) -> None:
         if axis != -1:
             raise ValueError(f"Expected `axis` to be -1. Received: axis={describe(axis)}")
-        self.num_classes = check_integer(num_classes, "num_classes")
+        self.num_classes = check_integer(num_classes, "num_classes", maximum=_MAX_CLASSES)
         self.target_class_ids = [check_integer(i, "target_class_ids", 0) for i in target_class_ids]
         if max(self.target_class_ids, default=num_classes) >= num_classes:
             raise ValueError(f"Expected `target_class_ids` in [0, {num_classes}). "
@@ -265,7 +268,7 @@ class MeanIoU(IoU):
     def __init__(self, num_classes: int, name: str | None = None, dtype: Any = None,
                  ignore_class: int | None = None, sparse_y_true: bool = True, sparse_y_pred: bool = True,
                  axis: int = -1) -> None:
-        every = range(check_integer(num_classes, "num_classes"))
+        every = range(check_integer(num_classes, "num_classes", maximum=_MAX_CLASSES))
         super().__init__(num_classes, every, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
     def arguments(self) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from tinyconv.shapes import check_integer
 from tinyconv.utils import check_number
 
 __all__ = [
-    "Counts", "FalseNegatives", "FalsePositives", "Precision", "PrecisionAtRecall", "Recall",
+    "MAX_THRESHOLDS", "Counts", "FalseNegatives", "FalsePositives", "Precision", "PrecisionAtRecall", "Recall",
     "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity", "TrueNegatives",
     "TruePositives", "count_at", "even_thresholds",
 ]
+
+# Of which each has four counts; a model's file may ask for any number.
+MAX_THRESHOLDS = 1 << 20
 
 
 class Counts(NamedTuple):
@@ -243,7 +246,7 @@ class _Constrained(Metric):
     def __init__(self, value: float, num_thresholds: int = 200, class_id: int | None = None,
                  name: str | None = None, dtype: Any = None) -> None:
         self.value = check_number(value, self.constraint, 0.0, 1.0)
-        self.num_thresholds = check_integer(num_thresholds, "num_thresholds")
+        self.num_thresholds = check_integer(num_thresholds, "num_thresholds", maximum=MAX_THRESHOLDS)
         self.class_id = None if class_id is None else check_integer(class_id, "class_id", 0)
         super().__init__(dtype, name)
 
