@@ -97,7 +97,8 @@ def test_a_jpeg_of_many_scans_is_refused_unless_it_is_small(tmp_path: Path) -> N
 
 def test_scans_are_counted_where_a_piece_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 40), np.uint8)).save(buffer, "JPEG", progressive=True)
+    noise = np.random.default_rng(1).integers(0, 256, (40, 40), np.uint8)
+    Image.fromarray(noise).save(buffer, "JPEG", progressive=True)
     path = folders(tmp_path, "x.jpg", buffer.getvalue())
     expected = datasets.read(path).images
     count = buffer.getvalue().count(b"\xff\xda")

@@ -70,7 +70,8 @@ def test_models_of_the_most_layers_are_read(tmp_path: Path, monkeypatch: pytest.
 
 def test_layers_of_one_name_in_several_models_get_names_of_their_own(tmp_path: Path) -> None:
     """In Keras a name is one of its own model alone."""
-    twins = [sequential([sequential([layer("Dropout", "d", rate=0.5)], "inner")], f"outer{number}") for number in range(4)]
+    twins = [sequential([sequential([layer("Dropout", "d", rate=0.5)], "inner")], f"outer{number}")
+             for number in range(4)]
     model = load_model(written(tmp_path, sequential([first(), *twins])))
     assert [each.name for each in model.layers] == ["first", "d", "inner_d", "inner_d_1", "inner_d_2"]
 
@@ -87,7 +88,8 @@ def test_many_weights_that_do_not_fit_many_layers_are_told_in_time(tmp_path: Pat
 
 @pytest.mark.parametrize(("class_name", "settings"), [
     ("AUC", {"num_thresholds": 10**9}), ("PrecisionAtRecall", {"recall": 0.5, "num_thresholds": 10**9}),
-    ("SensitivityAtSpecificity", {"specificity": 0.5, "num_thresholds": 2**31 - 1}), ("MeanIoU", {"num_classes": 10**6}),
+    ("SensitivityAtSpecificity", {"specificity": 0.5, "num_thresholds": 2**31 - 1}),
+    ("MeanIoU", {"num_classes": 10**6}),
     ("IoU", {"num_classes": 10**6, "target_class_ids": [0]}), ("OneHotMeanIoU", {"num_classes": 20_000}),
 ], ids=str)
 def test_metrics_of_a_file_take_no_memory_for_its_numbers(class_name: str, settings: dict, tmp_path: Path) -> None:
@@ -107,7 +109,8 @@ def change(tmp_path: Path) -> Callable[..., Path]:
     h5py = pytest.importorskip("h5py", reason="the extra [keras] is not installed")
 
     def change(edit: Callable[[Any], object], inputs: int = 4) -> Path:
-        model = Sequential([layers.Input((inputs,)), layers.Dense(inputs, use_bias=False, name="dense")], name="m", seed=1)
+        stack = [layers.Input((inputs,)), layers.Dense(inputs, use_bias=False, name="dense")]
+        model = Sequential(stack, name="m", seed=1)
         model.compile("adam", "mse")
         path = tmp_path / "m.h5"
         model.save(path)

@@ -102,16 +102,22 @@ def test_values_in_two_places_and_attributes_elsewhere_are_refused(tmp_path):
     refused(saved(tmp_path, location="w.bin", attribute=True), "values in the file itself")
 
 
-def test_bytes_of_a_file_count_once(tmp_path):
+@pytest.mark.parametrize("name", ["./w.bin", "soft.bin", "hard.bin"])
+def test_bytes_of_a_file_count_once(name, tmp_path):
     (tmp_path / "w.bin").write_bytes(bytes(72))
+    if os.name != "nt":
+        (tmp_path / "soft.bin").symlink_to("w.bin")
+        os.link(tmp_path / "w.bin", tmp_path / "hard.bin")
+    elif name != "./w.bin":
+        pytest.skip("links need rights on Windows")
     path = saved(tmp_path, location="w.bin")
     model: Any = onnx.load(path, load_external_data=False)
     copy = model.graph.initializer.add()
     copy.CopyFrom(model.graph.initializer[0])
     copy.name = "v"
-    copy.external_data[0].value = "./w.bin"
+    copy.external_data[0].value = name
     path.write_bytes(model.SerializeToString())
-    refused(path, "tensors of 72 bytes in './w.bin'")
+    refused(path, f"tensors of 72 bytes in '{name}'")
 
 
 def test_a_file_that_shrinks_meanwhile_is_refused(tmp_path, monkeypatch):

@@ -24,10 +24,12 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 def description(paths: list[str], shape: list[int] | None = None) -> bytes:
-    stack = [{"class_name": "Dense", "config": {"name": "d", "units": 3, "use_bias": False, "batch_input_shape": [None, 4]}}]
+    settings = {"name": "d", "units": 3, "use_bias": False, "batch_input_shape": [None, 4]}
+    stack = [{"class_name": "Dense", "config": settings}]
     weights = [{"name": "d/kernel", "shape": shape or [4, 3], "dtype": "float32"}]
-    return json.dumps({"format": "layers-model", "weightsManifest": [{"paths": paths, "weights": weights}],
-                       "modelTopology": {"class_name": "Sequential", "config": {"name": "m", "layers": stack}}}).encode()
+    topology = {"class_name": "Sequential", "config": {"name": "m", "layers": stack}}
+    manifest = [{"paths": paths, "weights": weights}]
+    return json.dumps({"format": "layers-model", "modelTopology": topology, "weightsManifest": manifest}).encode()
 
 
 def answer(content: bytes, *headers: bytes) -> bytes:
@@ -80,7 +82,8 @@ ENDLESS: dict[str, Callable[[], Iterable[bytes]]] = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_answers_without_an_end_are_given_up(name: str, serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_without_an_end_are_given_up(name: str, serve: Callable[..., str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "MAX_SECONDS", SECONDS)
     url = serve(lambda path: ENDLESS[name]())
     began = time.monotonic()
@@ -102,8 +105,8 @@ def test_what_comes_with_a_redirection_or_an_error_is_not_read(start: bytes, ser
     (b"SSH-2.0-x\x1b\r\n", r"SSH-2.0-x\?$"),
     (b"", "connection without response"),
     *((b"HTTP/1.1 302 Found\r\nLocation: %s\r\n\r\n" % place, "Could not download") for place in (
-        b"http://[::1", b"http://" + b"a" * 70 + b"/", b"http://a..b/", b"http://127.0.0.1:x/", b"http://\xe9\xe8.invalid/",
-        b"http://127.0.0.1\0/", b"http://me:secret@127.0.0.1:1/")),
+        b"http://[::1", b"http://" + b"a" * 70 + b"/", b"http://a..b/", b"http://127.0.0.1:x/",
+        b"http://\xe9\xe8.invalid/", b"http://127.0.0.1\0/", b"http://me:secret@127.0.0.1:1/")),
 ], ids=range(11))
 def test_answers_that_are_none_are_errors_of_one_line(reply: bytes, message: str, serve: Callable[..., str]) -> None:
     with pytest.raises(DownloadError, match=message) as caught:
@@ -142,7 +145,8 @@ def test_files_are_not_too_many_and_their_names_not_too_long(serve: Callable[...
         asked.append(path)
         return [answer(content)]
 
-    for content, message in [(description([f"w{number}" for number in range(2001)]), "at most 2000 files .* Received: 2001"),
+    many = description([f"w{number}" for number in range(2001)])
+    for content, message in [(many, "at most 2000 files .* Received: 2001"),
                              (description(["x" * 401]), "names of at most 400 characters")]:
         url = serve(reply)
         with pytest.raises(FormatError, match=message) as caught:

@@ -172,7 +172,8 @@ class _Timed(io.RawIOBase):
 def total_length(response: Any, url: str, start: int = 0) -> int | None:
     """Size of the whole file, as the server states it."""
     if start:
-        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", response.headers.get("Content-Range", "").strip())
+        stated = response.headers.get("Content-Range", "").strip()
+        match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", stated)
         if not match or int(match[1]) != start:
             raise WrongRange(f"Could not resume {url} at byte {start}: the server sends another part")
         if match[2] != "*":

@@ -2,8 +2,9 @@
 
 Texts of variable length, such as a model's description, lie in global heaps: objects in a
 row, each saying how long it is.  libhdf5 goes from one to the next, and never ends at one
-that says it has no length at all.  What follows from them is bounded by the longest of them.  All heaps of a file begin with the same five bytes, so
-that none is missed, whatever refers to it (HDF5 File Format Specification, III.E).
+that says it has no length at all.  All heaps of a file begin with the same five bytes, so
+that none is missed, whatever refers to it (HDF5 File Format Specification, III.E), and no
+text of the file is longer than the longest object in them.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ the tensors of a file may together have no more bytes than it has: none is there
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +29,7 @@ class DataFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._taken: Counter[tuple[str, ...]] = Counter()
+        self._taken: Counter[object] = Counter()
 
     def find(self, entries: Any, size: int, what: str) -> Callable[[], bytes]:
         """Where a tensor's bytes lie.
@@ -50,12 +51,15 @@ class DataFiles:
         offset, length = (self._number(texts, key, default, what) for key, default in (("offset", 0), ("length", size)))
         parts = tuple(check_inside(name, what))
         file, held = open_inside(self._folder, name, what)
-        file.close()
+        with file:
+            status = os.fstat(file.fileno())
+        # A file may have many names, links among them.
+        place = (status.st_dev, status.st_ino) if status.st_ino else parts
         if length != size or offset + size > held:
             fail(what, f"{size} bytes of {shorten(name, 60)} ({held} bytes)", f"{length} from {offset} on")
-        self._taken[parts] += size
-        if self._taken[parts] > held:
-            fail(what, f"tensors of {held} bytes in {shorten(name, 60)}", f"{self._taken[parts]} bytes, some twice")
+        self._taken[place] += size
+        if self._taken[place] > held:
+            fail(what, f"tensors of {held} bytes in {shorten(name, 60)}", f"{self._taken[place]} bytes, some twice")
 
         def read() -> bytes:
             file, _ = open_inside(self._folder, name, what)
