@@ -5,11 +5,6 @@
 #include "block.h"
 #include "random_key.h"
 
-/* From least to most, by number `element` of the image. */
-static double draw(uint64_t key, uint32_t element, const float *range) {
-    return range[0] + ((double)range[1] - range[0]) * ((tc_random_bits(key, element) >> 8) * 0x1p-24);
-}
-
 /* m: x = m[0] b + m[1] a + m[2] and y = m[3] b + m[4] a + m[5] are what the pixel in row a, column b
  * reads; transform as in tinyconv/engine/program.py. */
 static void draw_map(const tc_step *step, uint64_t key, double *m) {
@@ -23,15 +18,15 @@ static void draw_map(const tc_step *step, uint64_t key, double *m) {
         a0 = range[0] != 0 ? -1 : 1, b1 = range[1] != 0 ? -1 : 1;
         break;
     case TC_TRANSFORM_TRANSLATION:
-        dy = draw(key, 0, range) * (double)step->affine.rows;
-        dx = draw(key, second, range + 2) * (double)step->affine.columns;
+        dy = tc_random_between(key, 0, range) * (double)step->affine.rows;
+        dx = tc_random_between(key, second, range + 2) * (double)step->affine.columns;
         break;
     case TC_TRANSFORM_ROTATION: {
-        double angle = 6.283185307179586 * draw(key, 0, range);
+        double angle = 6.283185307179586 * tc_random_between(key, 0, range);
         a0 = b1 = cos(angle), b0 = sin(angle), a1 = -b0;
         break;
     }
-    default: b1 = 1 + draw(key, 0, range), a0 = 1 + draw(key, second, range + 2);
+    default: b1 = 1 + tc_random_between(key, 0, range), a0 = 1 + tc_random_between(key, second, range + 2);
     }
     /* About the middle of the image. */
     m[0] = a0, m[1] = a1, m[2] = cx - a0 * cx - a1 * cy - dx;

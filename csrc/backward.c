@@ -192,6 +192,9 @@ float *tc_backward(const block *b, ptrdiff_t last, ptrdiff_t lowest, float *dy, 
             tc_norm_backward(b, i, dy);
             continue;
         case TC_STEP_PRELU: tc_prelu_backward(b, i, dy); continue;
+        case TC_STEP_LEVELS:
+            if (b->job->training) tc_levels_backward(b, i, dy);
+            continue;
         default: elementwise_backward(b, i, dy); continue;
         }
         other = dy;

@@ -95,6 +95,10 @@ void tc_prelu_backward(const block *b, ptrdiff_t i, float *dy);
 void tc_affine_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y);
 void tc_affine_backward(const block *b, const tc_step *step, const float *dy, float *dx);
 
+/* levels.c.  A random_levels step, y is overwritten; its gradient in training, dy becomes the one before it. */
+void tc_levels_forward(const block *b, const tc_step *step, const tc_tensor *x, const tc_tensor *y);
+void tc_levels_backward(const block *b, ptrdiff_t i, float *dy);
+
 /* backward.c.  From the gradient of tensors[last], in dy, down to step `lowest`, with
  * `other` as much room as dy; returns where the gradient of tensors[lowest] ended up,
  * should the call want one. */

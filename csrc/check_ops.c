@@ -43,6 +43,14 @@ static int check_affine(const tc_op *op) {
            op->in_height * op->in_width * op->in_channels <= TC_MAX_AFFINE_VALUES;
 }
 
+/* Whether random levels have a kind that there is and numbers that are finite, the limits in order. */
+static int check_levels(const tc_op *op) {
+    for (int k = 0; k < TC_MAX_PARAMETERS; k++)
+        if (!(op->parameters[k] - op->parameters[k] == 0)) return 0;
+    return op->function >= 0 && op->function < TC_LEVELS_COUNT && op->parameters[2] <= op->parameters[3] &&
+           op->in_height == op->out_height && op->in_width == op->out_width;
+}
+
 /* Whether a convolution's or a pool's window has a size, and every window of a pool meets the image. */
 static int check_window(const tc_op *op, int convolution) {
     if (op->window_height < 1 || op->window_width < 1 || op->stride_height < 1 || op->stride_width < 1 ||
@@ -89,6 +97,7 @@ static int check_other(const tc_op *op, const tc_weight *weights, ptrdiff_t weig
     if (op->kernel >= 0 || op->bias >= 0) return 0;
     switch (op->kind) {
     case TC_OP_RANDOM_AFFINE: return check_affine(op);
+    case TC_OP_RANDOM_LEVELS: return check_levels(op);
     case TC_OP_DROPOUT: return op->function >= 0 && op->function < TC_NOISE_COUNT;
     case TC_OP_ACTIVATION: return op->function >= 0 && op->function < TC_ACTIVATION_COUNT;
     default: return 1;

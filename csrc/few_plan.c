@@ -9,7 +9,8 @@
 
 /* What does nothing here: outside training. */
 static int is_idle(const tc_op *op) {
-    return op->kind == TC_OP_RESHAPE || op->kind == TC_OP_DROPOUT || op->kind == TC_OP_RANDOM_AFFINE;
+    return op->kind == TC_OP_RESHAPE || op->kind == TC_OP_DROPOUT || op->kind == TC_OP_RANDOM_AFFINE ||
+           op->kind == TC_OP_RANDOM_LEVELS;
 }
 
 static int is_pool(const tc_op *op) { return op->kind == TC_OP_MAX_POOL2D || op->kind == TC_OP_AVERAGE_POOL2D; }

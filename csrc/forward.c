@@ -178,6 +178,7 @@ void tc_step_forward(const block *b, ptrdiff_t i) {
     }
     case TC_STEP_MAX_POOL2D:
     case TC_STEP_AVERAGE_POOL2D: pool_forward(b, step, x, y); break;
+    case TC_STEP_LEVELS: tc_levels_forward(b, step, x, y); break;
     case TC_STEP_AFFINE: tc_affine_forward(b, step, x, y); break;
     case TC_STEP_GATHER: gather_forward(b, step, x, y); break;
     case TC_STEP_BATCH_NORM: tc_norm_forward(b, i); break;

@@ -100,6 +100,12 @@ typedef struct tc_outer_sum {
     ptrdiff_t dw_row, dw_kernel_row; /* from tap to tap, from kernel row to kernel row */
 } tc_outer_sum;
 
+/* What changes the values of images: one vector each, and limits for all; see kernels/levels.h. */
+typedef struct tc_levels {
+    const float *factor, *shift;
+    float low, high;
+} tc_levels;
+
 /* Sampling an image at the places that an affine map of its pixels names. */
 typedef struct tc_affine {
     ptrdiff_t rows, columns, channels;
@@ -209,6 +215,13 @@ typedef struct tc_kernels {
      * columns b; m: six vectors.  y overwritten; backward: dx of the whole image accumulated. */
     void (*affine_row)(const tc_affine *geometry, const float *m, ptrdiff_t a, const float *x, float *y);
     void (*affine_row_backward)(const tc_affine *geometry, const float *m, ptrdiff_t a, const float *dy, float *dx);
+    /* Values of images changed; see kernels/levels.h. */
+    void (*level_sums)(const float *x, ptrdiff_t pixels, ptrdiff_t channels, float *sums);
+    void (*level_row)(const tc_levels *levels, const float *middle, const float *x, ptrdiff_t pixels,
+                      ptrdiff_t channels, float *y);
+    void (*level_row_backward)(const tc_levels *levels, const float *middle, const float *x, ptrdiff_t pixels,
+                               ptrdiff_t channels, float *dy, float *sums);
+    void (*level_spread)(const float *factors, const float *mean, ptrdiff_t pixels, ptrdiff_t channels, float *dy);
     /* Noise under two keys a lane (one vector each); its gradient where backward is 1. */
     void (*noise)(int kind, int backward, float amount, const float *x, float *y, ptrdiff_t n, const uint32_t *key0,
                   const uint32_t *key1);

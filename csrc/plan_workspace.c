@@ -34,6 +34,7 @@ void tc_plan_workspace(tc_program *p) {
         for (ptrdiff_t c = 0; c < step->chunk_count; c++)
             rows = tc_max(rows, step->pool.window_height * step->chunks[c].columns * step->outputs);
         if (step->kind == TC_STEP_DENSE) scratch = tc_max(scratch, step->outputs + p->kernels->lanes);
+        if (step->kind == TC_STEP_LEVELS) scratch = tc_max(scratch, 2 * p->tensors[i].channels);
         if (step->pooled)
             scratch = tc_max(scratch, step->pool.window_height * (ptrdiff_t)sizeof(float *) / vector_bytes + 1);
     }

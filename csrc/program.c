@@ -129,6 +129,10 @@ static ptrdiff_t plan_step(tc_program *p, const tc_op *ops, ptrdiff_t count, con
         step->affine = (tc_affine){op->in_height, op->in_width, op->in_channels, op->fill_mode, op->nearest,
                                    op->fill_value};
         break;
+    case TC_OP_RANDOM_LEVELS:
+        step->kind = TC_STEP_LEVELS;
+        step->function = op->function;
+        break;
     case TC_OP_GATHER:
         step->kind = TC_STEP_GATHER;
         step->map = op->map, step->map_transposed = op->map + 1;

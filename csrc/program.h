@@ -27,6 +27,7 @@ enum tc_step_kind {
     TC_STEP_GATHER,
     TC_STEP_BATCH_NORM, /* + activation */
     TC_STEP_PRELU,
+    TC_STEP_LEVELS, /* brightness or contrast drawn for each image; a copy outside training */
     TC_STEP_AFFINE, /* an affine map drawn for each image; a copy outside training */
 };
 

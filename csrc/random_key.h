@@ -28,4 +28,9 @@ static inline uint32_t tc_random_bits(uint64_t key, uint32_t element) {
     return x ^ (x >> 16);
 }
 
+/* A number from range[0] to range[1], by an element's. */
+static inline double tc_random_between(uint64_t key, uint32_t element, const float *range) {
+    return range[0] + ((double)range[1] - range[0]) * ((tc_random_bits(key, element) >> 8) * 0x1p-24);
+}
+
 #endif

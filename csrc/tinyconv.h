@@ -41,6 +41,7 @@ enum tc_op_kind {
     TC_OP_BATCH_NORMALIZATION,
     TC_OP_RANDOM_AFFINE,
     TC_OP_PRELU,
+    TC_OP_RANDOM_LEVELS,
     TC_OP_COUNT,
 };
 
@@ -91,6 +92,8 @@ enum tc_transform { /* parameters: */
     TC_TRANSFORM_ZOOM,        /* least and most of the height, of the width, less 1 */
     TC_TRANSFORM_COUNT,
 };
+
+enum tc_levels_kind { TC_LEVELS_BRIGHTNESS, TC_LEVELS_CONTRAST, TC_LEVELS_COUNT };
 
 enum tc_fill { TC_FILL_CONSTANT, TC_FILL_NEAREST, TC_FILL_REFLECT, TC_FILL_WRAP, TC_FILL_COUNT };
 
@@ -192,9 +195,10 @@ typedef struct tc_op {
     ptrdiff_t dilation_height, dilation_width;
     ptrdiff_t pad_top, pad_left; /* bottom and right follow from the output's size */
     ptrdiff_t groups;            /* of a convolution; 0 counts as 1 */
-    int function;                /* of an activation; tc_noise of a dropout; tc_transform */
-    float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount */
-    uint64_t stream;             /* dropout: the key of its random numbers */
+    int function;                /* of an activation; tc_noise of a dropout; tc_transform; tc_levels_kind */
+    float parameters[TC_MAX_PARAMETERS]; /* activation's own; rescale: scale, offset; dropout: amount;
+                                            random_levels: least and most of the number, limits of the values */
+    uint64_t stream;             /* dropout, random_*: the key of its random numbers */
     int kernel, bias;            /* weights, -1 for none; batch normalization: gamma and beta; prelu: slopes */
     int fill_mode, nearest, tied; /* of a random_affine: tc_fill; not bilinear; one number for height and width */
     float fill_value;

@@ -34,6 +34,9 @@ static int refuses(void) {
         tc_program *program;
         op.parameters[i] = factors[i];
         refused &= tc_program_create(&op, 1, NULL, 0, 1, &program) == TC_ERROR_ARGUMENT;
+        op.kind = TC_OP_RANDOM_LEVELS, op.function = TC_LEVELS_CONTRAST;
+        refused &= tc_program_create(&op, 1, NULL, 0, 1, &program) == TC_ERROR_ARGUMENT;
+        op.kind = TC_OP_RANDOM_AFFINE, op.function = TC_TRANSFORM_ZOOM;
         op.parameters[i] = 0;
         for (int k = 0; k < 5; k++) weight.constraint_shape[k] = shapes[i][k];
         refused &= tc_program_create(&op, 1, &weight, 1, 1, &program) == TC_ERROR_ARGUMENT;

@@ -104,7 +104,8 @@ MODELS: dict[str, tuple[tuple[int, ...], list[layers.Layer]]] = {
     "resized-cubic": (IMAGE, [layers.UpSampling2D(2, interpolation="bicubic")]),
     "resized-in-proportion": (IMAGE, [layers.Resizing(7, 4, crop_to_aspect_ratio=True),
                                       layers.Resizing(8, 8, pad_to_aspect_ratio=True)]),
-    "noise-alone": (IMAGE, [layers.Dropout(0.5), layers.RandomFlip(), layers.RandomZoom(0.1)]),
+    "noise-alone": (IMAGE, [layers.Dropout(0.5), layers.RandomFlip(), layers.RandomZoom(0.1),
+                            layers.RandomBrightness(0.1), layers.RandomContrast(0.1)]),
     "vectors": ((7,), [layers.Dense(4, use_bias=False, activation="gelu_tanh"), layers.Dense(3, activation="softmax")]),
 }
 

@@ -223,6 +223,7 @@ def enum_names(enum: str) -> list[str]:
     ("tc_activation", "TC_", program.ACTIVATIONS),
     ("tc_noise", "TC_NOISE_", program.NOISES),
     ("tc_transform", "TC_TRANSFORM_", program.TRANSFORMS),
+    ("tc_levels_kind", "TC_LEVELS_", program.LEVELS),
     ("tc_fill", "TC_FILL_", program.FILL_MODES),
     ("tc_loss", "TC_LOSS_", program.LOSSES),
     ("tc_metric", "TC_METRIC_", program.METRICS),

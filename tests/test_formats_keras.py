@@ -48,7 +48,8 @@ def test_keras_2_gets_settings_that_it_has_and_the_state_in_its_order(tmp_path):
     model = Sequential([
         layers.Input((8, 4)), layers.ZeroPadding1D(2), layers.Reshape((12, 4, 1)), layers.Resizing(4, 4),
         layers.CenterCrop(3, 3), layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1),
-        layers.RandomTranslation(0.1, 0.1), layers.Flatten(), layers.Dense(2, name="d"),
+        layers.RandomTranslation(0.1, 0.1), layers.RandomBrightness(0.1), layers.RandomContrast(0.1), layers.Flatten(),
+        layers.Dense(2, name="d"),
     ])
     model.compile(optimizers.AdamW(0.01, amsgrad=True), "mse")
     model.fit(np.ones((4, 8, 4)), np.ones((4, 2)), verbose=0)
@@ -60,13 +61,27 @@ def test_keras_2_gets_settings_that_it_has_and_the_state_in_its_order(tmp_path):
     assert settings["ZeroPadding1D"] == {"name", "trainable", "padding", "dtype"}
     assert settings["Resizing"] == {"name", "trainable", "dtype", "height", "width", "interpolation",
                                     "crop_to_aspect_ratio"}
-    for name in ("CenterCrop", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation"):
+    for name in ("CenterCrop", "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomBrightness",
+                 "RandomContrast"):
         assert "data_format" not in settings[name]
+    assert "value_range" in settings["RandomBrightness"] and "value_range" not in settings["RandomContrast"]
     # As Keras 2.15 does: it would take the optimizer for one of before 2.11.
     assert training["optimizer_config"]["config"]["is_legacy_optimizer"] is False
     assert names == ["iteration:0", "AdamW/m/d/kernel:0", "AdamW/v/d/kernel:0", "AdamW/m/d/bias:0", "AdamW/v/d/bias:0",
                      "AdamW/vhat/d/kernel:0", "AdamW/vhat/d/bias:0"]
     assert load_model(tmp_path / "m.h5").optimizer.iterations == 1
+
+
+@pytest.mark.parametrize(("version", "factor"), [("2.15.0", [0.3, 0.3]), ("3.15.1", [0.0, 0.3])])
+def test_one_factor_of_contrast_is_read_as_its_keras_takes_it(version, factor, tmp_path):
+    Sequential([layers.Input((4, 4, 1)), layers.RandomContrast((0.3, 0.3), name="c")]).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        del file.attrs["tinyconv"]
+        config = json.loads(file.attrs["model_config"])
+        [entry] = [entry for entry in config["config"]["layers"] if entry["class_name"] == "RandomContrast"]
+        entry["config"]["factor"] = 0.3
+        file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config), version
+    assert load_model(tmp_path / "m.h5").get_layer("c").get_config()["factor"] == factor
 
 
 @pytest.mark.parametrize(("layer", "setting"), [

@@ -128,7 +128,8 @@ LACKING = [
         layers.Conv1DTranspose(2, 3, name="a"), layers.ZeroPadding1D(name="a"), layers.Cropping1D(name="a"))],
     *[((4, 4, 2), layer, f"{type(layer).__name__} 'a'") for layer in (
         layers.RandomFlip(name="a"), layers.RandomRotation(0.1, name="a"), layers.RandomTranslation(0.1, 0.1, name="a"),
-        layers.RandomZoom(0.1, name="a"))],
+        layers.RandomZoom(0.1, name="a"),
+        layers.RandomBrightness(0.1, name="a"), layers.RandomContrast(0.1, name="a"))],
 ]
 
 

@@ -102,6 +102,7 @@ CASES = {
         layer("ZeroPadding2D", ((1, 2), (3, 0))), layer("Cropping2D", ((1, 2), (3, 0))), layer("CenterCrop", 4, 3),
         layer("CenterCrop", 7, 6), layer("UpSampling2D", (2, 3)), layer("UpSampling2D", 2, interpolation="bilinear"),
         layer("Resizing", 5, 9), layer("Resizing", 5, 9, interpolation="nearest"), layer("RandomFlip"),
+        layer("RandomBrightness", 0.1), layer("RandomContrast", 0.1),
         layer("RandomRotation", 0.1), layer("RandomTranslation", 0.1, 0.1), layer("RandomZoom", 0.1),
         layer("LeakyReLU", 0.2), layer("ReLU", 1.5), layer("ReLU", 6.0), layer("ReLU", negative_slope=0.1),
         layer("ELU", 0.5), layer("Softmax", 1), layer("Softmax", -2), layer("Softmax", 3),

@@ -213,6 +213,9 @@ def test_layers_draw_in_calls_as_in_keras():
     flip, drop = layers.RandomFlip(), layers.Dropout(0.5)
     assert not np.array_equal(flip(x), x) and not np.array_equal(flip(x), flip(x))
     np.testing.assert_array_equal(flip(x, training=False), x)
+    for levels in (layers.RandomBrightness(0.3, (0, 1)), layers.RandomContrast(0.9, (0, 1))):
+        assert not np.array_equal(levels(x), x) and not np.array_equal(levels(x), levels(x))
+        assert levels(x).min() >= 0 and levels(x).max() <= 1
     np.testing.assert_array_equal(drop(x), x)
     assert not np.array_equal(drop(x, training=True), x)
     augmentation = Sequential([layers.Rescaling(2.0), layers.RandomFlip(),

@@ -424,7 +424,8 @@ class Network:
 
     def _find_augmentation(self) -> bool:
         active = {op.kind for op in self.program.ops if not op.attributes.get("frozen")}
-        self._augments = "random_affine" in active and not active & {"dropout", "batch_normalization"}
+        self._augments = (not active.isdisjoint({"random_affine", "random_levels"})
+                          and active.isdisjoint({"dropout", "batch_normalization"}))
         return self._augments
 
     def _forward(self, x: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@
 #include "filters_group.h"
 #include "filters_pool.h"
 #include "lanes.h"
+#include "levels.h"
 #include "losses.h"
 #include "map.h"
 #include "math.h"
@@ -124,6 +125,10 @@ const tc_kernels NAME(TC_ISA) = {
     .softmax_backward = table_softmax_backward,
     .affine_row = affine_row,
     .affine_row_backward = affine_row_backward,
+    .level_sums = level_sums,
+    .level_row = level_row,
+    .level_row_backward = level_row_backward,
+    .level_spread = level_spread,
     .noise = table_noise,
     .loss = table_loss,
     .metric = table_metric,

@@ -166,6 +166,10 @@ CASES: list[tuple[tuple[int, ...], New]] = [
     (IMAGE, layer("GaussianNoise", 0.5)),
     (IMAGE, layer("GaussianDropout", 0.5, seed=2)),
     (IMAGE, layer("AlphaDropout", 0.5)),
+    (IMAGE, layer("RandomBrightness", 0.2)),
+    (IMAGE, layer("RandomBrightness", (-0.1, 0.3), [-1.0, 1.0], seed=3, data_format="channels_first")),
+    (IMAGE, layer("RandomContrast", 0.3)),
+    (IMAGE, layer("RandomContrast", (0.3, 0.1), [0.0, 1.0])),
     *((IMAGE, layer("RandomFlip", mode)) for mode in ("horizontal", "vertical", "horizontal_and_vertical")),
     (IMAGE, layer("RandomTranslation", 0.2, (-0.1, 0.3), "wrap", seed=3)),
     (IMAGE, layer("RandomRotation", 0.2, fill_mode="constant", fill_value=0.5)),
@@ -211,8 +215,10 @@ CERTAIN: list[New] = [
       for mode in ("reflect", "constant", "wrap", "nearest")),
     *(layer("RandomRotation", (factor, factor), fill_mode=mode)
       for factor in (0.5, 0.25, -0.25, 0.07) for mode in ("reflect", "constant", "wrap", "nearest")),
+    *(layer("RandomBrightness", (factor, factor), limits)
+      for factor in (0.2, -0.7, 0.0) for limits in ([-2.0, 2.0], [-0.5, 0.3])),
 ]
 
 # Layers that draw random numbers in training: only what they do outside it can be compared.
 RANDOM = {"Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
-          "RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"}
+          "RandomBrightness", "RandomContrast", "RandomFlip", "RandomTranslation", "RandomRotation", "RandomZoom"}

@@ -132,6 +132,21 @@ def test_augmentation_without_chance_has_the_output_of_keras(shape, call):
     np.testing.assert_array_equal(pair.model(x, training=False), x)
 
 
+@pytest.mark.parametrize("number", [0.3, 1.0, 1.8])
+@pytest.mark.parametrize("call", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("limits", [(-2.0, 2.0), (-0.5, 0.3)], ids=str)
+def test_contrast_of_a_given_number_is_that_of_keras(limits, call, number):
+    ours, theirs = (library.layers.RandomContrast(0.5, limits, data_format=call) for library in (tinyconv, keras))
+    ours.numbers = lambda: (number, number)
+    model = tinyconv.Sequential([tinyconv.Input(IMAGE), ours], seed=1)
+    x, dy = random_array((BATCH, *IMAGE), 1), random_array((BATCH, *IMAGE), 2)
+    factor = {"contrast_factor": jax.numpy.full((BATCH, 1, 1, 1), number)}
+    expected, vjp = jax.vjp(lambda x: theirs.transform_images(x, factor), x)
+    assert_agrees(model(x, training=True), expected, x.size, "output")
+    dx = model._executor().gradients(x, dy.reshape(BATCH, -1), INNER_PRODUCT, training=True, input_gradient=True)[2]
+    assert_agrees(dx.reshape(x.shape), vjp(jax.numpy.asarray(dy))[0], x.size, "gradient of the input")
+
+
 def test_rounding_is_seen_beyond_its_bound():
     """The tolerance is no more than it says: three digits less are seen."""
     with pytest.raises(AssertionError, match="off by"):

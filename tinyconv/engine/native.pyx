@@ -49,6 +49,7 @@ cdef _fill_op(tc_op *to, op):
     if "padding" in attributes:
         (to.pad_top, _), (to.pad_left, _) = attributes["padding"]
     to.groups = attributes.get("groups", 1)
+    to.stream = attributes.get("stream", 0)
     if op.kind == "activation":
         to.function = _FUNCTIONS[attributes["function"]]
         defaults = _program.ACTIVATIONS[attributes["function"]]
@@ -63,11 +64,12 @@ cdef _fill_op(tc_op *to, op):
         to.fill_value = attributes["fill_value"]
         to.nearest = attributes["nearest"]
         to.tied = attributes["tied"]
-        to.stream = attributes["stream"]
+    elif op.kind == "random_levels":
+        parameters = (*attributes["factors"], *attributes["limits"])
+        to.function = _program.LEVELS.index(attributes["levels"])
     elif op.kind == "dropout":
         to.function = _NOISES[attributes.get("noise", "dropout")]
         parameters = (attributes["rate"],)
-        to.stream = attributes["stream"]
     else:
         parameters = ()
     for i, value in enumerate(parameters):

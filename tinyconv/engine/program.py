@@ -50,6 +50,9 @@ random_affine       transform: a name in TRANSFORMS; factors: four floats, its
                     parameters; tied: bool; fill_mode: a name in FILL_MODES;
                     fill_value: float; nearest: bool, else bilinear; stream:
                     int, the key of its random numbers; identity outside training
+random_levels       levels: a name in LEVELS; factors: two floats, its parameters; limits:
+                    two floats that results are clipped to; stream: int, the key of its
+                    random numbers; identity outside training
 prelu               shared: (bool, bool, bool), axes along which there is one slope;
                     weights: (slopes,) of the input's shape with 1 for those axes;
                     y = max(0, x) + slopes * min(0, x), the derivative at 0 being 0
@@ -66,9 +69,9 @@ import numpy as np
 from tinyconv.engine.update_rules import CONSTRAINTS, OPTIMIZERS, UpdateOptions, WeightRules
 
 __all__ = [
-    "ACTIVATIONS", "CONSTRAINTS", "FILL_MODES", "LOSSES", "MAX_AFFINE_VALUES", "METRICS", "NOISES", "OPTIMIZERS",
-    "OP_KINDS", "REDUCTIONS", "SMOOTHED_LOSSES", "TRANSFORMS", "Loss", "Metric", "Op", "Program", "ProgramBuilder",
-    "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key", "random_normal",
+    "ACTIVATIONS", "CONSTRAINTS", "FILL_MODES", "LEVELS", "LOSSES", "MAX_AFFINE_VALUES", "METRICS", "NOISES",
+    "OPTIMIZERS", "OP_KINDS", "REDUCTIONS", "SMOOTHED_LOSSES", "TRANSFORMS", "Loss", "Metric", "Op", "Program",
+    "ProgramBuilder", "UpdateOptions", "WeightRules", "as_image_shape", "random_bits", "random_key", "random_normal",
 ]
 
 Shape3 = tuple[int, int, int]
@@ -80,6 +83,7 @@ OP_KINDS = (
     "batch_normalization",
     "random_affine",
     "prelu",
+    "random_levels",
 )
 
 # Activation functions and the defaults of their parameters; the order is the
@@ -132,6 +136,12 @@ TRANSFORMS = (
     "translation",  # by factors[0] + (factors[1] - factors[0]) u heights down, and as much of 2, 3 and v to the right
     "rotation",  # by factors[0] + (factors[1] - factors[0]) u turns
     "zoom",  # pixels 1 + factors[0] + (factors[1] - factors[0]) u apart, and 2, 3 and v across
+)
+# What changes the values of an image, by a number r = factors[0] + (factors[1] - factors[0]) u of it, u as above,
+# before they are clipped; the order is the numbering in csrc/tinyconv.h.
+LEVELS = (
+    "brightness",  # x + r
+    "contrast",  # (x - m) r + m, m being the mean of the channel in the image
 )
 # What lies beyond an image abcd: fill_value, aaaa|abcd|dddd, dcba|abcd|dcba or abcd|abcd|abcd.
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")

@@ -16,6 +16,7 @@ import numpy as np
 from tinyconv.engine import reference_activations as activations
 from tinyconv.engine import reference_affine as affine
 from tinyconv.engine import reference_convolution as convolution
+from tinyconv.engine import reference_levels as levels
 from tinyconv.engine import reference_maps as maps
 from tinyconv.engine import reference_noise as noises
 from tinyconv.engine.program import Op, Program
@@ -214,6 +215,7 @@ FORWARD: dict[str, Callable[[Op, np.ndarray, Arrays, Noise | None], tuple[np.nda
     "gather": maps.gather,
     "batch_normalization": batch_normalization,
     "random_affine": affine.random_affine, "prelu": prelu,
+    "random_levels": levels.random_levels,
 }
 BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "conv2d": convolution.conv2d_backward, "conv2d_transpose": convolution.conv2d_transpose_backward,
@@ -222,4 +224,5 @@ BACKWARD: dict[str, Callable[[Op, np.ndarray, Any, Arrays, bool], Backward]] = {
     "rescale": rescale_backward, "reshape": reshape_backward, "gather": maps.gather_backward,
     "batch_normalization": batch_normalization_backward,
     "random_affine": affine.random_affine_backward, "prelu": prelu_backward,
+    "random_levels": levels.random_levels_backward,
 }

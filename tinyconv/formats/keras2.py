@@ -44,13 +44,15 @@ _SHARED_INITIALIZERS = {
 }
 # Layers that TensorFlow.js lacks, or computes otherwise (its CenterCrop and Resizing, whatever their settings).
 _PRIVATE_CLASSES = {
-    "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "Normalization", "RandomFlip",
+    "CenterCrop", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D", "Normalization", "RandomBrightness",
+    "RandomContrast", "RandomFlip",
     "RandomRotation", "RandomTranslation", "RandomZoom", "Resizing", "SeparableConv1D", "SpatialDropout2D",
     "UpSampling1D", "ZeroPadding1D",
 }
 # Settings that layers of Keras 2 do not have, and what they do without them.
 _LAST = {"data_format": "channels_last"}
 _FIRST_IN_KERAS3: dict[str, dict[str, Any]] = {
+    "RandomBrightness": _LAST, "RandomContrast": {**_LAST, "value_range": [0.0, 255.0]},
     "CenterCrop": _LAST, "RandomFlip": _LAST, "RandomRotation": _LAST, "RandomTranslation": _LAST, "RandomZoom": _LAST,
     "Resizing": {**_LAST, "antialias": False, "fill_mode": "constant", "fill_value": 0.0, "pad_to_aspect_ratio": False},
     "ZeroPadding1D": _LAST,
@@ -239,6 +241,8 @@ def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> lis
         config = {key: _plain(value) for key, value in entry["config"].items()}
         if entry["class_name"] == "ThresholdedReLU":
             config = _read_threshold(config)
+        if entry["class_name"] == "RandomContrast" and not is_keras3 and isinstance(config.get("factor"), (int, float)):
+            config["factor"] = [config["factor"]] * 2  # one number is both in Keras 2
         what = f"layer {index} ({shorten(config.get('name'), 40)})"
         cls = find_class(entry["class_name"], what)
         for key in [key for key in config if key.endswith(("_regularizer", "_constraint"))]:

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tinyconv.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
+from tinyconv.layers.augmentation import (
+    RandomBrightness,
+    RandomContrast,
+    RandomFlip,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+)
 from tinyconv.layers.base import Layer, Spec, Weight
 from tinyconv.layers.conv import Conv1D, Conv2D
 from tinyconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose
@@ -59,10 +66,11 @@ __all__ = [
     "GaussianNoise", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAvgPool1D",
     "GlobalAvgPool2D", "GlobalMaxPool1D", "GlobalMaxPool2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
     "Input", "InputLayer", "Layer", "LeakyReLU", "MaxPool1D", "MaxPool2D", "MaxPooling1D", "MaxPooling2D",
-    "Normalization", "PReLU", "Permute", "RandomFlip", "RandomRotation", "RandomTranslation",
-    "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape", "Resizing", "SeparableConv1D",
-    "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D", "Softmax", "SpatialDropout1D",
-    "SpatialDropout2D", "Spec", "UpSampling1D", "UpSampling2D", "Weight", "ZeroPadding1D", "ZeroPadding2D",
+    "Normalization", "PReLU", "Permute", "RandomBrightness", "RandomContrast", "RandomFlip",
+    "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "RepeatVector", "Rescaling", "Reshape",
+    "Resizing", "SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D",
+    "Softmax", "SpatialDropout1D", "SpatialDropout2D", "Spec", "UpSampling1D", "UpSampling2D", "Weight",
+    "ZeroPadding1D", "ZeroPadding2D",
     "activation", "alpha_dropout", "average_pooling1d", "average_pooling2d", "avg_pool1d", "avg_pool2d",
     "batch_normalization", "center_crop", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
     "cropping1d", "cropping2d", "dense", "depthwise_conv1d", "depthwise_conv2d", "deserialize", "dropout",
@@ -123,6 +131,8 @@ re_lu = relu = ReLU
 rescaling = Rescaling
 reshape = Reshape
 softmax = Softmax
+random_brightness = RandomBrightness
+random_contrast = RandomContrast
 random_flip = RandomFlip
 random_rotation = RandomRotation
 random_translation = RandomTranslation

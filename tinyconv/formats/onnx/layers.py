@@ -18,7 +18,8 @@ __all__ = ["write_layers"]
 
 # What does nothing outside training.
 _NOISE = (layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout,
-          layers.RandomFlip, layers.RandomTranslation, layers.RandomRotation, layers.RandomZoom)
+          layers.RandomBrightness, layers.RandomContrast, layers.RandomFlip, layers.RandomTranslation,
+          layers.RandomRotation, layers.RandomZoom)
 _ACTIVATIONS = (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)
 # The least standard deviation that a Normalization divides by.
 _LEAST_DEVIATION = 1e-7

@@ -129,6 +129,8 @@ def _(layer: layers.SpatialDropout2D, chain: Chain) -> None:
 
 @add_modules.register(layers.GaussianDropout)
 @add_modules.register(layers.GaussianNoise)
+@add_modules.register(layers.RandomBrightness)
+@add_modules.register(layers.RandomContrast)
 @add_modules.register(layers.RandomFlip)
 @add_modules.register(layers.RandomRotation)
 @add_modules.register(layers.RandomTranslation)
