@@ -253,10 +253,12 @@ typedef struct tc_kernels {
                              const float *packed_bias, int relu, float *y);
     void (*outer_sum)(const tc_outer_sum *sum);
     /* Depthwise, one filter a channel, g->groups of them, `lanes` or more; weights and dw [tap][channel],
-     * nothing stored outside the image.  correlate_channels: as correlate_filters.  channels_gradient:
-     * dw += that of some images, y being dz. */
+     * nothing stored outside the image.  correlate_channels: as correlate_filters; correlate_channel_rows:
+     * rows [first, last), y pointing at row 0.  channels_gradient: dw += that of some images, y being dz. */
     void (*correlate_channels)(const tc_correlation *geometry, ptrdiff_t a, const float *x, const float *weights,
                                const float *bias, int relu, float *y);
+    void (*correlate_channel_rows)(const tc_correlation *geometry, ptrdiff_t first, ptrdiff_t last, const float *x,
+                                   const float *weights, const float *bias, int relu, float *y);
     void (*channels_gradient)(const tc_correlation *geometry, ptrdiff_t images, const float *x, ptrdiff_t x_image,
                               const float *dz, ptrdiff_t dz_image, float *dw);
     /* (KH, KW, C, F) -> (KH, KW, F, C) with the columns reversed, overwritten. */

@@ -229,9 +229,10 @@ static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t p
     const float *packed = d->packed;
     for (const tc_correlation *g = first; g < first + d->phase_count; g++) {
         ptrdiff_t a0 = part * g->y_rows / parts, a1 = (part + 1) * g->y_rows / parts;
-        for (ptrdiff_t a = a0; g->depthwise && a < a1; a++)
-            k->correlate_channels(g, a, x, d->packed, d->bias, relu, y + g->y_start + a * g->y_row_stride);
-        if (g->depthwise) continue;
+        if (g->depthwise) {
+            k->correlate_channel_rows(g, a0, a1, x, d->packed, d->bias, relu, y + g->y_start);
+            continue;
+        }
         if (!d->grouped) {
             correlate_rows(k, d, g, a0, a1, relu, x, row, y);
             continue;
@@ -245,7 +246,8 @@ static void correlate_piece(const tc_kernels *k, const direction *d, ptrdiff_t p
 static int correlate(const tc_program *p, const direction *d, const float *x, ptrdiff_t n, int relu, float *y) {
     const tc_correlation *g = d->phases;
     tc_single *s = p->single;
-    ptrdiff_t columns = 0, parts = n < PIECES ? smaller(g->y_rows, (PIECES + n - 1) / n) : 1;
+    ptrdiff_t most = s->depthwise ? tc_max(1, g->y_rows / DEPTHWISE_PART) : g->y_rows;
+    ptrdiff_t columns = 0, parts = n < PIECES ? smaller(most, (PIECES + n - 1) / n) : 1;
     for (ptrdiff_t i = 0; i < d->phase_count; i++) columns = tc_max(columns, g[i].y_columns);
     ptrdiff_t size = round_up(g->x_rows * (d->left + g->x_columns + d->right) * g->x_channels + columns * FILTERS, 16);
     int threads = tc_threads_for(p->flops * (double)n, n * parts);

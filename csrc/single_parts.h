@@ -8,6 +8,8 @@
 #define FILTERS 32
 /* Independent pieces that a call is cut into, for threads to share, whatever their number. */
 #define PIECES 16
+/* Rows, at least, of a piece of a depthwise convolution: each meets those above and below it again. */
+#define DEPTHWISE_PART 7
 
 /* A correlation, forward or of backward-data. */
 typedef struct direction {

@@ -11,6 +11,7 @@
 #include "conv2d.h"
 #include "dense.h"
 #include "depthwise_channels.h"
+#include "depthwise_channels_columns.h"
 #include "depthwise_channels_gradient.h"
 #include "filters.h"
 #include "filters_gradient.h"
@@ -145,6 +146,7 @@ const tc_kernels NAME(TC_ISA) = {
 #endif
     .outer_sum = outer_sum,
     .correlate_channels = correlate_channels,
+    .correlate_channel_rows = correlate_channel_rows,
     .channels_gradient = channels_gradient,
     .turn_kernel = turn_kernel,
     .max_pool_filters = max_pool_filters,
