@@ -305,3 +305,24 @@ def test_a_callback_that_raises_leaves_a_model_that_goes_on(error):
 def test_too_much_memory_is_said_so():
     with pytest.raises(MemoryError, match="Unable to allocate"):
         tinyconv.utils.to_categorical([2**45])
+
+
+# --- masks ---
+
+
+@pytest.mark.parametrize("call", [
+    lambda array: classifier().fit(array(X), Y, verbose=0), lambda array: classifier().predict(array(X)),
+    lambda array: classifier()(array(X)), lambda array: classifier().fit(X, array(Y), verbose=0),
+    lambda array: classifier().fit(X, Y, sample_weight=array(np.ones(10)), verbose=0),
+    lambda array: classifier().evaluate(X, Y, sample_weight=array(np.ones(10)), verbose=0),
+    lambda array: classifier().layers[0].kernel.assign(array(np.ones((3, 3, 1, 2)))),
+    lambda array: classifier().set_weights([array(weight) for weight in classifier().get_weights()]),
+    lambda array: ops.conv2d(array(X), KERNEL), lambda array: ops.softmax_cross_entropy(Y, array(IDS)),
+    lambda array: tinyconv.utils.to_categorical(array(IDS)),
+], ids=["fit", "predict", "call", "y", "sample_weight", "evaluate", "assign", "set_weights", "conv2d", "labels",
+        "to_categorical"])
+def test_masked_values_are_not_computed_with(call):
+    message = assert_refused(lambda: call(lambda array: np.ma.masked_array(array, np.arange(array.size) == 1)
+                                          if array.ndim == 1 else np.ma.masked_greater(array, 0)), TypeError)
+    assert "without a mask" in message
+    call(np.ma.masked_array)  # none of them masked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import pickle
 
 import callback_helpers
 import numpy as np
@@ -219,3 +221,14 @@ def test_tensorboard_writes_of_weights_what_is_finite(tmp_path, small_model, sma
 def test_tensorboard_refuses_what_it_does_not_write(arguments):
     with pytest.raises(ValueError, match="Received: "):
         TensorBoard(**arguments)
+
+
+def test_copies_of_callbacks_belong_to_no_model(small_model, small_data):
+    stopping = EarlyStopping("loss", patience=3)
+    history = small_model.fit(*small_data, callbacks=[stopping], epochs=2, verbose=0)
+    for copied in (copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))):
+        again, other = copied(history), copied([stopping])[0]
+        assert (again.history, again.epoch) == (history.history, history.epoch)
+        assert again.model is other.model is None
+        assert (other.monitor, other.patience, other.best) == ("loss", 3, stopping.best)
+    assert history.model is stopping.model is small_model

@@ -302,3 +302,10 @@ def test_command_and_module_run(run_python):
     if script.exists():
         result = subprocess.run([script, "--version"], capture_output=True, text=True, check=True, timeout=60)
         assert result.stdout == f"tinyconv {tinyconv.__version__}\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are closed otherwise elsewhere")
+def test_output_that_is_closed_is_no_error():
+    command = f"{sys.executable} -m tinyconv info >&-"
+    result = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")

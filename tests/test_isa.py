@@ -99,7 +99,8 @@ print(json.dumps([tinyconv.engine.config(), before.tolist(), few.tolist(), histo
 @pytest.mark.once
 @pytest.mark.parametrize(("variable", "value"), [
     ("TINYCONV_ISA", "mmx"), ("TINYCONV_ISA", "AVX2"), ("TINYCONV_BACKEND", "cuda"),
-    ("TINYCONV_NUM_THREADS", "0"), ("TINYCONV_NUM_THREADS", "many"),
+    ("TINYCONV_NUM_THREADS", "0"), ("TINYCONV_NUM_THREADS", "many"), ("TINYCONV_NUM_THREADS", "1025"),
+    ("TINYCONV_NUM_THREADS", "99999999999"), ("TINYCONV_NUM_THREADS", "\N{SUPERSCRIPT TWO}"),
 ])
 @native_only
 def test_environment_with_an_unknown_value_fails_loudly(run_python, variable, value):

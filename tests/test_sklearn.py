@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tinyconv import Sequential, datasets, layers, optimizers
-from tinyconv.callbacks import LambdaCallback
+from tinyconv.callbacks import EarlyStopping, LambdaCallback
 from tinyconv.sklearn import Classifier
 
 # Checks that cannot hold, each with its reason.
@@ -192,3 +193,40 @@ def test_what_cannot_be_done_is_said():
         ours.partial_fit(X, np.where(Y == "yes", "maybe", Y))
     with pytest.raises(ValueError, match="classes of the first call"):
         ours.partial_fit(X, Y, classes=["a", "b"])
+
+
+def blobs():
+    random = np.random.default_rng(1)
+    y = np.arange(60) % 3
+    return (random.normal(size=(60, 4)) + 3 * y[:, None]).astype(np.float32), y
+
+
+def test_callbacks_of_a_fitted_classifier_are_copied_and_pickled():
+    x, y = blobs()
+    digits = Classifier(epochs=2, random_state=0, callbacks=[EarlyStopping("loss")]).fit(x, y)
+    again = pickle.loads(pickle.dumps(digits))
+    np.testing.assert_array_equal(again.predict_proba(x), digits.predict_proba(x))
+    assert clone(digits).callbacks[0].monitor == "loss"
+    assert len(cross_val_score(digits, x, y, cv=2, error_score="raise")) == 2
+
+
+@pytest.mark.parametrize("parameters", [
+    {"batch_size": 0}, {"optimizer": "nothing"}, {"class_weight": {5: None}}, {"class_weight": {5: "a"}},
+    {"class_weight": {5: float("nan")}}, {"model": 3}, {"validation_split": 2},
+], ids=str)
+def test_fit_that_fails_leaves_what_was_fitted(parameters):
+    x, y = blobs()
+    digits = Classifier(epochs=2, random_state=0).fit(x, y)
+    before = digits.predict_proba(x)
+    with pytest.raises((ValueError, TypeError), match="Received: "):
+        digits.set_params(**parameters).fit(x[:, :2], y + 5)
+    np.testing.assert_array_equal(digits.classes_, [0, 1, 2])
+    np.testing.assert_array_equal(digits.predict_proba(x), before)
+
+
+def test_images_may_lack_their_last_1():
+    random = np.random.default_rng(0)
+    images, y = random.random((30, 8, 8)).astype(np.float32), np.arange(30) % 2
+    one, other = (Classifier(image_shape=(8, 8, 1), epochs=1, random_state=0).fit(x, y)
+                  for x in (images, images[..., None]))
+    np.testing.assert_array_equal(one.predict_proba(images), other.predict_proba(images.reshape(30, 64)))

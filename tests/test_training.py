@@ -201,6 +201,23 @@ def test_sample_weight_scales_the_loss(blobs):
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["one-hot", "ids"])
+def test_class_weight_does_not_weigh_validation(blobs, sparse):
+    x, ids, y = blobs
+    labels = ids if sparse else y
+    weights = {0: 30.0, 1: 0.01}
+    split, given = (dense_model(loss="sparse_categorical_crossentropy" if sparse else "categorical_crossentropy")
+                    for _ in range(2))
+    cut = int(len(x) * 0.6)
+    histories = [
+        split.fit(x, labels, class_weight=weights, validation_split=0.4, shuffle=False, verbose=0).history,
+        given.fit(x[:cut], labels[:cut], class_weight=weights, validation_data=(x[cut:], labels[cut:]), shuffle=False,
+                  verbose=0).history]
+    assert histories[0] == histories[1]
+    loss = split.evaluate(x[cut:], labels[cut:], verbose=0, return_dict=True)["loss"]
+    assert histories[0]["val_loss"] == [pytest.approx(loss, rel=1e-6)]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
 def test_class_weight_is_sample_weight_by_class(blobs, sparse):
     x, ids, y = blobs
     loss = "sparse_categorical_crossentropy" if sparse else "categorical_crossentropy"

@@ -7,7 +7,7 @@ import pytest
 import training_helpers
 from training_helpers import CLASSES, X, Y, assert_same_weights, dense_model
 
-from tinyconv import Sequential, layers, losses, metrics, optimizers
+from tinyconv import Sequential, layers, losses, metrics, models, optimizers
 from tinyconv.callbacks import LambdaCallback
 
 blobs = training_helpers.blobs  # a fixture
@@ -327,3 +327,67 @@ def test_metrics_given_as_classes_keep_one_name(blobs):
     again = model.fit(x, y, verbose=0)
     assert model.metrics_names == names
     assert set(history.history) == set(again.history) == set(names)
+
+
+def test_names_of_metrics_are_keras_names_and_never_hide_the_loss():
+    def MeanError(y_true, y_pred):
+        return abs(y_true - y_pred).mean(axis=-1)
+
+    model = dense_model(metrics=[MeanError, lambda y_true, y_pred: y_pred[:, 0],
+                                 metrics.CategoricalAccuracy(name="loss")])
+    history = model.fit(X, Y, verbose=0).history
+    assert set(history) == {"loss", "mean_error", "lambda", "loss_1"}
+    assert model.metrics_names == ["loss", "mean_error", "lambda", "loss_1"]
+    plain = dense_model(metrics=[])
+    assert history["loss"] == plain.fit(X, Y, verbose=0).history["loss"]
+
+
+def test_metric_of_several_results_is_refused_in_a_line():
+    class Several(metrics.Metric):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            pass
+
+        def result(self):
+            return {"a": 1.0, "b": 2.0}
+
+        def reset_state(self):
+            pass
+
+    with pytest.raises(TypeError, match="Expected the result of a metric to be a number or an array. Received: {'a'"):
+        dense_model(metrics=[Several(name="several")]).fit(X, Y, verbose=0)
+
+
+def changed_since_compile():
+    """A model whose metrics fitted the output that it had."""
+    model = Sequential([layers.Input((6,)), layers.Dense(CLASSES, activation="softmax")], seed=1)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.add(layers.Dense(1))
+    return model
+
+
+def test_model_whose_layers_changed_since_compile_is_saved_and_cloned(tmp_path):
+    model = changed_since_compile()
+    with pytest.raises(ValueError, match="Expected a metric for labels that are class ids"):
+        model.fit(X, np.arange(8) % CLASSES, verbose=0)
+    model.save(tmp_path / "model")
+    for again in (models.load_model(tmp_path / "model"), models.clone_model(model)):
+        assert again.get_compile_config() == model.get_compile_config()
+        with pytest.raises(ValueError, match="Expected a metric for labels that are class ids"):
+            again.fit(X, np.arange(8) % CLASSES, verbose=0)
+
+
+def test_layers_that_a_frozen_model_was_given_stay_frozen_when_it_is_saved(tmp_path):
+    model = Sequential([layers.Input((6,)), layers.Dense(4)], seed=1)
+    model.trainable = False
+    model.add(layers.Dense(CLASSES, activation="softmax"))
+    model.compile("adam", "categorical_crossentropy")
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "model")
+    copies = [models.load_model(tmp_path / "model"), models.clone_model(model),
+              Sequential.from_config(model.get_config())]
+    for again in copies:
+        assert again.trainable_weights == []
+        again.set_weights(model.get_weights())
+        if again.compiled:
+            again.fit(X, Y, verbose=0)
+        assert_same_weights(again, model)

@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if getattr(arguments, "threads", None):
             tinyconv.set_num_threads(arguments.threads)
         arguments.function(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where the caller closed it
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing fails again at the end
         return 0

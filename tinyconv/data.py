@@ -14,6 +14,7 @@ import numpy as np
 
 from tinyconv.engine.program import Loss
 from tinyconv.shapes import describe
+from tinyconv.utils import refuse_mask
 
 __all__ = [
     "Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights",
@@ -52,6 +53,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         except (ValueError, TypeError):
             raise ValueError(f"Expected {name} to be an array whose samples all have one shape. "
                              f"Received: {name}={describe(value)}") from None
+    refuse_mask(value, name)
     if value.dtype.kind not in "buif":
         raise TypeError(f"Expected {name} to hold real numbers. Received: {name}.dtype={value.dtype}")
     return value

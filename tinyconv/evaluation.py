@@ -69,6 +69,17 @@ class Evaluator(Network):
         Raises:
             ValueError: If a name is unknown or an argument is not supported.
         """
+        self._compile(optimizer, loss, loss_weights, metrics, weighted_metrics, self.built)
+
+    def _compile(self, optimizer: Any, loss: Any, loss_weights: Any, metrics: Any, weighted_metrics: Any,
+                 check: bool) -> None:
+        """As `compile`.
+
+        Args:
+            check: Whether metrics that do not fit the output are refused, before anything is kept. Without
+                it training refuses them: layers may still come, and a model whose layers changed since
+                `compile` can be saved and copied as it is.
+        """
         if isinstance(loss_weights, (list, tuple)) and len(loss_weights) == 1:
             loss_weights = loss_weights[0]
         weight = 1.0 if loss_weights is None else check_number(loss_weights, "loss_weights")
@@ -78,7 +89,7 @@ class Evaluator(Network):
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         new_loss.lower()  # refuses what no model can train with
         plain, weighted = check_metrics(metrics), check_metrics(weighted_metrics)
-        if self.built:  # metrics that do not fit are refused before anything is kept
+        if check:
             Objective(new_loss, plain, self._output_shape, weighted, weight)
         self._metrics, self._weighted_metrics = plain, weighted
         self._loss_weight = weight
@@ -134,16 +145,20 @@ class Evaluator(Network):
 
     def _compile_like(self, model: Evaluator) -> None:
         """Compiles as another model is, with an optimizer, a loss and metrics of its own."""
-        self.compile(model.optimizer.fresh(), copy.copy(model.loss), model._loss_weight,
-                     copy.deepcopy(model._metrics), copy.deepcopy(model._weighted_metrics))
+        self._compile(model.optimizer.fresh(), copy.copy(model.loss), model._loss_weight,
+                      copy.deepcopy(model._metrics), copy.deepcopy(model._weighted_metrics), check=False)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles from what `get_compile_config` returned.
 
         A built model's optimizer is then ready for `set_weights`.
         """
-        self.compile(optimizer=config["optimizer"], loss=config["loss"], loss_weights=config.get("loss_weights"),
-                     metrics=config.get("metrics"), weighted_metrics=config.get("weighted_metrics"))
+        self._compile_from(config, self.built)
+
+    def _compile_from(self, config: dict[str, Any], check: bool = False) -> None:
+        """As `compile_from_config`; `check` as of `_compile`."""
+        self._compile(config["optimizer"], config["loss"], config.get("loss_weights"), config.get("metrics"),
+                      config.get("weighted_metrics"), check)
         if self.built:
             self._build_optimizer()
 

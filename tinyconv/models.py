@@ -96,7 +96,7 @@ class Sequential(Trainer):
             raise ValueError(  # noqa: TRY004 (it is what the file holds that is wrong)
                 f"Expected config to be a dict with a list of layers. Received: {received}"
             )
-        model = cls(name=config.get("name"))
+        model = cls(name=config.get("name"), trainable=config.get("trainable") is not False)
         for entry in config["layers"]:
             model.add(layers_module.deserialize(entry))
         shape = config.get("build_input_shape")
@@ -297,7 +297,7 @@ def clone_model(model: Sequential, input_tensors: None = None,
         raise TypeError(f"Expected model to be a Sequential. Received: model={model!r}")
     if input_tensors is not None:
         raise ValueError(f"Expected input_tensors to be None. Received: {type(input_tensors).__name__}")
-    clone = Sequential(name=model.name)
+    clone = Sequential(name=model.name, trainable=model.trainable)
     if model._shape_declared:
         clone.add(layers_module.Input(model.input_shape[1:]))
     for layer in model.layers:

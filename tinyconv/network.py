@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from tinyconv import engine, shapes, utils
 from tinyconv.data import as_inputs
 from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shape
 from tinyconv.layers import BatchNormalization, InputLayer, Layer, Spec
+from tinyconv.layers.owners import Owners
 
 if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
@@ -30,17 +30,6 @@ Shape = tuple[int, ...]
 # Training never counts this far: calls with training=True get random numbers of their own.
 _FIRST_CALL = 1 << 62
 _NO_LOSS = Loss("inner_product")
-
-
-class _Owners:
-    """The networks that hold a layer; called when the layer's weights were written."""
-
-    def __init__(self) -> None:
-        self.networks: WeakSet[Network] = WeakSet()
-
-    def __call__(self) -> None:
-        for network in self.networks:
-            network._weights_changed()
 
 
 class Network:
@@ -143,7 +132,7 @@ class Network:
             raise ValueError("Expected a model with layers to pop one from. Received: a model without layers")
         layer = self._layers.pop()
         owners = layer._on_change
-        if isinstance(owners, _Owners):
+        if isinstance(owners, Owners):
             owners.networks.discard(self)
         if self.built and self._layers:
             self._build_layers()
@@ -180,7 +169,7 @@ class Network:
             layer.name = utils.unique_name(prefix)
 
     def _adopt(self, layer: Layer) -> None:
-        owners = layer._on_change if isinstance(layer._on_change, _Owners) else _Owners()
+        owners = layer._on_change if isinstance(layer._on_change, Owners) else Owners()
         owners.networks.add(self)
         layer._on_change = owners
 
@@ -338,7 +327,7 @@ class Network:
             self._run_noisy.weights_changed()
         for layer in self._layers:
             owners = layer._on_change
-            if layer.weights and isinstance(owners, _Owners) and len(owners.networks) > 1:
+            if layer.weights and isinstance(owners, Owners) and len(owners.networks) > 1:
                 for network in owners.networks - {self}:
                     network._weights_changed()
 
@@ -369,6 +358,13 @@ class Network:
         """After a change of the layers or the seed."""
         with self._lock:
             self._program = self._run = self._run_noisy = self._augments = None
+
+    def _lower_anew(self) -> None:
+        """After a change of a layer's settings, which shapes may follow from."""
+        with self._lock:
+            self._forget_program()
+            if self.built:
+                self._build_layers()
 
     def _refresh_trainable(self) -> None:
         """Lowers anew where a layer was frozen or thawed since."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinyconv import losses, metrics
 from tinyconv.data import output_labels
+from tinyconv.shapes import describe
 
 __all__ = ["Objective", "check_metrics", "serialize_metric"]
 
@@ -39,8 +40,8 @@ class Objective:
         unweighted = [metrics.get(identifier, loss, output_shape) for identifier in identifiers]
         self._weighted = [metrics.get(identifier, loss, output_shape) for identifier in weighted]
         self.metrics = [*unweighted, *self._weighted]
-        self.names = ["loss", *_unique([metric.name for metric in unweighted],
-                                       [metric.name for metric in self._weighted])]
+        self.names = _unique(["loss", *[metric.name for metric in unweighted]],
+                             [metric.name for metric in self._weighted])
         lowered = [*[metric.lower() for metric in unweighted], *[None for _ in self._weighted]]
         self.counted = tuple(metric for metric in lowered if metric is not None)
         self.others = [metric for metric, low in zip(self.metrics, lowered) if low is None]
@@ -94,6 +95,8 @@ class Objective:
 
 def _plain(result: Any) -> Any:
     """A float, or an array as it is."""
+    if isinstance(result, (dict, str)) or result is None:
+        raise TypeError(f"Expected the result of a metric to be a number or an array. Received: {describe(result)}")
     return result if np.ndim(result) else float(result)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from tinyconv import activations, engine, shapes
 from tinyconv.engine import arrays
 from tinyconv.engine.program import Loss, Op, Program
+from tinyconv.utils import refuse_mask
 
 __all__ = [
     "conv2d", "conv2d_backward_input", "conv2d_backward_kernel", "max_pool2d", "max_pool2d_backward",
@@ -356,6 +357,7 @@ def _pool_window(input_shape: Shape4, pool_size: IntOrPair, strides: IntOrPair |
 
 
 def _array(value: Any, name: str) -> np.ndarray:
+    refuse_mask(value, name)
     try:
         return np.asarray(value)
     except ValueError:

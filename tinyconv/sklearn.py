@@ -17,7 +17,7 @@ import numpy as np
 from tinyconv import layers, optimizers
 from tinyconv.models import Sequential, clone_model
 from tinyconv.shapes import check_integer, check_shape
-from tinyconv.utils import missing_extra, seed_scope
+from tinyconv.utils import check_number, missing_extra, seed_scope
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -104,6 +104,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return self._fit(X, y, sample_weight, classes, 1, True)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any, epochs: int, go_on: bool) -> Classifier:
+        kept = self.__dict__.copy()
+        try:
+            return self._train(X, y, sample_weight, classes, epochs, go_on)
+        except Exception:  # what was fitted before still holds together
+            self.__dict__ = kept
+            raise
+
+    def _train(self, X: Any, y: Any, sample_weight: Any, classes: Any, epochs: int, go_on: bool) -> Classifier:
         first = not (go_on and hasattr(self, "model_"))
         X, y = validate_data(self, self._flat(X), y, dtype=(np.float32, np.float64), reset=first)
         check_classification_targets(y)
@@ -132,6 +140,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _compiled(self, shape: tuple[int, ...], classes: int) -> Sequential:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with seed_scope(seed):
+            if self.model is not None and not callable(self.model):
+                raise TypeError(f"Expected model to be a function that returns a Sequential. Received: {self.model!r}")
             given = (default_network if self.model is None else self.model)(shape, classes)
             if not isinstance(given, Sequential):
                 raise TypeError(f"Expected model to return a Sequential. Received: {given!r}")
@@ -160,7 +170,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if not isinstance(self.class_weight, dict):
                 raise ValueError("Expected class_weight to be a dict, 'balanced' or None. "
                                  f"Received: class_weight={self.class_weight!r}")
-            weight = weight * np.array([self.class_weight.get(label, 1.0) for label in y.tolist()])
+            factors = {label: check_number(factor, "class_weight") for label, factor in self.class_weight.items()}
+            weight = weight * np.array([factors.get(label, 1.0) for label in y.tolist()])
         return weight.astype(np.float32)
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -177,7 +188,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _flat(self, X: Any) -> Any:
         """Images of `image_shape` as rows of features."""
         shape = getattr(X, "shape", ())
-        if self.image_shape is not None and len(shape) > 2 and tuple(shape[1:]) == tuple(self.image_shape):
+        if self.image_shape is None or len(shape) <= 2:
+            return X
+        image = tuple(self.image_shape)
+        if tuple(shape[1:]) == image or (*shape[1:], 1) == image:  # as in Keras, a last 1 may be missing
             return np.asarray(X).reshape(len(X), -1)
         return X
 

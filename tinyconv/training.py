@@ -70,7 +70,7 @@ class Trainer(Evaluator):
             validation_data: (x, y), (x, y, sample_weight) or an iterable of batches to validate with instead.
             shuffle: Whether every epoch visits the samples (of an object with `__getitem__` the batches)
                 in an order of its own. Defaults to `True`.
-            class_weight: dict from class id to the weight of its samples in the loss.
+            class_weight: dict from class id to the weight of its samples in the loss; validation does without.
             sample_weight: Weight of every sample in the loss, (N,).
             initial_epoch: The epoch to start at. Defaults to 0.
             steps_per_epoch: At most so many batches an epoch; the next epoch goes on where it ended, up to
@@ -108,6 +108,8 @@ class Trainer(Evaluator):
                 raise ValueError("Expected arrays for validation_split; give validation_data. "
                                  f"Received: x={type(x).__name__}, validation_split={validation_split}")
             data, validation = adapters.split_validation(data, share)
+            if class_weight is not None:  # of the training alone; sample_weight and class_weight exclude each other
+                validation = validation._replace(sample_weight=None)
         size = 32 if batch_size is None else batch_size
         count = _steps(data, size, steps)
         params = {"verbose": level, "epochs": epochs, "steps": count, "validation": validation is not None}

@@ -20,8 +20,8 @@ from tinyconv.shapes import describe
 
 __all__ = [
     "check_dtype", "check_flag", "check_list", "check_number", "check_seed", "clear_session", "default_seed",
-    "derive_seed", "get_random_seed", "import_extra", "missing_extra", "normalize", "seed_scope", "set_random_seed",
-    "to_categorical", "to_snake_case", "unique_name", "warn",
+    "derive_seed", "get_random_seed", "import_extra", "missing_extra", "normalize", "refuse_mask", "seed_scope",
+    "set_random_seed", "to_categorical", "to_snake_case", "unique_name", "warn",
 ]
 
 # How often each prefix was given out by `unique_name`.
@@ -46,6 +46,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     Raises:
         ValueError: If a label is negative, fractional or not below `num_classes`.
     """
+    refuse_mask(x, "`x`")
     labels = np.asarray(x)
     if labels.dtype.kind not in "iub":
         whole = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else None
@@ -131,6 +132,13 @@ def check_seed(seed: Any, bits: int = 64) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << bits:
         raise ValueError(f"Expected `seed` to be an integer in [0, 2**{bits}). Received: seed={describe(seed)}")
     return int(seed)
+
+
+def refuse_mask(value: Any, name: str) -> None:
+    """Raises TypeError where values of an array are masked: what lies beneath the mask would be computed with."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"Expected {name} without a mask: call its method filled(). "
+                        f"Received: {name} with {np.ma.count_masked(value)} of {value.size} values masked")
 
 
 def set_random_seed(seed: int) -> None:

@@ -34,6 +34,10 @@ class Callback:
         self.params: dict[str, Any] = {}
         self.model: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy belongs to no model, so that callbacks and histories can be copied and pickled."""
+        return {**self.__dict__, "model": None}
+
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params
 

@@ -18,6 +18,7 @@ __all__ = ["Executor", "Program", "backend", "config", "get_num_threads", "measu
 
 _reason = ""  # why the fallback is in use
 _native: Any = None
+_MOST_THREADS = 1024
 
 
 def _load_native() -> Any:
@@ -85,8 +86,9 @@ def _configure(native: Any) -> None:
         )
     threads = os.environ.get("TINYCONV_NUM_THREADS")
     if threads:
-        if not threads.isdigit() or int(threads) < 1:
-            raise ValueError(f"TINYCONV_NUM_THREADS must be a positive integer. Received: {threads!r}")
+        if not (threads.isascii() and threads.isdigit() and 1 <= int(threads) <= _MOST_THREADS):
+            raise ValueError(f"TINYCONV_NUM_THREADS must be an integer from 1 to {_MOST_THREADS}. "
+                             f"Received: {threads!r}")
         native.set_num_threads(int(threads))
 
 
@@ -108,16 +110,17 @@ def set_num_threads(threads: int) -> None:
     """Sets how many threads the engine uses.
 
     Args:
-        threads: a positive integer.  Results do not depend on it.
+        threads: an integer from 1 to 1024.  Results do not depend on it.
 
     Raises:
-        ValueError: threads is less than 1.
+        ValueError: threads is out of range.
+        TypeError: threads is no integer.
     """
     if isinstance(threads, bool) or not hasattr(threads, "__index__"):
         raise TypeError(f"threads must be a positive integer. Received: threads={threads!r}")
     threads = threads.__index__()
-    if not 1 <= threads <= 1024:
-        raise ValueError(f"threads must be from 1 to 1024. Received: threads={threads}")
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ValueError(f"threads must be from 1 to {_MOST_THREADS}. Received: threads={threads}")
     if _native is not None:
         _native.set_num_threads(threads)
 

@@ -370,7 +370,7 @@ def _fill(model: Any, arrays: list[np.ndarray]) -> None:
 def _compile(model: Any, own: dict[str, Any] | None, config: Any) -> bool:
     """Compiles the model as the file says; returns whether it did."""
     if own is not None and own.get("compile") is not None:
-        guarded("compile settings", model.compile_from_config, checked_dict(own["compile"], "compile settings"))
+        guarded("compile settings", model._compile_from, checked_dict(own["compile"], "compile settings"))
         return True
     return compile_as_written(model, config, "training configuration")
 

@@ -81,7 +81,7 @@ def write_topology(model: Any, for_tfjs: bool = True) -> tuple[dict[str, Any], l
         ValueError: If a layer is not one of `tinyconv.layers`.
     """
     private: list[str] = []
-    entries = [_write_layer(layer, private, for_tfjs) for layer in model.layers]
+    entries = [_write_layer(layer, model, private, for_tfjs) for layer in model.layers]
     for entry in entries:
         entry["config"].pop("batch_input_shape", None)
     first = entries[0]["config"]
@@ -105,17 +105,22 @@ def class_name_of(layer: Any) -> str:
     return class_name
 
 
-def config_of(layer: Any) -> dict[str, Any]:
-    """A layer's configuration for Keras, whose newest spatial dropouts do not take `trainable`."""
+def config_of(layer: Any, model: Any) -> dict[str, Any]:
+    """A layer's configuration for Keras, whose newest spatial dropouts do not take `trainable`.
+
+    No reader asks the model whether it is trained: the layers of one that is not are written as frozen.
+    """
     config = dict(layer.get_config())
+    if not model.trainable and layer.weights:
+        config["trainable"] = False
     if class_name_of(layer).startswith("SpatialDropout") and config["trainable"]:
         del config["trainable"]
     return config
 
 
-def _write_layer(layer: Any, private: list[str], for_tfjs: bool) -> dict[str, Any]:
+def _write_layer(layer: Any, model: Any, private: list[str], for_tfjs: bool) -> dict[str, Any]:
     class_name = class_name_of(layer)
-    config = {**config_of(layer), "dtype": "float32"}
+    config = {**config_of(layer, model), "dtype": "float32"}
     if for_tfjs and config.get("groups") == 1:
         del config["groups"]
     if "activation" in config:

@@ -38,7 +38,7 @@ def write_model(model: Any) -> dict[str, Any]:
         "batch_shape": shape, "dtype": "float32", "sparse": False, "ragged": False, "name": name,
     }}]
     for layer in model.layers:
-        config = _settings(keras2.config_of(layer))
+        config = _settings(keras2.config_of(layer, model))
         config.pop("batch_input_shape", None)
         entry = _object(keras2.class_name_of(layer), {**config, "dtype": _POLICY}, "keras.layers")
         entries.append({**entry, "build_config": {"input_shape": [None, *layer.input_shape]}})

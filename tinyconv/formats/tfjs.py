@@ -229,7 +229,7 @@ def _compile(model: Any, document: dict[str, Any], training: dict[str, Any] | No
         written = guarded("compile settings", write_training_config, settings, model.output_shape[-1], has_state)
         # TensorFlow.js keeps our part when it saves: after other settings there, its own count.
         if _same(config, written):
-            guarded("compile settings", model.compile_from_config, settings)
+            guarded("compile settings", model._compile_from, settings)
             return True
     return compile_as_written(model, config, "trainingConfig")
 

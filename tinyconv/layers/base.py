@@ -15,6 +15,7 @@ import numpy as np
 from tinyconv import constraints, initializers, regularizers, shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.initializers import Initializer
+from tinyconv.layers.owners import Owners, change
 from tinyconv.layers.weight import Weight
 from tinyconv.left_out import KERAS_1_ARGUMENTS
 from tinyconv.named import serialize_object
@@ -102,6 +103,29 @@ class Layer:
         # Set by the model that owns the layer.
         self._seed: int | None = None
         self._on_change: Callable[[], None] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; where it is a setting, models that hold the layer compute with it from now on.
+
+        Raises:
+            ValueError: If the setting cannot be, or the model does not fit together with it; it stays as it was.
+            TypeError: If the attribute is a weight, which its `assign` writes.
+        """
+        owners = self.__dict__.get("_on_change")
+        if not isinstance(owners, Owners):
+            super().__setattr__(name, value)
+            return
+        changes = change(self, owners, name, value)
+        kept = {key: self.__dict__[key] for key in changes if key in self.__dict__}
+        self.__dict__.update(changes)
+        if changes.keys() == {name} and name != "name":  # no setting
+            return
+        try:
+            owners.lower_anew()
+        except ValueError:
+            self.__dict__.update(kept)
+            owners.lower_anew()
+            raise
 
     # --- what a subclass writes ---
 

@@ -12,6 +12,7 @@ from tinyconv.constraints import Constraint
 from tinyconv.engine.program import WeightRules
 from tinyconv.initializers import Initializer
 from tinyconv.regularizers import Regularizer
+from tinyconv.utils import refuse_mask
 
 __all__ = ["Weight"]
 
@@ -69,6 +70,7 @@ class Weight:
 
     def checked(self, value: Any) -> np.ndarray:
         """Returns `value` as an array; raises where it does not fit this weight."""
+        refuse_mask(value, f"weight '{self.name}'")
         try:
             array = np.asarray(value)
         except ValueError:

@@ -6,6 +6,7 @@ metrics are fed with predictions in Python (`update_state`).
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tinyconv import losses
@@ -182,10 +183,16 @@ def get(identifier: Any, loss: losses.Loss | None = None,
             return _create(cls, {"name": identifier})
     elif callable(identifier):
         known = _FUNCTIONS.get(identifier)
-        return MeanMetricWrapper(identifier) if known is None else known(name=identifier.__name__)
+        return MeanMetricWrapper(identifier, _name_of(identifier)) if known is None else known(name=identifier.__name__)
     names = sorted({*_CHOSEN, *_NAMES} - set(_CLASSES))
     raise ValueError(f"Unknown metric. Expected one of {names}, a Metric, its config or a function. "
                      f"Received: {describe(identifier)}")
+
+
+def _name_of(function: Any) -> str:
+    """As Keras names functions of one's own: MeanError -> mean_error, <lambda> -> lambda."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return to_snake_case(re.sub(r"\W+", "", name))
 
 
 def _create(cls: type[Metric], arguments: dict[str, Any]) -> Metric:

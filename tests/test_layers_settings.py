@@ -1,0 +1,106 @@
+"""Settings of layers that are changed when a model holds them: they count from then on, or are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinyconv import Sequential, activations, layers, models
+
+X = np.random.default_rng(0).random((6, 8, 8, 1)).astype(np.float32)
+IDS = np.arange(6) % 3
+
+
+def network(**changed):
+    """A model; with `changed` one whose layers were made with these settings: {"conv": {"padding": "same"}}."""
+    def of(name, **settings):
+        return {"name": name, **settings, **changed.get(name, {})}
+
+    model = Sequential([
+        layers.Input((8, 8, 1)), layers.Conv2D(2, 3, **of("conv", activation="relu")),
+        layers.BatchNormalization(**of("norm", momentum=0.9)), layers.GaussianNoise(**of("noise", stddev=0.2)),
+        layers.Dropout(**of("drop", rate=0.3)), layers.MaxPooling2D(**of("pool", pool_size=2, strides=2)),
+        layers.GlobalAveragePooling2D(), layers.Dense(3, **of("dense", activation="softmax")),
+    ], seed=4)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize(("layer", "setting", "value"), [
+    ("conv", "activation", "tanh"), ("conv", "activation", activations.elu), ("conv", "padding", "same"),
+    ("conv", "strides", 2), ("conv", "dilation_rate", (2, 2)), ("norm", "momentum", 0.0), ("norm", "epsilon", 0.5),
+    ("noise", "stddev", 3.0), ("drop", "rate", 0.9), ("drop", "rate", 0), ("pool", "pool_size", 3),
+    ("pool", "padding", "same"), ("dense", "activation", None),
+])
+def test_changed_setting_counts_as_if_the_layer_was_made_with_it(layer, setting, value):
+    changed, made = network(), network(**{layer: {setting: value}})
+    for model in (changed, made):
+        model.set_weights(network().get_weights())
+    changed.predict(X)  # with the settings of before
+    changed.evaluate(X, IDS, verbose=0)
+    setattr(changed.get_layer(layer), setting, value)
+    assert changed.get_layer(layer).get_config() == made.get_layer(layer).get_config()
+    assert changed.output_shape == made.output_shape
+    np.testing.assert_array_equal(changed.predict(X), made.predict(X))
+    histories = [model.fit(X, IDS, epochs=2, batch_size=4, verbose=0).history for model in (changed, made)]
+    assert histories[0] == histories[1]
+    for one, other in zip(changed.get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_changed_setting_counts_in_every_model_that_holds_the_layer(tmp_path):
+    whole = network()
+    head = Sequential([layers.Input((2,)), whole.get_layer("dense")])
+    x = X[:, :2, 0, 0]
+    whole.predict(X), head.predict(x)
+    head.layers[0].activation = activations.linear
+    dense = whole.get_layer("dense")
+    np.testing.assert_allclose(head.predict(x), x @ dense.kernel.numpy() + dense.bias.numpy(), rtol=1e-5)
+    assert abs(whole.predict(X).sum(axis=1) - 1).max() > 1e-3
+    whole.save(tmp_path / "model")
+    np.testing.assert_array_equal(models.load_model(tmp_path / "model").predict(X), whole.predict(X))
+
+
+@pytest.mark.parametrize(("layer", "setting", "value", "message"), [
+    ("conv", "activation", "nope", "Unknown activation"), ("conv", "padding", "full", "`padding`"),
+    ("conv", "strides", 0, "`strides`"), ("conv", "filters", 3, "another `filters` does not fit"),
+    ("conv", "kernel_size", 5, "another `kernel_size`"), ("conv", "use_bias", False, "another `use_bias`"),
+    ("drop", "rate", 2, "`rate`"), ("norm", "epsilon", 0, "`epsilon`"), ("dense", "units", 4, "another `units`"),
+    ("pool", "pool_size", 9, "at most"), ("dense", "name", "conv", "a second layer 'conv'"),
+    ("dense", "name", "a/b", "without '/'"), ("dense", "name", 3, "`name`"),
+])
+def test_setting_that_cannot_be_is_refused_and_changes_nothing(layer, setting, value, message):
+    model = network()
+    before, output, kept = model.get_config(), model.predict(X), getattr(model.get_layer(layer), setting)
+    with pytest.raises(ValueError, match=message) as caught:
+        setattr(model.get_layer(layer), setting, value)
+    assert "Received: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert getattr(model.get_layer(layer), setting) == kept
+    assert model.get_config() == before
+    np.testing.assert_array_equal(model.predict(X), output)
+
+
+def test_setting_that_a_later_layer_cannot_take_is_refused():
+    model = Sequential([layers.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(3)], seed=1)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="Layer 'dense.*' has weights for inputs of shape"):
+        model.layers[0].strides = 2
+    assert model.layers[0].strides == (1, 1)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_weight_is_not_replaced_by_an_array():
+    model = network()
+    with pytest.raises(TypeError, match="`kernel` to be written by its method assign"):
+        model.get_layer("dense").kernel = np.zeros((2, 3))
+
+
+def test_layer_takes_another_name_in_its_model(tmp_path):
+    model = network()
+    model.fit(X, IDS, verbose=0)
+    model.get_layer("norm").name = "other"
+    model.get_layer("other").trainable = False
+    model.fit(X, IDS, verbose=0)
+    model.save_weights(tmp_path / "weights.npz")
+    assert {"other/gamma", "conv/kernel"} <= set(np.load(tmp_path / "weights.npz").files)
