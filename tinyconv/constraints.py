@@ -112,7 +112,7 @@ class UnitNorm(Constraint):
 def _check_axis(axis: Any) -> int | list[int]:
     axes = axis if isinstance(axis, (list, tuple)) else [axis]
     if not axes or any(isinstance(one, bool) or not hasattr(one, "__index__") for one in axes):
-        raise ValueError(f"Expected `axis` to be an integer or a list of them. Received: axis={describe(axis)}")
+        raise ValueError(f"Expected axis to be an integer or a list of them. Received: axis={describe(axis)}")
     axes = [one.__index__() for one in axes]
     return axes if isinstance(axis, (list, tuple)) else axes[0]
 
@@ -122,7 +122,7 @@ def _layout(shape: Shape, axis: int | list[int]) -> tuple[int, int, int, int, in
     axes = axis if isinstance(axis, list) else [axis]
     summed = {one % len(shape) for one in axes if -len(shape) <= one < len(shape)}
     if len(summed) != len(axes) or len(shape) > 4:
-        raise ValueError(f"Expected `axis` to be different axes of a weight of shape {shape}. Received: axis={axis}")
+        raise ValueError(f"Expected axis to be different axes of a weight of shape {shape}. Received: axis={axis}")
     sizes = [1]
     for position, size in enumerate(shape):
         if (position in summed) == (len(sizes) % 2 == 0):

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
     from tinyconv.metrics import Metric
 
-__all__ = ["Evaluator", "as_results", "batch_hooks", "by_name"]
+__all__ = ["DEFAULT_BATCH_SIZE", "Evaluator", "as_results", "batch_hooks", "by_name"]
 
 Results = float | list[float] | dict[str, float]
 Callbacks = Callback | CallbackList | Iterable[Callback] | None
 
 # Values of the largest activation of an evaluated batch, where the caller leaves its size open.
 _EVALUATION_VALUES = 1 << 22
-# Keras' default.
-_USUAL_BATCH = 32
+# Keras'.
+DEFAULT_BATCH_SIZE = 32
 
 
 class Evaluator(Network):
@@ -256,7 +256,7 @@ class Evaluator(Network):
         return as_results(results, return_dict)
 
     def _evaluate(self, source: Data | Stream, batch_size: int | None, steps: int | None,
-                  listeners: CallbackList, usual: int = _USUAL_BATCH) -> dict[str, float]:
+                  listeners: CallbackList, usual: int = DEFAULT_BATCH_SIZE) -> dict[str, float]:
         self._refresh_trainable()  # frozen weights have no penalty
         executor, objective = self._executor(), self._resolve()
         listening = listeners.listens(*batch_hooks("test"))
@@ -354,7 +354,7 @@ class Evaluator(Network):
             x = adapters.as_inputs(x, self._input_shape, lazy=True)
             if len(x) == 0:
                 raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")
-            cuts = self._cuts(len(x), batch_size, steps, _USUAL_BATCH if listening or steps is not None else 0)
+            cuts = self._cuts(len(x), batch_size, steps, DEFAULT_BATCH_SIZE if listening or steps is not None else 0)
             count = len(cuts)
             batches = (adapters.as_inputs(x[start:stop], self._input_shape) for start, stop in cuts)
         return self._predict(batches, count, level, listeners, listening)
@@ -411,6 +411,7 @@ def by_name(results: dict[str, float]) -> dict[str, float]:
 
 
 def as_results(results: dict[str, float], return_dict: bool) -> Results:
+    """What `evaluate` returns: a dict; or the values, or where there is only the loss, that alone."""
     if return_dict:
         return by_name(results)
     values = list(results.values())

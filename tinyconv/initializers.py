@@ -123,7 +123,7 @@ class RandomInitializer(Initializer):
         integer = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
         if seed is not None and (not integer or seed < 0):
             raise ValueError(
-                f"Expected `seed` to be None or a non-negative integer. "
+                f"Expected seed to be None or a non-negative integer. "
                 f"Received: seed={describe(seed)}"
             )
         self.seed = None if seed is None else int(seed)
@@ -241,7 +241,7 @@ class VarianceScaling(RandomInitializer):
         super().__init__(seed)
         self.scale = check_number(scale, "scale")
         if self.scale <= 0:
-            raise ValueError(f"Expected `scale` to be positive. Received: scale={describe(scale)}")
+            raise ValueError(f"Expected scale to be positive. Received: scale={describe(scale)}")
         self.mode = _choice(mode, "mode", ("fan_in", "fan_out", "fan_avg"))
         distribution = "truncated_normal" if distribution == "normal" else distribution
         self.distribution = _choice(
@@ -332,7 +332,7 @@ def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...]) ->
 
 def _choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value.lower() not in choices:
-        raise ValueError(f"Expected `{name}` to be one of {choices}. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be one of {choices}. Received: {name}={describe(value)}")
     return value.lower()
 
 

@@ -39,9 +39,9 @@ def check_integer(value: Any, name: str, minimum: int = 1, maximum: int = MAX_SI
     except TypeError:
         number = minimum - 1
     if isinstance(value, bool) or number < minimum:
-        raise ValueError(f"Expected `{name}` to be {kind}. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be {kind}. Received: {name}={describe(value)}")
     if number > maximum:
-        raise ValueError(f"Expected `{name}` to be at most {maximum}. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be at most {maximum}. Received: {name}={describe(value)}")
     return number
 
 
@@ -50,7 +50,7 @@ def standardize_pair(value: Any, name: str) -> Pair:
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(
-                f"Expected `{name}` to be an integer or 2 integers. "
+                f"Expected {name} to be an integer or 2 integers. "
                 f"Received: {name}={describe(value)}"
             )
         pair = tuple(value)
@@ -60,7 +60,7 @@ def standardize_pair(value: Any, name: str) -> Pair:
         return check_integer(pair[0], name), check_integer(pair[1], name)
     except ValueError:
         raise ValueError(
-            f"Expected `{name}` to be a positive integer or 2 of them. Received: {name}={describe(value)}"
+            f"Expected {name} to be a positive integer or 2 of them. Received: {name}={describe(value)}"
         ) from None
 
 
@@ -77,7 +77,7 @@ def standardize_padding(value: Any, name: str = "padding", allowed: tuple[str, .
     """Returns one of the `allowed` names: "valid", "same", "causal"."""
     padding = value.lower() if isinstance(value, str) else ""
     if padding not in allowed:
-        raise ValueError(f"Expected `{name}` to be {' or '.join(map(repr, allowed))}. "
+        raise ValueError(f"Expected {name} to be {' or '.join(map(repr, allowed))}. "
                          f"Received: {name}={describe(value)}")
     return padding
 
@@ -92,7 +92,7 @@ def standardize_data_format(value: Any, allowed: tuple[str, ...] = ("channels_la
     if isinstance(data_format, str) and data_format.lower() in allowed:
         return data_format.lower()
     raise ValueError(
-        f"Expected `data_format` to be None or {' or '.join(map(repr, allowed))}. "
+        f"Expected data_format to be None or {' or '.join(map(repr, allowed))}. "
         f"Received: data_format={describe(value)}"
     )
 
@@ -101,19 +101,19 @@ def check_shape(shape: Any, name: str = "input_shape") -> tuple[int, ...]:
     """Returns a per-sample shape of 1 to 3 known, positive dimensions as a tuple of ints."""
     if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3:
         raise ValueError(
-            f"Expected `{name}` to be a tuple of 1 to 3 dimensions, without the batch. "
+            f"Expected {name} to be a tuple of 1 to 3 dimensions, without the batch. "
             f"Received: {name}={describe(shape)}"
         )
     try:
         dimensions = tuple(check_integer(dimension, name) for dimension in shape)
     except ValueError:
         raise ValueError(
-            f"Expected `{name}` to be of known, positive dimensions. "
+            f"Expected {name} to be of known, positive dimensions. "
             f"Received: {name}={describe(tuple(shape))}"
         ) from None
     if element_count(dimensions) > MAX_SIZE:
         raise ValueError(
-            f"Expected `{name}` to have at most {MAX_SIZE} values. Received: {name}={dimensions}"
+            f"Expected {name} to have at most {MAX_SIZE} values. Received: {name}={dimensions}"
         )
     return dimensions
 
@@ -270,7 +270,7 @@ def reshape_target(input_shape: tuple[int, ...], target_shape: tuple[int, ...]) 
         fits, shape = count == known, tuple(target_shape)
     if not fits:
         raise ValueError(
-            f"Expected `target_shape` to have {count} values, as many as the input. "
+            f"Expected target_shape to have {count} values, as many as the input. "
             f"Received: input_shape={input_shape}, target_shape={tuple(target_shape)}"
         )
     return shape

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,15 @@ from tinyconv import data as adapters
 from tinyconv import shapes
 from tinyconv.callbacks import CallbackList, History
 from tinyconv.data import Data
-from tinyconv.evaluation import Callbacks, Evaluator, Results, as_results, batch_hooks, by_name
+from tinyconv.evaluation import (
+    DEFAULT_BATCH_SIZE,
+    Callbacks,
+    Evaluator,
+    Results,
+    as_results,
+    batch_hooks,
+    by_name,
+)
 from tinyconv.interrupts import Interrupts
 from tinyconv.objective import Objective
 from tinyconv.progress import Progress, verbosity
@@ -30,6 +39,26 @@ if TYPE_CHECKING:
     from tinyconv.engine.reference import Executor
 
 __all__ = ["Trainer"]
+
+
+@dataclass
+class _Fit:
+    """What a call of `fit` is to do, and the figures of the epoch that it is in."""
+
+    data: Data | Stream
+    validation: Data | Stream | None
+    batch_size: int
+    steps: int | None  # at most so many batches an epoch
+    count: int | None  # as many as there are, as far as that is known
+    first: int
+    epochs: int
+    shuffle: bool
+    class_weight: Any
+    validation_batch_size: int | None
+    validation_steps: int | None
+    due: Callable[[int], bool]  # whether to validate after an epoch, counted from 1
+    level: int  # of what is printed: 0, 1 or 2
+    logs: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer(Evaluator):
@@ -63,7 +92,7 @@ class Trainer(Evaluator):
                 a generator, a PyTorch DataLoader, an object with `__len__` and `__getitem__`.
             y: Labels, one-hot (N, classes) or class ids (N,), as the loss wants them.
             batch_size: Samples a step; the last batch of an epoch may be smaller. Defaults to 32.
-            epochs: The epoch to stop after, counted from 0. Defaults to 1.
+            epochs: The epoch to stop before, counted from 0: from initial_epoch=0 on, how many. Defaults to 1.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch. Defaults to `"auto"`: 1.
             callbacks: Callbacks to call while training.
             validation_split: Share of the samples, the last ones, to validate with. Defaults to 0.
@@ -94,8 +123,6 @@ class Trainer(Evaluator):
                             ("validation_batch_size", validation_batch_size)):
             if value is not None:
                 shapes.check_integer(value, name)
-        share = 0.0 if validation_split is None else check_number(validation_split, "validation_split", 0.0, 1.0,
-                                                                  exclusive=True)
         due = _validation_epochs(validation_freq)
         level = verbosity(verbose)
         data = self._source(x, y, sample_weight, class_weight, batch_size,
@@ -118,32 +145,12 @@ class Trainer(Evaluator):
         history = History()
         listeners = CallbackList([*CallbackList(callbacks).callbacks, history], self, params)
         self.history, self.stop_training, self.interrupted, self._initial_epoch = history, False, False, None
-        logs: dict[str, float] = {}
         before = self._steps_made
         with Interrupts() as interrupts:
             try:
                 with interrupts.allowed():
                     listeners.call("on_train_begin", {})
-                    for epoch in range(first if self._initial_epoch is None else self._initial_epoch, epochs):
-                        listeners.call("on_epoch_begin", epoch, {})
-                        progress = Progress(level, f"Epoch {epoch + 1}/{epochs}", count)
-                        try:
-                            batches = self._batches(data, size, steps, bool(shuffle), class_weight, epoch - first)
-                            logs, done = self._train_epoch(batches, listeners, progress, interrupts)
-                            if not done:
-                                raise ValueError("Expected at least one batch an epoch. Received: "
-                                                 f"x={type(x).__name__} that yields none")
-                            self._epochs_seen += 1
-                            if validation is not None and due(epoch + 1):
-                                results = self._evaluate(validation, validation_batch_size, validation_steps, listeners,
-                                                         size)
-                                logs.update({f"val_{name}": value for name, value in by_name(results).items()})
-                            listeners.call("on_epoch_end", epoch, logs)
-                            progress.end(logs, done)
-                        finally:
-                            progress.close()
-                        if self.stop_training or (isinstance(data, Stream) and data.exhausted):
-                            break
+                    self._fit_epochs(task, listeners, interrupts)
             except KeyboardInterrupt:
                 if not interrupts.first():
                     raise
@@ -156,25 +163,62 @@ class Trainer(Evaluator):
             self.stop_training = True
             if level:
                 print(f"Interrupted: training ends after {len(history.epoch)} whole epochs.", flush=True)
-        listeners.call("on_train_end", logs)
+        listeners.call("on_train_end", task.logs)
         return history
+
+    def _sources(self, x: Any, y: Any, sample_weight: Any, class_weight: Any, batch_size: int | None, shuffle: bool,
+                 validation_data: Any, validation_split: float | None) -> tuple[Data | Stream, Data | Stream | None]:
+        """What `fit` trains with, and what it validates with, if anything."""
+        share = 0.0 if validation_split is None else check_number(validation_split, "validation_split", 0.0, 1.0,
+                                                                  exclusive=True)
+        data = self._source(x, y, sample_weight, class_weight, batch_size,
+                            order=self._order() if shuffle else None)
+        if validation_data is not None:
+            return data, self._validation_source(validation_data)
+        if not share:
+            return data, None
+        if isinstance(data, Data):
+            return adapters.split_validation(data, share)
+        raise ValueError("Expected arrays for validation_split; give validation_data. "
+                         f"Received: x={type(x).__name__}, validation_split={validation_split}")
+
+    def _fit_epochs(self, task: _Fit, listeners: CallbackList, interrupts: Interrupts) -> None:
+        for epoch in range(task.first if self._initial_epoch is None else self._initial_epoch, task.epochs):
+            listeners.call("on_epoch_begin", epoch, {})
+            progress = Progress(task.level, f"Epoch {epoch + 1}/{task.epochs}", task.count)
+            try:
+                batches = self._batches(task, epoch - task.first)
+                task.logs, done = self._train_epoch(batches, listeners, progress, interrupts)
+                if not done:
+                    raise ValueError("Expected at least one batch an epoch. Received: x that yields none")
+                self._epochs_seen += 1
+                if task.validation is not None and task.due(epoch + 1):
+                    results = self._evaluate(task.validation, task.validation_batch_size, task.validation_steps,
+                                             listeners, task.batch_size)
+                    task.logs.update({f"val_{name}": value for name, value in by_name(results).items()})
+                listeners.call("on_epoch_end", epoch, task.logs)
+                progress.end(task.logs, done)
+            finally:
+                progress.close()
+            if self.stop_training or (isinstance(task.data, Stream) and task.data.exhausted):
+                break
 
     def _validation_source(self, validation_data: Any) -> Data | Stream:
         if is_stream(validation_data):
             return self._source(validation_data, None, None, prefix="validation ")
         return self._source(*adapters.unpack(validation_data), prefix="validation ")
 
-    def _batches(self, source: Data | Stream, size: int, steps: int | None, shuffle: bool, class_weight: Any,
-                 epoch: int) -> Generator[tuple[Data, np.ndarray | None], None, None]:
+    def _batches(self, task: _Fit, epoch: int) -> Generator[tuple[Data, np.ndarray | None], None, None]:
         """The batches of one epoch, counted from where `fit` began: data, and which rows of them (None: all)."""
+        source, size, steps = task.data, task.batch_size, task.steps
         seed, number = self._order()
         if isinstance(source, Stream):
-            for x, y, weight in source.epoch(steps, (seed, number) if shuffle else None):
-                yield self._prepare(x, y, weight, class_weight), None
+            for x, y, weight in source.epoch(steps, (seed, number) if task.shuffle else None):
+                yield self._prepare(x, y, weight, task.class_weight), None
             return
         count = -(-len(source.x) // size)
         begun = epoch % -(-count // steps) if steps else 0  # how many epochs ago the data began
-        order = adapters.epoch_order(len(source.x), shuffle, seed, max(0, number - begun))
+        order = adapters.epoch_order(len(source.x), task.shuffle, seed, max(0, number - begun))
         parts = adapters.batches(order, size, begun * (steps or 0), steps)
         for rows in parts:
             yield adapters.ready(source, rows)

@@ -46,19 +46,19 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     Raises:
         ValueError: If a label is negative, fractional or not below `num_classes`.
     """
-    refuse_mask(x, "`x`")
+    refuse_mask(x, "x")
     labels = np.asarray(x)
     if labels.dtype.kind not in "iub":
         whole = labels.astype(np.int64) if labels.dtype.kind == "f" and np.isfinite(labels).all() else None
         if whole is None or not np.array_equal(whole, labels):
-            raise ValueError(f"Expected `x` to hold integer class indices. Received: x.dtype={labels.dtype}")
+            raise ValueError(f"Expected x to hold integer class indices. Received: x.dtype={labels.dtype}")
         labels = whole
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     labels = labels.astype(np.int64)
     if num_classes is None:
         if labels.size == 0:
-            raise ValueError("Expected `num_classes` for an empty `x`. Received: num_classes=None")
+            raise ValueError("Expected num_classes for an empty x. Received: num_classes=None")
         num_classes = int(labels.max()) + 1
     if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
@@ -97,21 +97,21 @@ def check_number(value: Any, name: str, minimum: float = -math.inf, maximum: flo
                 limits = f"one number {limits}"
         else:
             limits = "a finite number" if minimum == -math.inf else f"a finite number >= {minimum:g}"
-        raise ValueError(f"Expected `{name}` to be {limits}. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be {limits}. Received: {name}={describe(value)}")
     return number
 
 
 def check_flag(value: Any, name: str) -> bool:
     """Returns `value` as a bool; anything but True, False, 1 and 0 is refused."""
     if not isinstance(value, (bool, int, np.bool_)) or value not in (True, False):
-        raise ValueError(f"Expected `{name}` to be True or False. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be True or False. Received: {name}={describe(value)}")
     return bool(value)
 
 
 def check_list(value: Any, name: str) -> list[Any]:
     """Returns an iterable `value` as a list."""
     if not isinstance(value, Iterable):
-        raise TypeError(f"Expected `{name}` to be a list. Received: {name}={describe(value)}")
+        raise TypeError(f"Expected {name} to be a list. Received: {name}={describe(value)}")
     return list(value)
 
 
@@ -124,13 +124,13 @@ def check_dtype(dtype: Any) -> None:
     # NumPy compares a text with a type by parsing it, and warns of some.
     if dtype is None or (name == "float32" if isinstance(name, str) else name == np.dtype(np.float32)):
         return
-    raise TypeError(f"Expected `dtype` to be None or 'float32'. Received: dtype={describe(dtype)}")
+    raise TypeError(f"Expected dtype to be None or 'float32'. Received: dtype={describe(dtype)}")
 
 
 def check_seed(seed: Any, bits: int = 64) -> int:
     """Returns `seed` as an int in [0, 2**bits)."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << bits:
-        raise ValueError(f"Expected `seed` to be an integer in [0, 2**{bits}). Received: seed={describe(seed)}")
+        raise ValueError(f"Expected seed to be an integer in [0, 2**{bits}). Received: seed={describe(seed)}")
     return int(seed)
 
 

@@ -159,7 +159,7 @@ def check_program(program: Program) -> None:
         ValueError: If an operation is unknown, or shapes or numbers contradict each other.
     """
     if len(program.trainable) != len(program.weights):
-        raise ValueError(f"Expected one `trainable` a weight. Received: {len(program.trainable)} "
+        raise ValueError(f"Expected one trainable a weight. Received: {len(program.trainable)} "
                          f"for {len(program.weights)} weights")
     for i, weight in enumerate(program.weights):
         if weight.dtype != _FLOAT32 or not weight.flags.c_contiguous:

@@ -281,7 +281,7 @@ class RandomContrast(_RandomLevels):
 
 def _check_choice(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"Expected `{name}` to be one of {choices}. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be one of {choices}. Received: {name}={describe(value)}")
     return value
 
 
@@ -293,7 +293,7 @@ def _check_range(value: Any) -> Factors:
     except ValueError:
         numbers = []
     if len(numbers) != 2:
-        raise ValueError(f"Expected `value_range` to be two numbers. Received: value_range={describe(value)}")
+        raise ValueError(f"Expected value_range to be two numbers. Received: value_range={describe(value)}")
     return numbers[0], numbers[1]
 
 
@@ -310,6 +310,6 @@ def _check_factor(value: Any, name: str, open_below: bool = False, least: float 
         numbers = [max(least, -abs(numbers[0])), abs(numbers[0])]
     if len(numbers) != 2:
         interval = f"{'(' if open_below else '['}{least:g}, 1]"
-        raise ValueError(f"Expected `{name}` to be a number in {interval}, or 2 of them. "
+        raise ValueError(f"Expected {name} to be a number in {interval}, or 2 of them. "
                          f"Received: {name}={describe(value)}")
     return min(numbers), max(numbers)

@@ -81,7 +81,7 @@ class Layer:
                  input_shape: Any = None, batch_input_shape: Any = None, **kwargs: Any) -> None:
         if name is not None and (not isinstance(name, str) or not name or "/" in name):
             raise ValueError(
-                f"Expected `name` to be a non-empty string without '/'. "
+                f"Expected name to be a non-empty string without '/'. "
                 f"Received: name={describe(name)}"
             )
         input_dim, batch_size = kwargs.pop("input_dim", None), kwargs.pop("batch_size", None)
@@ -153,7 +153,7 @@ class Layer:
             try:
                 rule = (regularizers if name.endswith("_regularizer") else constraints).get(value)
             except ValueError as error:
-                raise ValueError(f"`{name}`: {error}") from None
+                raise ValueError(f"{name}: {error}") from None
             setattr(self, name, rule)
         self._rule_names = tuple(rules)
 
@@ -238,7 +238,7 @@ class Layer:
             self._seed = default_seed()
         if shapes.element_count(shape) > shapes.MAX_SIZE:
             raise ValueError(
-                f"Layer '{self.name}': expected `{name}` to have at most {shapes.MAX_SIZE} values. "
+                f"Layer '{self.name}': expected {name} to have at most {shapes.MAX_SIZE} values. "
                 f"Received: shape={shape}"
             )
         initializer = get_initializer(initializer, name)
@@ -247,7 +247,7 @@ class Layer:
             weight = Weight(name, value, initializer, trainable, self._changed, regularizers.get(regularizer),
                             constraints.get(constraint))
         except ValueError as error:
-            raise ValueError(f"Layer '{self.name}', `{name}`: {error}") from None
+            raise ValueError(f"Layer '{self.name}', {name}: {error}") from None
         self.weights.append(weight)
         setattr(self, name, weight)
         return weight
@@ -351,7 +351,7 @@ class Layer:
         for key, parameter in parameters.items():
             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty \
                     and key not in arguments:
-                raise ValueError(f"{cls.__name__} expected a setting `{key}`. Received: {sorted(config)}")
+                raise ValueError(f"{cls.__name__} expected a setting {key}. Received: {sorted(config)}")
         return cls(**arguments)
 
 
@@ -401,7 +401,7 @@ def refuse_unsupported(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ValueError(
-                f"Expected `{name}` to be None: it is not supported. "
+                f"Expected {name} to be None: it is not supported. "
                 f"Received: {name}={describe(value)}"
             )
 
@@ -411,7 +411,7 @@ def _batch_input_shape(input_shape: Any, batch_input_shape: Any, batch_size: Any
         return None
     if input_shape is not None and batch_input_shape is not None:
         raise ValueError(
-            "Expected one of `input_shape` and `batch_input_shape`. "
+            "Expected one of input_shape and batch_input_shape. "
             f"Received: input_shape={input_shape}, batch_input_shape={batch_input_shape}"
         )
     if input_shape is not None:
@@ -421,7 +421,7 @@ def _batch_input_shape(input_shape: Any, batch_input_shape: Any, batch_size: Any
     else:
         if not isinstance(batch_input_shape, (tuple, list)) or len(batch_input_shape) < 2:
             raise ValueError(
-                "Expected `batch_input_shape` to be (batch size or None, ...). "
+                "Expected batch_input_shape to be (batch size or None, ...). "
                 f"Received: batch_input_shape={describe(batch_input_shape)}"
             )
         batch_size = batch_input_shape[0]

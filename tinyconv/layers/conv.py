@@ -99,7 +99,7 @@ class Convolution(BaseConvolution):
         self._set_window(kernel_size, strides, padding, data_format, dilation_rate)
         self.groups = shapes.check_integer(groups, "groups")
         if self.filters % self.groups:
-            raise ValueError("Expected `groups` to divide the number of filters. "
+            raise ValueError("Expected groups to divide the number of filters. "
                              f"Received: groups={groups}, filters={filters}")
         self._set_output(activation, use_bias, bias_initializer)
         self.kernel_initializer = get_initializer(kernel_initializer, "kernel")
@@ -110,7 +110,7 @@ class Convolution(BaseConvolution):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         image = self.image_of(input_shape)
         if image[2] % self.groups:
-            raise ValueError("Expected `groups` to divide the number of input channels. "
+            raise ValueError("Expected groups to divide the number of input channels. "
                              f"Received: groups={self.groups}, input_shape={input_shape}")
         return self.shape_of(self.convolved(image, self.filters))
 

@@ -39,11 +39,11 @@ class TransposedConvolution(BaseConvolution):
     def _check_output_padding(self, value: Any) -> tuple[int, ...]:
         sizes = tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.rank
         if len(sizes) != self.rank:
-            raise ValueError(f"Expected `output_padding` to be an integer or {self.rank} of them. "
+            raise ValueError(f"Expected output_padding to be an integer or {self.rank} of them. "
                              f"Received: output_padding={describe(value)}")
         sizes = tuple(shapes.check_integer(size, "output_padding", 0) for size in sizes)
         if any(size >= stride for size, stride in zip(sizes, self.strides, strict=True)):
-            raise ValueError(f"Expected `output_padding` to be less than strides, {self.strides}. "
+            raise ValueError(f"Expected output_padding to be less than strides, {self.strides}. "
                              f"Received: output_padding={describe(value)}")
         return sizes
 

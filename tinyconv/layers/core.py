@@ -40,7 +40,7 @@ class InputLayer(Layer):
         refuse_unsupported(sparse=sparse or None, ragged=ragged or None, input_tensor=input_tensor,
                            optional=optional or None)
         if shape is None and batch_shape is None:
-            raise ValueError("Expected `shape` or `batch_shape`, such as (28, 28, 1). Received: shape=None")
+            raise ValueError("Expected shape or batch_shape, such as (28, 28, 1). Received: shape=None")
         super().__init__(name=name, input_shape=shape, batch_input_shape=batch_shape,
                          batch_size=batch_size, **kwargs)
         self.dtype = _name_of_type("float32" if dtype is None else dtype)
@@ -79,7 +79,7 @@ def _name_of_type(dtype: Any) -> str:
         pass
     if isinstance(dtype, str) and dtype in _TYPES:
         return np.dtype(dtype).name
-    raise TypeError(f"Expected `dtype` to be a number's type. Received: dtype={describe(dtype)}")
+    raise TypeError(f"Expected dtype to be a number's type. Received: dtype={describe(dtype)}")
 
 
 def Input(shape: Any = None, batch_size: int | None = None, dtype: Any = None, sparse: bool | None = None,
@@ -207,7 +207,7 @@ class Reshape(Layer):
             valid = False
         if not valid:
             raise ValueError(
-                "Expected `target_shape` to be 1 to 3 positive integers, one of which may be -1. "
+                "Expected target_shape to be 1 to 3 positive integers, one of which may be -1. "
                 f"Received: target_shape={describe(target_shape)}"
             )
         self.target_shape = tuple(int(size) for size in sizes)

@@ -92,7 +92,7 @@ def axes_of(axis: Any, shape: Shape) -> tuple[int, ...]:
     rank = len(shape) + 1
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     if any(not -rank < one < rank or one == 0 for one in axes):
-        raise ValueError(f"Expected `axis` to be in [1, {rank - 1}], or to count from the end, -1 to {1 - rank}. "
+        raise ValueError(f"Expected axis to be in [1, {rank - 1}], or to count from the end, -1 to {1 - rank}. "
                          f"Received: axis={axis}")
     return tuple(sorted({one % rank - 1 for one in axes}))
 
@@ -105,7 +105,7 @@ def check_axes(axis: Any, least: int = 0) -> tuple[int, ...]:
     """
     axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
     if len(axes) < least or any(isinstance(one, bool) or not hasattr(one, "__index__") or one == 0 for one in axes):
-        raise ValueError("Expected `axis` to be an integer other than 0, the batch's, or several. "
+        raise ValueError("Expected axis to be an integer other than 0, the batch's, or several. "
                          f"Received: axis={describe(axis)}")
     return tuple(int(one) for one in axes)
 

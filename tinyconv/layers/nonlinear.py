@@ -133,13 +133,13 @@ class PReLU(Layer):
         if axes is not None:
             axes = list(axes) if isinstance(axes, (list, tuple)) else [axes]
             if any(isinstance(axis, bool) or not isinstance(axis, int) or axis < 1 for axis in axes):
-                raise ValueError("Expected `shared_axes` to be None, or axes from 1 on. "
+                raise ValueError("Expected shared_axes to be None, or axes from 1 on. "
                                  f"Received: shared_axes={describe(shared_axes)}")
         self.shared_axes: list[int] | None = axes
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if max(self.shared_axes or [1]) > len(input_shape):
-            raise ValueError(f"Expected `shared_axes` in [1, {len(input_shape)}]. "
+            raise ValueError(f"Expected shared_axes in [1, {len(input_shape)}]. "
                              f"Received: shared_axes={self.shared_axes}")
         return input_shape
 

@@ -66,12 +66,12 @@ class BatchNormalization(Layer):
         super().__init__(**kwargs)
         axes = check_axes(axis)  # a list of one is how Keras 2 saved it
         if len(axes) != 1:
-            raise ValueError(f"Expected `axis` to be an integer. Received: axis={describe(axis)}")
+            raise ValueError(f"Expected axis to be an integer. Received: axis={describe(axis)}")
         self.axis = axes[0]
         self.momentum = check_number(momentum, "momentum")
         self.epsilon = check_number(epsilon, "epsilon", 0.0)
         if self.epsilon == 0:
-            raise ValueError(f"Expected `epsilon` to be greater than 0. Received: epsilon={describe(epsilon)}")
+            raise ValueError(f"Expected epsilon to be greater than 0. Received: epsilon={describe(epsilon)}")
         self.center = check_flag(center, "center")
         self.scale = check_flag(scale, "scale")
         self.beta_initializer = get_initializer(beta_initializer, "bias")

@@ -40,20 +40,20 @@ def change(layer: Any, owners: Owners, name: str, value: Any) -> dict[str, Any]:
         TypeError: If the attribute is a weight.
     """
     if any(weight.name == name and weight is not value for weight in layer.weights):
-        raise TypeError(f"Expected `{name}` to be written by its method assign(). Received: layer.{name} = ...")
+        raise TypeError(f"Expected {name} to be written by its method assign(). Received: layer.{name} = ...")
     if name == "name":
         _check_name(layer, owners, value)
     if name in _STATE or name.startswith("_") or name not in layer.get_config():
         return {name: value}
     twin = type(layer).from_config({**layer.get_config(), name: value})
     if layer.built and twin.weight_shapes(layer.input_shape) != {w.name: w.shape for w in layer.weights}:
-        raise ValueError(f"Layer '{layer.name}' has weights that another `{name}` does not fit: make a new layer. "
+        raise ValueError(f"Layer '{layer.name}' has weights that another {name} does not fit: make a new layer. "
                          f"Received: {name}={value!r}")
     return {key: made for key, made in vars(twin).items() if key not in {*_STATE, "_on_change", "_seed"}}
 
 
 def _check_name(layer: Any, owners: Owners, name: Any) -> None:
     if not isinstance(name, str) or not name or "/" in name:
-        raise ValueError(f"Expected `name` to be a non-empty string without '/'. Received: name={name!r}")
+        raise ValueError(f"Expected name to be a non-empty string without '/'. Received: name={name!r}")
     if any(other is not layer and other.name == name for network in owners.networks for other in network.layers):
         raise ValueError(f"Expected layers with unique names. Received: a second layer '{name}'")

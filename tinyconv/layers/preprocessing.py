@@ -80,17 +80,17 @@ class Normalization(Layer):
         super().__init__(**kwargs)
         self.axis = () if axis is None else check_axes(axis)
         if (mean is None) != (variance is None):
-            raise ValueError("Expected both `mean` and `variance`, or neither. "
+            raise ValueError("Expected both mean and variance, or neither. "
                              f"Received: mean={describe(mean)}, variance={describe(variance)}")
         self.input_mean, self.input_variance = _numbers(mean, "mean"), _numbers(variance, "variance")
         if self.input_mean is not None and self.input_variance is not None:
             shape, other = self.input_mean.shape, self.input_variance.shape
             if shape != other or len(shape) > len(self.axis):
-                raise ValueError("Expected `mean` and `variance` of one shape and at most "
+                raise ValueError("Expected mean and variance of one shape and at most "
                                  f"{len(self.axis)} dimensions. Received: mean of shape {shape}, "
                                  f"variance of shape {other}")
             if self.input_variance.min() < 0:
-                raise ValueError(f"Expected `variance` to be 0 or more. Received: variance={describe(variance)}")
+                raise ValueError(f"Expected variance to be 0 or more. Received: variance={describe(variance)}")
         # What a program takes of them: the same arrays whenever it is made anew.
         self._moments: tuple[np.ndarray, ...] | None = None
         self.invert = check_flag(invert, "invert")
@@ -103,7 +103,7 @@ class Normalization(Layer):
             try:
                 np.broadcast_to(self.input_mean, kept)
             except ValueError:
-                raise ValueError(f"Expected `mean` to fit the axes' sizes, {kept}. "
+                raise ValueError(f"Expected mean to fit the axes' sizes, {kept}. "
                                  f"Received: mean of shape {self.input_mean.shape}") from None
         return input_shape
 
@@ -134,7 +134,7 @@ class Normalization(Layer):
             ValueError: If there are no data, shapes do not fit the layer, or mean and variance were given.
         """
         if self.input_mean is not None:
-            raise ValueError(f"Layer '{self.name}' has the `mean` and `variance` of its arguments: it cannot adapt.")
+            raise ValueError(f"Layer '{self.name}' has the mean and variance of its arguments: it cannot adapt.")
         count, mean, squares = 0, np.float64(0), np.float64(0)
         for batch in _batches(data):
             sample = self.input_shape if self.built else batch.shape[1:]
@@ -202,7 +202,7 @@ def _numbers(value: Any, name: str) -> np.ndarray | None:
     except ValueError:
         array = np.asarray(None)
     if array.dtype.kind not in "fiu" or not array.size or not (np.abs(array) <= _LARGEST).all():
-        raise ValueError(f"Expected `{name}` to be finite numbers. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be finite numbers. Received: {name}={describe(value)}")
     return array.astype(np.float64)
 
 
@@ -210,14 +210,14 @@ def _batches(data: Any) -> Iterator[np.ndarray]:
     """Arrays of real numbers out of what `adapt` takes."""
     if isinstance(data, (str, bytes, dict)) or not (hasattr(data, "__array__") or hasattr(data, "__iter__")
                                                     or hasattr(data, "__getitem__")):
-        raise TypeError("Expected `data` to be an array or an iterable of batches. "
+        raise TypeError("Expected data to be an array or an iterable of batches. "
                         f"Received: data of type {type(data).__name__}")
     is_array = hasattr(data, "__array__") and not isinstance(data, (list, tuple))
     for batch in [data] if is_array else (x for x, _, _ in Stream(data, "data").epoch(None)):
         if not hasattr(batch, "shape") and not hasattr(batch, "__array__"):
-            raise TypeError(f"Expected every batch of `data` to be an array. Received: {type(batch).__name__}")
+            raise TypeError(f"Expected every batch of data to be an array. Received: {type(batch).__name__}")
         array = np.asarray(batch)
         if array.dtype.kind not in "fiub" or array.ndim < 2:
-            raise TypeError("Expected `data` to be real numbers, (N, ...). "
+            raise TypeError("Expected data to be real numbers, (N, ...). "
                             f"Received: data of dtype {array.dtype} and shape {array.shape}")
         yield array

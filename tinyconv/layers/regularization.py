@@ -86,7 +86,7 @@ class Dropout(_Noise):
         """The axes of a sample along which values are dropped one by one."""
         sizes = (None,) * len(shape) if self.noise_shape is None else self.noise_shape[1:]
         if len(sizes) != len(shape) or any(own not in (None, 1, size) for own, size in zip(sizes, shape)):
-            raise ValueError(f"Expected `noise_shape` to be (None, ...), and 1, None or the size for each of {shape}. "
+            raise ValueError(f"Expected noise_shape to be (None, ...), and 1, None or the size for each of {shape}. "
                              f"Received: noise_shape={self.noise_shape}")
         return tuple(axis for axis, own in enumerate(sizes) if own != 1 or shape[axis] == 1)
 
@@ -105,7 +105,7 @@ class Dropout(_Noise):
 def _check_noise_shape(noise_shape: Any) -> tuple[int | None, ...]:
     sizes = tuple(noise_shape) if isinstance(noise_shape, (tuple, list)) else ()
     if not sizes or sizes[0] is not None:
-        raise ValueError("Expected `noise_shape` to be (None, ...): every sample draws numbers of its own. "
+        raise ValueError("Expected noise_shape to be (None, ...): every sample draws numbers of its own. "
                          f"Received: noise_shape={describe(noise_shape)}")
     return (None, *(None if size is None else shapes.check_integer(size, "noise_shape") for size in sizes[1:]))
 

@@ -260,11 +260,11 @@ class Resizing(ImageMap):
         self.crop_to_aspect_ratio = check_flag(crop_to_aspect_ratio, "crop_to_aspect_ratio")
         self.pad_to_aspect_ratio = check_flag(pad_to_aspect_ratio, "pad_to_aspect_ratio")
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
-            raise ValueError("Expected one of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`. Received: both")
+            raise ValueError("Expected one of crop_to_aspect_ratio and pad_to_aspect_ratio. Received: both")
         if fill_mode != "constant":
-            raise ValueError(f"Expected `fill_mode` to be 'constant'. Received: fill_mode={describe(fill_mode)}")
+            raise ValueError(f"Expected fill_mode to be 'constant'. Received: fill_mode={describe(fill_mode)}")
         if check_number(fill_value, "fill_value"):
-            raise ValueError(f"Expected `fill_value` to be 0. Received: fill_value={describe(fill_value)}")
+            raise ValueError(f"Expected fill_value to be 0. Received: fill_value={describe(fill_value)}")
         self.antialias = check_flag(antialias, "antialias")
         self.data_format = shapes.standardize_data_format(data_format, shapes.DATA_FORMATS)
 
@@ -335,7 +335,7 @@ class Permute(Layer):
         super().__init__(**kwargs)
         if not isinstance(dims, (tuple, list)) or sorted(map(str, dims)) != [
                 str(i + 1) for i in range(len(dims))] or not 1 <= len(dims) <= 3:
-            raise ValueError(f"Expected `dims` to be 1 to 3 axes from 1 on, each once. Received: dims={describe(dims)}")
+            raise ValueError(f"Expected dims to be 1 to 3 axes from 1 on, each once. Received: dims={describe(dims)}")
         self.dims = tuple(shapes.check_integer(axis, "dims") for axis in dims)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -387,7 +387,7 @@ def _margins(value: Any, name: str) -> Pair:
     try:
         before, after = (shapes.check_integer(size, name, minimum=0) for size in pair)
     except ValueError:
-        raise ValueError(f"Expected `{name}` to be a non-negative integer or 2 of them. "
+        raise ValueError(f"Expected {name} to be a non-negative integer or 2 of them. "
                          f"Received: {name}={describe(value)}") from None
     return before, after
 
@@ -398,21 +398,21 @@ def _margins2d(value: Any, name: str) -> tuple[Pair, Pair]:
     try:
         vertical, horizontal = (_margins(margin, name) for margin in pair)
     except ValueError:
-        raise ValueError(f"Expected `{name}` to be a non-negative integer, 2 of them, or 2 pairs of them. "
+        raise ValueError(f"Expected {name} to be a non-negative integer, 2 of them, or 2 pairs of them. "
                          f"Received: {name}={describe(value)}") from None
     return vertical, horizontal
 
 
 def _left(size: int, cropping: Pair) -> int:
     if sum(cropping) >= size:
-        raise ValueError(f"Expected `cropping` to leave something of {size}. Received: cropping={cropping}")
+        raise ValueError(f"Expected cropping to leave something of {size}. Received: cropping={cropping}")
     return size - sum(cropping)
 
 
 def _check_interpolation(value: Any) -> str:
     name = value.lower() if isinstance(value, str) else value
     if name not in maps.INTERPOLATIONS:
-        raise ValueError(f"Expected `interpolation` to be one of {maps.INTERPOLATIONS}. "
+        raise ValueError(f"Expected interpolation to be one of {maps.INTERPOLATIONS}. "
                          f"Received: interpolation={describe(value)}")
     return name
 

@@ -59,7 +59,7 @@ class Weight:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """A copy for `np.asarray(weight)`: what is written into it must not change the model."""
         if copy is False:
-            raise ValueError("A Weight becomes an array by copying; use its `value`. Received: copy=False")
+            raise ValueError("A Weight becomes an array by copying; use its value. Received: copy=False")
         return np.array(self.value, dtype=dtype)
 
     def assign(self, value: Any) -> None:

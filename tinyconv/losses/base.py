@@ -23,7 +23,7 @@ def as_floats(name: str, x: Any) -> np.ndarray:
     """`x` as float64; TypeError, with its `name`, where it does not hold numbers."""
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"Expected `{name}` to be numbers. Received: {name}.dtype={array.dtype}")
+        raise TypeError(f"Expected {name} to be numbers. Received: {name}.dtype={array.dtype}")
     return array.astype(np.float64)
 
 
@@ -36,7 +36,7 @@ def as_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
         y_pred = y_pred[..., None]
     if y_true.shape != y_pred.shape or not y_pred.ndim:
         raise ValueError(
-            "Expected `y_true` and `y_pred` of the same shape. "
+            "Expected y_true and y_pred of the same shape. "
             f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}"
         )
     return y_true, y_pred
@@ -49,13 +49,13 @@ def class_ids(y_true: Any, y_pred: np.ndarray, bounded: bool = True) -> np.ndarr
         ids = ids[..., 0]
     if ids.shape != y_pred.shape[:-1]:
         raise ValueError(
-            f"Expected `y_true` to hold one class index per prediction, shape {y_pred.shape[:-1]}. "
+            f"Expected y_true to hold one class index per prediction, shape {y_pred.shape[:-1]}. "
             f"Received: y_true.shape={np.shape(y_true)}, y_pred.shape={y_pred.shape}"
         )
     classes = y_pred.shape[-1]
     wrong = ids[~((ids == np.floor(ids)) & (not bounded or (ids >= 0) & (ids < classes)))]
     if wrong.size:
-        raise ValueError(f"Expected `y_true` to hold integers in [0, {classes}). Received: {wrong[0]:g}")
+        raise ValueError(f"Expected y_true to hold integers in [0, {classes}). Received: {wrong[0]:g}")
     return ids.astype(np.int64)
 
 
@@ -69,7 +69,7 @@ def as_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
     if weights.ndim == len(shape) + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
     if weights.shape != shape[:weights.ndim]:
-        raise ValueError(f"Expected `sample_weight` of shape {shape[:1]}. "
+        raise ValueError(f"Expected sample_weight of shape {shape[:1]}. "
                          f"Received: sample_weight.shape={np.shape(sample_weight)}")
     return np.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
@@ -77,7 +77,7 @@ def as_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
 def check_axis(axis: Any) -> None:
     """Raises ValueError for another axis than the last, -1."""
     if axis != -1 or isinstance(axis, bool):
-        raise ValueError(f"Expected `axis` to be -1. Received: axis={describe(axis)}")
+        raise ValueError(f"Expected axis to be -1. Received: axis={describe(axis)}")
 
 
 class Loss(Configured):
@@ -100,7 +100,7 @@ class Loss(Configured):
             reduction, reduction)
         if reduction not in REDUCTIONS:
             raise ValueError(
-                f"Expected `reduction` to be one of {REDUCTIONS}. Received: reduction={describe(reduction)}"
+                f"Expected reduction to be one of {REDUCTIONS}. Received: reduction={describe(reduction)}"
             )
         check_dtype(dtype)
         self.name = name or type(self).function.__name__

@@ -293,6 +293,6 @@ class CategoricalFocalCrossentropy(_SmoothedCrossentropy):
 def check_class(ignore_class: Any) -> int:
     integer = isinstance(ignore_class, (int, np.integer)) and not isinstance(ignore_class, bool)
     if not integer:
-        raise ValueError(f"Expected `ignore_class` to be None or an integer. "
+        raise ValueError(f"Expected ignore_class to be None or an integer. "
                          f"Received: ignore_class={describe(ignore_class)}")
     return int(ignore_class)

@@ -152,7 +152,7 @@ class Huber(Loss):
         super().__init__(name, reduction, dtype)
         self.delta = check_number(delta, "delta", 0.0)
         if self.delta == 0:
-            raise ValueError(f"Expected `delta` to be positive. Received: delta={describe(delta)}")
+            raise ValueError(f"Expected delta to be positive. Received: delta={describe(delta)}")
 
     def arguments(self) -> dict[str, Any]:
         return {"delta": self.delta}

@@ -48,9 +48,9 @@ class AUC(Metric):
                  multi_label: bool = False, num_labels: int | None = None,
                  label_weights: Sequence[float] | None = None, from_logits: bool = False) -> None:
         if not isinstance(curve, str) or curve not in _CURVES:
-            raise ValueError(f"Expected `curve` to be 'ROC' or 'PR'. Received: curve={describe(curve)}")
+            raise ValueError(f"Expected curve to be 'ROC' or 'PR'. Received: curve={describe(curve)}")
         if not isinstance(summation_method, str) or summation_method not in _METHODS:
-            raise ValueError("Expected `summation_method` to be 'interpolation', 'majoring' or 'minoring'. "
+            raise ValueError("Expected summation_method to be 'interpolation', 'majoring' or 'minoring'. "
                              f"Received: summation_method={describe(summation_method)}")
         self.curve, self.summation_method = _CURVES[curve], _METHODS[summation_method]
         self._given = None if thresholds is None else sorted(
@@ -62,7 +62,7 @@ class AUC(Metric):
         self.num_thresholds = len(self.thresholds)
         self.multi_label = check_flag(multi_label, "multi_label")
         if num_labels is not None and not self.multi_label:
-            raise ValueError("Expected `num_labels` to be None without multi_label. "
+            raise ValueError("Expected num_labels to be None without multi_label. "
                              f"Received: num_labels={describe(num_labels)}")
         self.num_labels = None if num_labels is None else check_integer(num_labels, "num_labels")
         self.label_weights = None if label_weights is None else as_floats("label_weights", label_weights)
@@ -77,7 +77,7 @@ class AUC(Metric):
                              f"Received: y_pred.shape={y_pred.shape}")
         weights = np.ones(y_pred.shape) if sample_weight is None else as_weights(sample_weight, y_pred.shape)
         if self.label_weights is not None and self.label_weights.shape != y_pred.shape[-1:]:
-            raise ValueError(f"Expected `label_weights` of shape {y_pred.shape[-1:]}. "
+            raise ValueError(f"Expected label_weights of shape {y_pred.shape[-1:]}. "
                              f"Received: label_weights.shape={self.label_weights.shape}")
         y_pred = np.clip(activations.sigmoid(y_pred) if self.from_logits else y_pred, 0.0, 1.0)
         if self.multi_label:

@@ -33,7 +33,7 @@ def add_sums(sums: np.ndarray, batch: np.ndarray) -> np.ndarray:
     if sums.shape == batch.shape:
         return sums + batch
     if sums.any():
-        raise ValueError(f"Expected `y_pred` with {sums.shape[-1]} outputs, as before; `reset_state` forgets them. "
+        raise ValueError(f"Expected y_pred with {sums.shape[-1]} outputs, as before; reset_state forgets them. "
                          f"Received: {batch.shape[-1]} outputs")
     return batch
 
@@ -57,7 +57,7 @@ class Metric(Configured):
         if name is None:
             name = unique_name(to_snake_case(type(self).__name__))
         if not isinstance(name, str) or not name:
-            raise ValueError(f"Expected `name` to be a non-empty string. Received: name={describe(name)}")
+            raise ValueError(f"Expected name to be a non-empty string. Received: name={describe(name)}")
         self.name = name
         self.reset_state()
 
@@ -185,7 +185,7 @@ class MeanMetricWrapper(RunningMean):
     def __init__(self, fn: Callable[..., Any], name: str | None = None, dtype: Any = None, **kwargs: Any) -> None:
         if not callable(fn):
             raise ValueError(  # noqa: TRY004 (as for every other metric that cannot be)
-                f"Expected `fn` to be a function of (y_true, y_pred). Received: fn={describe(fn)}"
+                f"Expected fn to be a function of (y_true, y_pred). Received: fn={describe(fn)}"
             )
         self.fn = fn
         self.direction = "down" if is_loss(fn) else None

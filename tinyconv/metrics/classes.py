@@ -29,7 +29,7 @@ def _ids(name: str, labels: Any) -> np.ndarray:
     wrong = array[~((array >= 0) & (array == np.floor(array)))]
     if array.ndim != 1 or wrong.size:
         received = f"{name}.shape={np.shape(labels)}" if array.ndim != 1 else f"{wrong[0]:g}"
-        raise ValueError(f"Expected `{name}` to hold class ids (N,) or scores (N, classes). Received: {received}")
+        raise ValueError(f"Expected {name} to hold class ids (N,) or scores (N, classes). Received: {received}")
     return array.astype(np.int64)
 
 
@@ -51,7 +51,7 @@ def confusion_matrix(y_true: Any, y_pred: Any, num_classes: int | None = None, w
     """
     truth, predicted = _ids("y_true", y_true), _ids("y_pred", y_pred)
     if len(truth) != len(predicted):
-        raise ValueError("Expected `y_true` and `y_pred` of the same length. "
+        raise ValueError("Expected y_true and y_pred of the same length. "
                          f"Received: {len(truth)} and {len(predicted)} samples")
     largest = int(max(truth.max(initial=-1), predicted.max(initial=-1)))
     if num_classes is None:
@@ -95,14 +95,14 @@ class FBetaScore(Metric):
     def __init__(self, average: str | None = None, beta: float = 1.0, threshold: float | None = None,
                  name: str | None = "fbeta_score", dtype: Any = None) -> None:
         if average not in (None, "micro", "macro", "weighted"):
-            raise ValueError("Expected `average` to be None, 'micro', 'macro' or 'weighted'. "
+            raise ValueError("Expected average to be None, 'micro', 'macro' or 'weighted'. "
                              f"Received: average={describe(average)}")
         self.average = average
         self.beta = check_number(beta, "beta", 0.0)
         self.threshold = None if threshold is None else check_number(threshold, "threshold", 0.0, 1.0)
         for argument, value in (("beta", self.beta), ("threshold", self.threshold)):
             if value == 0:
-                raise ValueError(f"Expected `{argument}` to be positive. Received: {argument}={value}")
+                raise ValueError(f"Expected {argument} to be positive. Received: {argument}={value}")
         super().__init__(dtype, name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -181,11 +181,11 @@ class IoU(Metric):
                  dtype: Any = None, ignore_class: int | None = None, sparse_y_true: bool = True,
                  sparse_y_pred: bool = True, axis: int = -1) -> None:
         if axis != -1:
-            raise ValueError(f"Expected `axis` to be -1. Received: axis={describe(axis)}")
+            raise ValueError(f"Expected axis to be -1. Received: axis={describe(axis)}")
         self.num_classes = check_integer(num_classes, "num_classes", maximum=_MAX_CLASSES)
         self.target_class_ids = [check_integer(i, "target_class_ids", 0) for i in target_class_ids]
         if max(self.target_class_ids, default=num_classes) >= num_classes:
-            raise ValueError(f"Expected `target_class_ids` in [0, {num_classes}). "
+            raise ValueError(f"Expected target_class_ids in [0, {num_classes}). "
                              f"Received: target_class_ids={describe(target_class_ids)}")
         self.ignore_class = ignore_class
         self.sparse_y_true = check_flag(sparse_y_true, "sparse_y_true")

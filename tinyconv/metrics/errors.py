@@ -279,7 +279,7 @@ class R2Score(Metric):
                  name: str | None = "r2_score", dtype: Any = None) -> None:
         if class_aggregation not in (None, "uniform_average", "variance_weighted_average"):
             raise ValueError(
-                "Expected `class_aggregation` to be None, 'uniform_average' or 'variance_weighted_average'. "
+                "Expected class_aggregation to be None, 'uniform_average' or 'variance_weighted_average'. "
                 f"Received: class_aggregation={describe(class_aggregation)}"
             )
         self.class_aggregation = class_aggregation

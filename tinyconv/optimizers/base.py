@@ -87,10 +87,10 @@ class Optimizer:
                     f"{type(self).__name__} got an unexpected argument. Received: {key}={describe(value)}"
                 )
             if value not in _NEUTRAL[key]:
-                raise ValueError(f"Expected `{key}` to be {_NEUTRAL[key][0]}: it is not supported. "
+                raise ValueError(f"Expected {key} to be {_NEUTRAL[key][0]}: it is not supported. "
                                  f"Received: {key}={describe(value)}")
         if name is not None and not isinstance(name, str):
-            raise TypeError(f"Expected `name` to be a string. Received: name={describe(name)}")
+            raise TypeError(f"Expected name to be a string. Received: name={describe(name)}")
         self.name = name or type(self).__name__.lower()
         self.weight_decay = _optional(weight_decay, "weight_decay")
         self.clipnorm = _optional(clipnorm, "clipnorm")
@@ -98,7 +98,7 @@ class Optimizer:
         self.global_clipnorm = _optional(global_clipnorm, "global_clipnorm")
         limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         if sum(limit is not None for limit in limits.values()) > 1:
-            raise ValueError("Expected at most one of `clipnorm`, `clipvalue` and `global_clipnorm`. Received: "
+            raise ValueError("Expected at most one of clipnorm, clipvalue and global_clipnorm. Received: "
                              + ", ".join(f"{key}={describe(limit)}" for key, limit in limits.items()))
         self.use_ema = check_flag(False if use_ema is None else use_ema, "use_ema")
         self.ema_momentum = check_number(0.99 if ema_momentum is None else ema_momentum, "ema_momentum", 0.0, 1.0)
@@ -269,7 +269,7 @@ class Optimizer:
         arrays = [getattr(weight, "value", weight) for weight in weights]
         flags = [True] * len(arrays) if trainable is None else list(trainable)
         if len(flags) != len(arrays):
-            raise ValueError(f"Expected `trainable` to have {len(arrays)} entries. Received: {len(flags)} entries")
+            raise ValueError(f"Expected trainable to have {len(arrays)} entries. Received: {len(flags)} entries")
         if not self._built:
             self._known = {_place(array): (array, self.new_state(array))
                            for array, trains in zip(arrays, flags, strict=True) if trains}
@@ -307,14 +307,14 @@ class Optimizer:
             TypeError: If var_names is a string, whose characters would be taken for expressions.
         """
         if self.built:
-            raise ValueError("Expected `exclude_from_weight_decay` to be called before training. "
+            raise ValueError("Expected exclude_from_weight_decay to be called before training. "
                              f"Received: optimizer '{self.name}', which has begun")
         if isinstance(var_names, str):
-            raise TypeError(f"Expected `var_names` to be a list of strings. Received: var_names={describe(var_names)}")
+            raise TypeError(f"Expected var_names to be a list of strings. Received: var_names={describe(var_names)}")
         try:
             pattern = re.compile("|".join(var_names)) if var_names else None
         except re.error as error:
-            raise ValueError("Expected `var_names` to be regular expressions. "
+            raise ValueError("Expected var_names to be regular expressions. "
                              f"Received: var_names={describe(var_names)} ({error})") from None
         self._not_decaying = ([_address(getattr(weight, "value", weight)) for weight in var_list or ()], pattern)
 

@@ -60,7 +60,7 @@ def rate_of_keras_2(learning_rate: Any, lr: Any, decay: Any) -> Any:
         return rate
     if callable(rate):
         raise ValueError(  # noqa: TRY004 (the two do not go together)
-            "Expected `decay` to be 0 where a schedule says the learning rate. "
+            "Expected decay to be 0 where a schedule says the learning rate. "
             f"Received: decay={describe(decay)}"
         )
     return InverseTimeDecay(rate, 1, decay)

@@ -185,7 +185,7 @@ class AdamW(Adam):
                  ema_overwrite_frequency: int | None = None, loss_scale_factor: float | None = None,
                  gradient_accumulation_steps: int | None = None, name: str | None = None, **kwargs: Any) -> None:
         if weight_decay is None:
-            raise ValueError(f"Expected `weight_decay` to be a number. Received: weight_decay={describe(None)}")
+            raise ValueError(f"Expected weight_decay to be a number. Received: weight_decay={describe(None)}")
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay, clipnorm, clipvalue,
                          global_clipnorm, use_ema, ema_momentum, ema_overwrite_frequency, loss_scale_factor,
                          gradient_accumulation_steps, name, **kwargs)

@@ -108,15 +108,15 @@ class PiecewiseConstantDecay(LearningRateSchedule):
                  name: str = "PiecewiseConstant") -> None:
         for key, given in (("boundaries", boundaries), ("values", values)):
             if not isinstance(given, (list, tuple)):
-                raise TypeError(f"Expected `{key}` to be a list of numbers. Received: {key}={describe(given)}")
+                raise TypeError(f"Expected {key} to be a list of numbers. Received: {key}={describe(given)}")
         if not boundaries or len(values) != len(boundaries) + 1:
-            raise ValueError("Expected one or more `boundaries` and one more `values`. "
+            raise ValueError("Expected one or more boundaries and one more values. "
                              f"Received: {len(boundaries)} boundaries, {len(values)} values")
         for key, given in (("boundaries", boundaries), ("values", values)):
             for number in given:
                 check_number(number, key, 0.0)
         if list(boundaries) != sorted(boundaries):
-            raise ValueError(f"Expected `boundaries` in increasing order. Received: boundaries={describe(boundaries)}")
+            raise ValueError(f"Expected boundaries in increasing order. Received: boundaries={describe(boundaries)}")
         self.boundaries = [_plain(boundary) for boundary in boundaries]
         self.values = [float(value) for value in values]
         self.name = name
@@ -295,7 +295,7 @@ def _cosine(fraction: float, height: float, alpha: float) -> float:
 def _positive(value: Any, name: str) -> Any:
     """The number, an integer where one was given."""
     if check_number(value, name, 0.0) == 0:
-        raise ValueError(f"Expected `{name}` to be > 0. Received: {name}={describe(value)}")
+        raise ValueError(f"Expected {name} to be > 0. Received: {name}={describe(value)}")
     return _plain(value)
 
 
