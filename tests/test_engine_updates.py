@@ -226,7 +226,7 @@ def test_excluded_weights_do_not_decay(executor_class):
 
 @pytest.mark.parametrize(("names", "error"), [("bias", TypeError), (["("], ValueError)])
 def test_exclude_from_weight_decay_refuses_what_is_no_list_of_expressions(names, error):
-    with pytest.raises(error, match="Expected `var_names` to be"):
+    with pytest.raises(error, match="Expected var_names to be"):
         optimizers.AdamW().exclude_from_weight_decay(var_names=names)
 
 

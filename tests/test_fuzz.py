@@ -63,8 +63,8 @@ def test_types_of_layers_that_are_no_numbers_are_refused(dtype, tmp_path):
     document = read_description(tmp_path)
     document["modelTopology"]["config"]["layers"][0]["config"]["dtype"] = dtype
     write_description(tmp_path, document)
-    refused(lambda: load_model(tmp_path), "Expected `dtype` to be")
-    with pytest.raises(TypeError, match="Expected `dtype` to be a number's type"):
+    refused(lambda: load_model(tmp_path), "Expected dtype to be")
+    with pytest.raises(TypeError, match="Expected dtype to be a number's type"):
         layers.Input((3,), dtype=dtype)
 
 

@@ -113,7 +113,7 @@ def test_a_learning_rate_is_a_number_that_can_be_assigned():
     rate.assign(rate * 0.5)
     assert rate == 0.5 and optimizer.learning_rate == 0.25 and optimizer.learning_rate.numpy() == np.float32(0.25)
     assert type(copy.deepcopy(rate)) is float and json.dumps(rate) == "0.5"
-    with pytest.raises(ValueError, match="`learning_rate`"):
+    with pytest.raises(ValueError, match="Expected learning_rate"):
         rate.assign(-1.0)
     with pytest.raises(TypeError, match="a schedule's cannot be set"):
         optimizers.SGD(optimizers.schedules.ExponentialDecay(0.5, 10, 0.5)).learning_rate.assign(0.1)

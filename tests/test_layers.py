@@ -171,9 +171,9 @@ def test_layer_refuses_bad_common_arguments(name, arguments, input_shape, output
     with pytest.raises(TypeError, match=f"{name} got an unexpected argument. Received: colour='red'"):
         cls(**arguments, colour="red")
     for bad in ("", "a/b", 3):
-        with pytest.raises(ValueError, match="`name`.*Received: name="):
+        with pytest.raises(ValueError, match="name.*Received: name="):
             cls(**arguments, name=bad)
-    with pytest.raises(ValueError, match="`trainable`.*Received: trainable='no'"):
+    with pytest.raises(ValueError, match="trainable.*Received: trainable='no'"):
         cls(**arguments, trainable="no")
     with pytest.raises(TypeError, match="called with arrays; a network is a Sequential.*Received: a call of"):
         cls(**arguments)(layers.Input(input_shape))
@@ -181,7 +181,7 @@ def test_layer_refuses_bad_common_arguments(name, arguments, input_shape, output
     with pytest.raises(AttributeError, match="no shapes yet"):
         _ = layer.output
     for shape in ((), (0, 2, 2), (4, None, 4), (None,), (None, None, 4), (2, 2, 2, 2), "abc", 5):
-        with pytest.raises(ValueError, match="`input_shape`.*Received"):
+        with pytest.raises(ValueError, match="input_shape.*Received"):
             layer.build(shape)
     assert not layer.built
 

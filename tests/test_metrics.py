@@ -189,5 +189,5 @@ def test_get_refuses_unknown(identifier):
     ],
 )
 def test_metrics_refuse_bad_arguments(create):
-    with pytest.raises(ValueError, match="Expected `.*Received:"):
+    with pytest.raises(ValueError, match="Expected .*Received:"):
         create()

@@ -162,7 +162,7 @@ def test_iou_holds_the_definition():
     assert in_batches(metrics.OneHotIoU(CLASSES, [1, 3])) == pytest.approx((expected[1] + expected[3]) / 2)
     binary = metrics.BinaryIoU([1], threshold=0.3)([0, 1, 1, 0], [0.3, 0.1, 0.9, 0.2])
     assert binary == pytest.approx(1 / 3)
-    with pytest.raises(ValueError, match="`threshold`.*Received: threshold=2"):
+    with pytest.raises(ValueError, match="threshold.*Received: threshold=2"):
         metrics.BinaryIoU(threshold=2)
     weighted = MeanIoU(2)([0, 0, 1, 1], [0, 1, 0, 1], [0.3, 0.3, 0.3, 0.1])
     assert weighted == pytest.approx((0.3 / 0.9 + 0.1 / 0.7) / 2)

@@ -233,7 +233,7 @@ def test_a_model_that_is_not_trainable_trains_none_of_its_layers():
     model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="`trainable` to be True or False. Received: trainable='no'"):
+    with pytest.raises(ValueError, match="trainable to be True or False. Received: trainable='no'"):
         model.trainable = "no"
 
 

@@ -87,15 +87,15 @@ def test_normalization_takes_its_moments_from_its_arguments(settings):
 
 
 BAD_ARGUMENTS = [
-    ({"axis": 0}, "`axis` to be an integer other than 0"),
-    ({"axis": 1.5}, "`axis` to be an integer"),
-    ({"mean": 1.0}, "both `mean` and `variance`"),
+    ({"axis": 0}, "axis to be an integer other than 0"),
+    ({"axis": 1.5}, "axis to be an integer"),
+    ({"mean": 1.0}, "both mean and variance"),
     ({"mean": [1.0, 2.0], "variance": 1.0}, "of one shape"),
     ({"axis": None, "mean": [1.0], "variance": [1.0]}, "at most 0 dimensions"),
-    ({"mean": 0.0, "variance": -1.0}, "`variance` to be 0 or more"),
-    ({"mean": "a", "variance": 1.0}, "`mean` to be finite numbers"),
-    ({"mean": 1.0, "variance": float("nan")}, "`variance` to be finite numbers"),
-    ({"invert": 2}, "`invert`"),
+    ({"mean": 0.0, "variance": -1.0}, "variance to be 0 or more"),
+    ({"mean": "a", "variance": 1.0}, "mean to be finite numbers"),
+    ({"mean": 1.0, "variance": float("nan")}, "variance to be finite numbers"),
+    ({"invert": 2}, "invert to be True or False"),
 ]
 
 
@@ -106,8 +106,8 @@ def test_normalization_refuses_bad_arguments(settings, message):
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"axis": 4}, r"`axis` to be in \[1, 3\]"), ({"axis": (-4,)}, r"`axis` to be in \[1, 3\]"),
-    ({"mean": [1.0, 2.0], "variance": [1.0, 2.0]}, r"`mean` to fit the axes' sizes, \(3,\)"),
+    ({"axis": 4}, r"axis to be in \[1, 3\]"), ({"axis": (-4,)}, r"axis to be in \[1, 3\]"),
+    ({"mean": [1.0, 2.0], "variance": [1.0, 2.0]}, r"mean to fit the axes' sizes, \(3,\)"),
 ], ids=str)
 def test_normalization_refuses_inputs_that_do_not_fit(settings, message):
     with pytest.raises(ValueError, match=f"Expected {message}.*Received: "):
@@ -184,7 +184,7 @@ def test_a_model_is_kept_with_its_statistics_and_slopes(tmp_path):
 
 
 @pytest.mark.parametrize(("axes", "message"), [(0, "from 1 on"), ([1, -1], "from 1 on"), (True, "from 1 on"),
-                                               ("a", "from 1 on"), ([1, 4], r"`shared_axes` in \[1, 3\]")], ids=str)
+                                               ("a", "from 1 on"), ([1, 4], r"shared_axes in \[1, 3\]")], ids=str)
 def test_prelu_refuses_axes_that_are_none(axes, message):
     with pytest.raises(ValueError, match=f"Expected.*{message}.*Received: shared_axes="):
         layers.PReLU(shared_axes=axes).build(SHAPE)

@@ -85,7 +85,7 @@ def test_learning_rate_is_settable_and_checked():
     assert adam.learning_rate == 0.5 and isinstance(adam.learning_rate, float)
     assert adam.get_config()["learning_rate"] == 0.5
     for value in (-1.0, math.nan, math.inf, "0.1", None, True, [0.1]):
-        with pytest.raises(ValueError, match="`learning_rate`.*Received: learning_rate="):
+        with pytest.raises(ValueError, match="learning_rate.*Received: learning_rate="):
             adam.learning_rate = value
     assert adam.learning_rate == 0.5
 
@@ -124,14 +124,14 @@ def test_learning_rate_is_settable_and_checked():
 )
 def test_optimizer_refuses_bad_arguments(cls, arguments):
     name = next(iter(arguments))
-    with pytest.raises(ValueError, match=f"`{name}`.*Received: .*{name}="):
+    with pytest.raises(ValueError, match=f"{name}.*Received: .*{name}="):
         cls(**arguments)
 
 
 def test_optimizer_refuses_unknown_arguments():
     with pytest.raises(TypeError, match="Received: rho=0.9"):
         Adam(rho=0.9)
-    with pytest.raises(TypeError, match="`name` to be a string. Received: name="):
+    with pytest.raises(TypeError, match="name to be a string. Received: name="):
         Adam(name=["adam"])
 
 
@@ -190,7 +190,7 @@ def test_decay_of_keras_2_divides_the_learning_rate():
     assert rates == [0.5 / (1 + 0.25 * step) for step in range(4)]
     assert optimizers.deserialize(optimizers.serialize(optimizer)).get_config() == optimizer.get_config()
     assert Adam(decay=0.25).learning_rate == 0.001
-    with pytest.raises(ValueError, match="`decay`.*schedule.*Received: decay=0.1"):
+    with pytest.raises(ValueError, match="decay.*schedule.*Received: decay=0.1"):
         SGD(optimizers.schedules.CosineDecay(0.1, 10), decay=0.1)
 
 
@@ -228,7 +228,7 @@ def test_build_leaves_frozen_weights_without_state():
     weights = _weights()
     adam.build(weights, trainable=[True, False, True])
     assert [len(arrays) for arrays in adam.state] == [2, 0, 2]
-    with pytest.raises(ValueError, match="`trainable`.*Received: 1 entries"):
+    with pytest.raises(ValueError, match="trainable.*Received: 1 entries"):
         adam.build(weights, trainable=[True])
 
 
@@ -304,7 +304,7 @@ def test_learning_rate_may_be_a_function():
     sgd = SGD(lambda step: 1 / (1 + step))
     assert sgd.hyperparameters(3) == (0.25,)
     assert SGD(lambda: 0.75).hyperparameters(9) == (0.75,)
-    with pytest.raises(ValueError, match="`learning_rate`.*Received: learning_rate=-1"):
+    with pytest.raises(ValueError, match="learning_rate.*Received: learning_rate=-1"):
         SGD(lambda step: -1.0).hyperparameters()
     sgd.batches = 1
     with pytest.warns(UserWarning, match="learning_rate that is a Python function"):
@@ -344,7 +344,7 @@ def test_finalize_overwrites_trained_weights_with_their_average():
 def test_a_schedule_that_grows_without_end_is_refused_when_it_has():
     sgd = SGD(schedules.ExponentialDecay(0.1, 1, 1e200))
     assert sgd.hyperparameters(1)[0] == pytest.approx(1e199)
-    with pytest.raises(ValueError, match="`learning_rate` to be a finite number"):
+    with pytest.raises(ValueError, match="learning_rate to be a finite number"):
         sgd.hyperparameters(2)
 
 

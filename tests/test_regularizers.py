@@ -58,7 +58,7 @@ def test_get_refuses_unknown(module, identifier):
     (lambda: UnitNorm(True), "axis"), (lambda: MinMaxNorm(rate=1.5), "rate"), (lambda: MinMaxNorm(-1.0), "min_value"),
 ])
 def test_bad_arguments_are_refused(make, name):
-    with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}="):
+    with pytest.raises(ValueError, match=f"{name}.*Received: {name}="):
         make()
 
 
@@ -77,16 +77,16 @@ def dense(units=3, **rules):
 
 @pytest.mark.parametrize("axis", [2, -3, [0, 0], [0, -2]], ids=str)
 def test_axis_that_a_weight_lacks_is_refused(axis):
-    with pytest.raises(ValueError, match="Layer 'dense.*`kernel`: Expected `axis`.*shape .4, 3.. Received: axis="):
+    with pytest.raises(ValueError, match="Layer 'dense.*kernel: Expected axis.*shape .4, 3.. Received: axis="):
         dense(kernel_constraint=UnitNorm(axis))
 
 
 def test_layer_refuses_bad_rules_by_their_argument():
-    with pytest.raises(ValueError, match="`kernel_regularizer`: Unknown regularizer.*Received: 'l3'"):
+    with pytest.raises(ValueError, match="kernel_regularizer: Unknown regularizer.*Received: 'l3'"):
         layers.Dense(3, kernel_regularizer="l3")
-    with pytest.raises(ValueError, match="`bias_constraint`: Unknown constraint.*Received: 'l2'"):
+    with pytest.raises(ValueError, match="bias_constraint: Unknown constraint.*Received: 'l2'"):
         layers.Conv2D(3, 3, bias_constraint="l2")
-    with pytest.raises(ValueError, match="`activity_regularizer` to be None.*Received: activity_regularizer='l2'"):
+    with pytest.raises(ValueError, match="activity_regularizer to be None.*Received: activity_regularizer='l2'"):
         layers.Dense(3, activity_regularizer="l2")
 
 

@@ -75,7 +75,7 @@ def test_output_shape_refuses_windows_larger_than_the_input():
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, "3", None, True, 2**31, [1]], ids=repr)
 def test_check_integer_refuses(value):
-    with pytest.raises(ValueError, match="`filters`.*Received: filters="):
+    with pytest.raises(ValueError, match="filters.*Received: filters="):
         shapes.check_integer(value, "filters")
 
 
@@ -89,7 +89,7 @@ def test_check_integer_accepts_numpy_integers():
     "value", [0, (1, 0), (1, 2, 3), (3,), 2.5, "33", None, (True, 1), (1.0, 1)], ids=repr
 )
 def test_standardize_pair_refuses(value):
-    with pytest.raises(ValueError, match="`strides`.*Received: strides="):
+    with pytest.raises(ValueError, match="strides.*Received: strides="):
         shapes.standardize_pair(value, "strides")
 
 
@@ -115,7 +115,7 @@ def test_standardize_padding_and_data_format_ignore_case():
     "shape", [(), (1, 2, 3, 4), (None, 3), (0, 3), (28.0,), "28", 28, (2**16, 2**16)], ids=repr
 )
 def test_check_shape_refuses(shape):
-    with pytest.raises(ValueError, match="`input_shape`.*Received: input_shape="):
+    with pytest.raises(ValueError, match="input_shape.*Received: input_shape="):
         shapes.check_shape(shape)
 
 

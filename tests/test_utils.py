@@ -102,7 +102,7 @@ def test_unique_name_counts_until_clear_session():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, True, "1", None, [1], 10**400], ids=lambda v: str(v)[:8])
 def test_check_number_refuses(value):
-    with pytest.raises(ValueError, match="`rate` to be a finite number. Received: rate="):
+    with pytest.raises(ValueError, match="rate to be a finite number. Received: rate="):
         utils.check_number(value, "rate")
 
 
@@ -118,7 +118,7 @@ def test_check_number_respects_limits():
 def test_check_flag_refuses_what_is_no_flag():
     assert utils.check_flag(np.True_, "use_bias") is True and utils.check_flag(0, "use_bias") is False
     for value in ("no", None, 2, 1.0):
-        with pytest.raises(ValueError, match="`use_bias` to be True or False"):
+        with pytest.raises(ValueError, match="use_bias to be True or False"):
             utils.check_flag(value, "use_bias")
 
 

@@ -110,7 +110,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
             if not isinstance(given, (list, tuple)):
                 raise TypeError(f"Expected {key} to be a list of numbers. Received: {key}={describe(given)}")
         if not boundaries or len(values) != len(boundaries) + 1:
-            raise ValueError("Expected one or more boundaries and one more values. "
+            raise ValueError("Expected one or more numbers in boundaries, and one more in values. "
                              f"Received: {len(boundaries)} boundaries, {len(values)} values")
         for key, given in (("boundaries", boundaries), ("values", values)):
             for number in given:
