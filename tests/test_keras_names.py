@@ -140,7 +140,7 @@ def test_saving_has_the_functions_of_keras(tmp_path):
 ALTERNATIVES = [
     ("layers", "Lambda", "compose the layers"), ("layers", "Conv3D", "other networks"), ("layers", "LSTM", "Conv1D"),
     ("layers", "Concatenate", "one row"), ("layers", "LayerNormalization", "BatchNormalization"),
-    ("layers", "RandomContrast", "generator"), ("layers", "RandomCrop", "CenterCrop"),
+    ("layers", "RandomHue", "generator"), ("layers", "RandomCrop", "CenterCrop"),
     ("models", "Model", "Sequential"),
     ("utils", "plot_model", "summary"), ("utils", "np_utils", "to_categorical"), ("utils", "get_file", "urlretrieve"),
     ("datasets", "cifar10", "datasets.read"), ("datasets", "fashion_mnist", "IDX"),
