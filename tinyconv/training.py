@@ -125,21 +125,14 @@ class Trainer(Evaluator):
                 shapes.check_integer(value, name)
         due = _validation_epochs(validation_freq)
         level = verbosity(verbose)
-        data = self._source(x, y, sample_weight, class_weight, batch_size,
-                            order=self._order() if shuffle else None)
-        validation = None
-        if validation_data is not None:
-            validation = self._validation_source(validation_data)
-        elif share:
-            if isinstance(data, Stream):
-                raise ValueError("Expected arrays for validation_split; give validation_data. "
-                                 f"Received: x={type(x).__name__}, validation_split={validation_split}")
-            data, validation = adapters.split_validation(data, share)
-            if class_weight is not None:  # of the training alone; sample_weight and class_weight exclude each other
-                validation = validation._replace(sample_weight=None)
-        size = 32 if batch_size is None else batch_size
-        count = _steps(data, size, steps)
-        params = {"verbose": level, "epochs": epochs, "steps": count, "validation": validation is not None}
+        data, validation = self._sources(x, y, sample_weight, class_weight, batch_size, shuffle, validation_data,
+                                         validation_split)
+        size = DEFAULT_BATCH_SIZE if batch_size is None else batch_size
+        task = _Fit(data=data, validation=validation, batch_size=size, steps=steps, count=_steps(data, size, steps),
+                    first=first, epochs=epochs, shuffle=bool(shuffle), class_weight=class_weight,
+                    validation_batch_size=validation_batch_size, validation_steps=validation_steps, due=due,
+                    level=level)
+        params = {"verbose": level, "epochs": epochs, "steps": task.count, "validation": validation is not None}
         if isinstance(data, Data):
             params["samples"] = len(data.x)
         history = History()
@@ -177,10 +170,13 @@ class Trainer(Evaluator):
             return data, self._validation_source(validation_data)
         if not share:
             return data, None
-        if isinstance(data, Data):
-            return adapters.split_validation(data, share)
-        raise ValueError("Expected arrays for validation_split; give validation_data. "
-                         f"Received: x={type(x).__name__}, validation_split={validation_split}")
+        if is_stream(x) or not isinstance(data, Data):
+            raise ValueError("Expected arrays for validation_split; give validation_data. "
+                             f"Received: x={type(x).__name__}, validation_split={validation_split}")
+        data, validation = adapters.split_validation(data, share)
+        if class_weight is not None:  # of the training alone; sample_weight and class_weight exclude each other
+            validation = validation._replace(sample_weight=None)
+        return data, validation
 
     def _fit_epochs(self, task: _Fit, listeners: CallbackList, interrupts: Interrupts) -> None:
         for epoch in range(task.first if self._initial_epoch is None else self._initial_epoch, task.epochs):
