@@ -286,3 +286,10 @@ def test_initializer_refuses_bad_arguments(cls, arguments):
     name = list(arguments)[-1]
     with pytest.raises(ValueError, match=f"{name}.*Received: {name}="):
         cls(**arguments)
+
+
+def test_a_clone_has_the_settings():
+    initializer = initializers.HeNormal(seed=3)
+    clone = initializer.clone()
+    assert clone == initializer and clone is not initializer
+    np.testing.assert_array_equal(clone((4, 5)), initializer((4, 5)))

@@ -266,6 +266,7 @@ def test_a_model_in_a_model_adds_its_layers():
 def test_inputs_and_outputs_have_shapes():
     model = seed_network()
     assert model.inputs[0].shape == model.input_shape and model.outputs[0].shape == model.output_shape
+    assert (model.input.shape, model.output.shape) == (model.input_shape, model.output_shape)
     assert model.outputs[0].dtype == "float32"
 
 
@@ -384,3 +385,29 @@ def test_show_config_prints_every_entry(capsys):
         if isinstance(value, str):
             assert value in printed
     assert config()["tinyconv"] == tinyconv.__version__
+
+
+def test_output_shapes_are_computed_without_building():
+    model = Sequential([layers.Conv2D(4, 3), layers.MaxPooling2D(2), layers.Flatten()])
+    assert model.compute_output_shape((None, 8, 9, 1)) == (None, 3 * 3 * 4)
+    assert model.compute_output_shape((5, 6, 6, 2)) == (5, 2 * 2 * 4)
+    assert not model.built
+    with pytest.raises(ValueError, match="Received: "):
+        model.compute_output_shape((None, 2, 2, 1))
+
+
+def test_export_writes_onnx_and_nothing_else(tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    model = Sequential([layers.Dense(2, input_shape=(3,))], seed=1)
+    for options, message in (({}, "format to be 'onnx'. Received: format='tf_saved_model'"),
+                             ({"format": "onnx", "input_signature": [1]}, "input_signature to be None"),
+                             ({"format": "onnx", "opset_version": 5}, "opset")):
+        with pytest.raises(ValueError, match=message):
+            model.export(tmp_path / "m.onnx", **options)
+    assert not list(tmp_path.iterdir())
+    model.export(tmp_path / "m", format="onnx", opset_version=17, verbose=True)
+    assert capsys.readouterr().out == f"Saved artifact at '{tmp_path / 'm'}'.\n"
+    assert onnx.load(tmp_path / "m").opset_import[0].version == 17
+    x = np.ones((2, 3), np.float32)
+    (tmp_path / "m").rename(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(models.load_model(tmp_path / "m.onnx").predict(x), model.predict(x))

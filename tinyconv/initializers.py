@@ -45,6 +45,10 @@ class Initializer(Configured):
     def _fill(self, shape: tuple[int, ...], seed: int | None) -> np.ndarray:
         raise TypeError(f"{type(self).__name__} does not say how to fill a weight: define `_fill`.")
 
+    def clone(self) -> Self:
+        """A new initializer of the same settings."""
+        return type(self).from_config(self.get_config())
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         # TensorFlow 1 wrote a dtype (the weights here are always float32), Keras 3.15 settings that are

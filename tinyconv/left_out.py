@@ -69,8 +69,9 @@ _INSTEAD: dict[str, dict[str, str]] = {
         "cifar10": _FILES, "cifar100": _FILES,
     },
     "preprocessing.image": {
-        "ImageDataGenerator": "layers.Rescaling, RandomFlip, RandomRotation, RandomTranslation and RandomZoom augment "
-                              "in the model, and utils.image_dataset_from_directory reads folders",
+        "ImageDataGenerator": "layers.Rescaling, RandomFlip, RandomRotation, RandomTranslation, RandomZoom and "
+                              "RandomBrightness augment in the model, and utils.image_dataset_from_directory reads "
+                              "folders",
     },
     "backend": {
         **dict.fromkeys(("image_dim_ordering", "set_image_dim_ordering"), "Keras 1's; image_data_format is its name"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tinyconv import layers as layers_module
 from tinyconv.layers import Layer
 from tinyconv.left_out import explain, explain_attributes
+from tinyconv.shapes import check_integer, describe
 from tinyconv.summary import summary
 from tinyconv.training import Trainer
+from tinyconv.utils import warn
 
 if TYPE_CHECKING:
     from tinyconv.image_input import ImageInput
@@ -74,6 +75,28 @@ class Sequential(Trainer):
         """
         for line in summary(self, line_length, positions, show_trainable, layer_range):
             (print if print_fn is None else print_fn)(line)
+
+    @property
+    def input(self) -> layers_module.Spec:
+        """Shape and type of the input."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> layers_module.Spec:
+        """Shape and type of the output."""
+        return self.outputs[0]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the output for inputs of a shape, both with the batch in front; nothing is built.
+
+        Raises:
+            ValueError: If a layer does not take it.
+        """
+        batch, *sample = input_shape
+        shape = tuple(check_integer(size, "input_shape") for size in sample)
+        for layer in self._layers:
+            shape = layer.compute_output_shape(shape)
+        return batch, *shape
 
     def get_config(self) -> dict[str, Any]:
         """Name and layers as JSON can hold them; no weights and no training configuration."""
@@ -189,7 +212,34 @@ class Sequential(Trainer):
 
         self._check_built()
         for line in formats.load_weights(self, filepath, skip_mismatch, by_name):
-            warnings.warn(line, stacklevel=2)
+            warn(line)
+
+    def export(self, filepath: str | PathLike[str], format: str = "tf_saved_model", verbose: bool | None = None,
+               input_signature: None = None, *, opset_version: int | None = None) -> None:
+        """Writes what prediction needs for another runtime: an ONNX file (needs the extra `[onnx]`).
+
+        Args:
+            filepath: The file; one that is there is replaced.
+            format: `"onnx"`. Keras has others, and defaults to `"tf_saved_model"`; they are refused.
+            verbose: Whether to print where it was written. Defaults to `None`: it is not.
+            input_signature: `None`: the model's input shape, of any number of samples.
+            opset_version: Version of the operators, 13 or later. Defaults to `None`: 13.
+
+        Raises:
+            ValueError: If the model is not built, has a layer that ONNX has not, or an argument is another.
+            ImportError: If onnx is not installed.
+        """
+        from tinyconv import formats
+
+        if format != "onnx":
+            raise ValueError(f"export expected format to be 'onnx'. Received: format={describe(format)}")
+        if input_signature is not None:
+            raise ValueError("export expected input_signature to be None, it is the model's input shape. "
+                             f"Received: {describe(input_signature)}")
+        self._check_built()
+        formats.export_onnx(self, filepath, opset_version)
+        if verbose:
+            print(f"Saved artifact at '{filepath}'.")
 
     def _check_save_path(self, filepath: str | PathLike[str], weights_only: bool = False) -> None:
         """For callbacks that will save: better refused before the training than after an epoch."""

@@ -11,8 +11,8 @@ from tinyconv.formats.guard import FormatError, fail, shorten
 if TYPE_CHECKING:
     from tinyconv.formats.torch.network import torch_modules, torch_names
 
-__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "is_model_file", "load_model",
-           "load_weights", "save_model", "save_weights", "torch_modules", "torch_names"]
+__all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_path", "export_onnx", "is_model_file",
+           "load_model", "load_weights", "save_model", "save_weights", "torch_modules", "torch_names"]
 
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
@@ -79,6 +79,19 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         from tinyconv.formats import tfjs
 
         tfjs.save(model, target, include_optimizer, quantization, shard_bytes, is_own=dialect is not None)
+
+
+def export_onnx(model: Any, path: str | os.PathLike[str], opset: int | None = None) -> None:
+    """Writes an ONNX file, whatever its name ends in.
+
+    Args:
+        model: A built `Sequential`.
+        path: The file.
+        opset: Version of the operators, 13 or later. Defaults to None: 13.
+    """
+    from tinyconv.formats import onnx
+
+    onnx.save(model, _as_path(path, "export"), opset)
 
 
 def _check_options(kind: str, path: Any, **options: Any) -> None:
