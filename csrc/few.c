@@ -11,9 +11,12 @@
 #include "few_steps.h"
 #include "threads.h"
 
-/* An image costs about an eleventh of a full block of 16 here, a fifth of one of 8: up to
- * five eighths of a vector of images this path is ahead on every network measured. */
-int tc_few_pays(const tc_program *p, ptrdiff_t n) { return p->few && (n * 8 <= p->kernels->lanes * 5 || n == 1); }
+/* Where filters fill the vectors, an image costs a lane's share of what a block does, and up to five
+ * eighths of a block's images are ahead here. */
+int tc_few_pays(const tc_program *p, ptrdiff_t n) {
+    if (!p->few || n == 1) return p->few != NULL;
+    return n * 8 <= p->kernels->lanes * 5 && (double)n * p->few->image_cost <= 0.65 * p->few->block_cost;
+}
 
 /* y = f(x) for n floats at any address: the kernel takes whole vectors. */
 static void few_activation(const tc_kernels *k, const few_step *step, const float *x, float *y, ptrdiff_t n) {

@@ -112,9 +112,11 @@ static int few_make_room(const tc_kernels *k, few_step *step, ptrdiff_t phases, 
         step->phases[i].first = floats;
         floats += step->group_weights * step->groups;
     }
-    step->packed = malloc(sizeof(float) * (size_t)(floats + 1));
-    step->packed_bias = malloc(sizeof(float) * (size_t)(step->group_biases * step->groups));
-    if (!step->packed || !step->packed_bias) return 0;
+    floats = round_up(floats, 16);
+    step->room = malloc(sizeof(float) * (size_t)(floats + step->group_biases * step->groups) + 64);
+    if (!step->room) return 0;
+    step->packed = (float *)(((uintptr_t)step->room + 63) & ~(uintptr_t)63); /* a vector is one cache line */
+    step->packed_bias = step->packed + floats;
     if (!step->normed) return 1;
     step->folded = malloc(sizeof(float) * (size_t)(g->taps * filters));
     step->folded_bias = malloc(sizeof(float) * (size_t)filters);
@@ -134,6 +136,19 @@ int tc_few_plan_convolution(const tc_kernels *k, few_step *step, const few_tenso
     else if (is_depthwise(op)) status = few_depthwise(k, step, x, op);
     else status = few_correlation(k, step, x, &conv, y_padded);
     return status && few_make_room(k, step, phases, op->out_channels);
+}
+
+double tc_few_vectors(const tc_kernels *k, const few_step *step) {
+    double sum = 0;
+    for (ptrdiff_t i = 0; step->phases && i < step->phase_rows * step->phase_columns; i++) {
+        const tc_correlation *g = &step->phases[i].g;
+        ptrdiff_t taps = g->kernel_rows * g->kernel_columns * g->x_channels;
+        ptrdiff_t vectors = taps * (round_up(g->depthwise ? g->groups : g->y_channels, k->lanes) / k->lanes);
+        /* The sums of a pixel's lanes cost some more. */
+        if (step->shared) vectors = k->pack_groups(g, NULL, 0, NULL, NULL, NULL) / k->lanes + 3;
+        sum += (double)(g->y_rows * g->y_columns * step->groups * vectors) / (step->paired ? 2 : 1);
+    }
+    return sum;
 }
 
 /* ---- weights ------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* Constant linear maps (tc_map) of one image. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "few.h"
 
@@ -14,12 +15,17 @@ ptrdiff_t *tc_few_map_sources(const tc_map *map, const few_tensor *x) {
 }
 
 /* y[r] = sum over k < count of factors[k] * x[sources[k] + r], r < run. */
-static void few_sums(const ptrdiff_t *sources, const float *factors, ptrdiff_t count, ptrdiff_t run, const float *x,
-                     float *y) {
+static void few_sums(const ptrdiff_t *sources, const float *factors, ptrdiff_t count, ptrdiff_t run,
+                     const float *restrict x, float *restrict y) {
+    if (count == 1 && !factors) {
+        memcpy(y, x + sources[0], sizeof(float) * (size_t)run);
+        return;
+    }
     for (ptrdiff_t r = 0; r < run; r++) y[r] = 0.0f;
     for (ptrdiff_t k = 0; k < count; k++) {
         float factor = factors ? factors[k] : 1.0f;
-        for (ptrdiff_t r = 0; r < run; r++) y[r] += factor * x[sources[k] + r];
+        const float *from = x + sources[k];
+        for (ptrdiff_t r = 0; r < run; r++) y[r] += factor * from[r];
     }
 }
 

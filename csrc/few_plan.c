@@ -197,6 +197,24 @@ static void few_place_tensors(tc_few *few) {
     few->size = end + round_up((ptrdiff_t)((size_t)window * sizeof(float *) / sizeof(float)), few->lanes);
 }
 
+/* What images cost, in vectors of multiply-adds, as measured: a value that passes alone costs as much,
+ * one that is pooled in image lanes, with the place of the maximum, four times that. */
+static void few_costs(tc_few *few, double flops) {
+    few->block_cost = flops;
+    for (ptrdiff_t i = 0; i < few->count; i++) {
+        const few_step *step = &few->steps[i];
+        const few_tensor *x = &few->tensors[i], *y = x + 1;
+        few->image_cost += tc_few_vectors(few->kernels, step);
+        if (step->kind == TC_STEP_GATHER)
+            few->image_cost += (double)(step->map->starts[step->map->rows] * step->map->run);
+        if (step->kind == TC_STEP_PRELU || step->kind == TC_STEP_SOFTMAX || step->repeat > 1)
+            few->image_cost += (double)(x->height * x->width * x->channels);
+        if (step->kind == TC_STEP_MAX_POOL2D)
+            few->block_cost += 4.0 * (double)(y->height * y->width * y->channels * step->pool.window_height *
+                                              step->pool.window_width);
+    }
+}
+
 tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
     tc_few *few = calloc(1, sizeof *few);
     if (!few) return NULL;
@@ -218,6 +236,7 @@ tc_few *tc_few_create(const tc_program *p, const tc_op *ops, ptrdiff_t count) {
         if (!taken) goto fail;
     }
     few_place_tensors(few);
+    few_costs(few, p->flops);
     return few;
 fail:
     tc_few_destroy(few);
@@ -231,8 +250,7 @@ void tc_few_destroy(tc_few *few) {
         for (ptrdiff_t k = 0; step->phases && k < step->phase_rows * step->phase_columns; k++)
             tc_correlation_clear(&step->phases[k].g);
         free(step->phases);
-        free(step->packed);
-        free(step->packed_bias);
+        free(step->room);
         free(step->turned);
         free(step->sources);
         free(step->folded);

@@ -38,6 +38,7 @@ typedef struct few_step {
     int pooled;
     int pool_in_registers; /* with two rows of the convolution at once */
     int paired;            /* and two pixels side by side in the lanes: each weight is packed twice */
+    void *room; /* of the packed weights */
     float *packed, *packed_bias;
     float *turned;         /* the kernel of a transposed convolution, as its correlations take it, */
     ptrdiff_t kernel_rows, kernel_columns; /* and its size */
@@ -60,6 +61,7 @@ struct tc_few {
     few_tensor *tensors;
     ptrdiff_t count, row_offset, size, lanes;
     ptrdiff_t pointers_offset; /* to the rows of a pool's window */
+    double image_cost, block_cost; /* here, and of a block in image lanes: vectors of multiply-adds */
     _Atomic(few_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
 
@@ -80,6 +82,8 @@ int tc_few_plan_convolution(const tc_kernels *kernels, few_step *step, const few
                             ptrdiff_t y_padded);
 /* Floats of a pixel that groups of filters write: each whole vectors, from its first filter on. */
 ptrdiff_t tc_few_padded(const tc_kernels *kernels, const tc_op *op);
+/* Vectors of multiply-adds that a step has. */
+double tc_few_vectors(const tc_kernels *kernels, const few_step *step);
 void tc_few_pack_convolution(const tc_program *program, few_step *step);
 
 #endif

@@ -27,14 +27,18 @@ void tc_prelu_backward(const block *b, ptrdiff_t i, float *dy) {
     }
 }
 
+/* n channels of a pixel, whose slopes are `step` apart. */
+static inline void few_prelu_pixel(const float *restrict x, const float *restrict slopes, ptrdiff_t step, ptrdiff_t n,
+                                   float *restrict y) {
+    for (ptrdiff_t c = 0; c < n; c++) y[c] = x[c] < 0 ? slopes[c * step] * x[c] : x[c];
+}
+
 void tc_few_prelu(const tc_program *p, const tc_slopes *s, float *m, const few_tensor *x, const few_tensor *y) {
     for (ptrdiff_t a = 0; a < y->height; a++) {
         const float *from = m + x->offset + a * x->row_stride + x->left * x->padded, *slopes = row_slopes(p, s, a);
         float *to = m + y->offset + a * y->row_stride + y->left * y->padded;
-        for (ptrdiff_t j = 0; j < y->width; j++)
-            for (ptrdiff_t c = 0; c < y->channels; c++) {
-                float value = from[j * x->padded + c];
-                to[j * y->padded + c] = value < 0 ? slopes[j * s->column + c * s->channel] * value : value;
-            }
+        for (ptrdiff_t j = 0; j < y->width; j++, from += x->padded, to += y->padded, slopes += s->column)
+            if (s->channel) few_prelu_pixel(from, slopes, 1, y->channels, to);
+            else few_prelu_pixel(from, slopes, 0, y->channels, to);
     }
 }
