@@ -53,7 +53,7 @@ def keras1_layers(ordering: str) -> list[dict[str, object]]:
         {"class_name": "Dense", "config": {
             "name": "dense_1", "output_dim": 4, "init": "uniform", "activation": "softmax", "bias": True,
             "W_regularizer": None, "b_regularizer": None, "activity_regularizer": None, "W_constraint": None,
-            "b_constraint": None, "input_dim": None, "trainable": True}},
+            "b_constraint": None, "input_dim": 24, "trainable": True}},
     ]
 
 
@@ -77,6 +77,21 @@ def test_files_of_keras_1_load(ordering, backend, tmp_path):
     assert model.layers[2].rate == 0.25
     np.testing.assert_array_equal(model.layers[0].kernel.value, kernel.astype(np.float32))
     np.testing.assert_array_equal(model.layers[4].kernel.value, arrays["dense_1"]["dense_1_W"])
+
+
+@pytest.mark.parametrize("ordering", ["tf", "th"])
+def test_padding_of_keras_1_has_the_other_layers_order(ordering, tmp_path):
+    first, *_ = keras1_layers(ordering)
+    shape = first["config"].pop("batch_input_shape")
+    row = [{"class_name": "ZeroPadding2D", "config": {"name": "p", "batch_input_shape": shape, "padding": [1, 2, 3, 4]}},
+           {"class_name": "UpSampling2D", "config": {"name": "u", "size": [2, 1]}},
+           {"class_name": "Cropping2D", "config": {"name": "c", "cropping": [[1, 0], [0, 2]]}}, first]
+    model = load_model(write_old(tmp_path / "m.h5", {"class_name": "Sequential", "config": row}, {
+        "convolution2d_1": {"W": np.ones((3, 2, 2, 3) if ordering == "tf" else (3, 2, 3, 2), np.float32),
+                            "b": np.zeros(3, np.float32)}}, keras_version="1.2.2"))
+    sizes = [layer.output_shape for layer in model.layers]
+    assert sizes == ([(11, 15, 2), (22, 15, 2), (21, 13, 2), (21, 7, 3)] if ordering == "tf" else
+                     [(2, 11, 15), (2, 22, 15), (2, 21, 13), (3, 21, 7)])
 
 
 def test_sequences_of_keras_1_have_a_dimension_less_here():

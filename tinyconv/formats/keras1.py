@@ -13,7 +13,7 @@ import numpy as np
 from tinyconv.formats.guard import fail
 from tinyconv.left_out import KERAS_1_ARGUMENTS
 
-__all__ = ["Origin", "modernize"]
+__all__ = ["Origin", "add_orders", "modernize"]
 
 _CLASSES = {
     "AtrousConvolution1D": "Conv1D", "AtrousConvolution2D": "Conv2D", "Deconvolution2D": "Conv2DTranspose",
@@ -21,8 +21,10 @@ _CLASSES = {
 _FORMATS = {"tf": "channels_last", "th": "channels_first", "default": None}
 # Layers whose kernels Theano turns by 180 degrees.
 _TURNED = {"Conv1D", "Conv2D", "Conv2DTranspose"}
-# Arguments that only repeat what others say.
-_REPEATED = {"input_length", "output_shape"}
+# Arguments that only repeat what others say, where a layer has the second one.
+_REPEATED = {"input_dim": ("output_dim", "nb_filter"), "input_length": ("nb_filter",), "output_shape": ("nb_filter",)}
+# Layers of which Keras 1 did not write whether the channels come first.
+_WITHOUT_ORDER = {"Cropping2D", "UpSampling2D", "ZeroPadding2D"}
 
 
 def modernize(class_name: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -40,11 +42,13 @@ def modernize(class_name: str, config: dict[str, Any]) -> tuple[str, dict[str, A
     modern: dict[str, Any] = {}
     for key, value in config.items():
         if key in ("nb_row", "nb_col") or (key == "mode" and class_name == "BatchNormalization") \
-                or (key in _REPEATED and "filters" not in config and "nb_filter" in config):
+                or any(other in config for other in _REPEATED.get(key, ())):
             continue
         new = KERAS_1_ARGUMENTS.get(key, key)
         if key == "length" and class_name != "UpSampling1D":
             new = key
+        if key == "padding" and class_name == "ZeroPadding2D" and isinstance(value, list) and len(value) == 4:
+            value = [value[:2], value[2:]]
         if key == "dim_ordering":
             value = _FORMATS.get(value, value) if isinstance(value, str) else value
         elif new.endswith("_regularizer") and isinstance(value, dict) and "name" in value:
@@ -55,6 +59,15 @@ def modernize(class_name: str, config: dict[str, Any]) -> tuple[str, dict[str, A
             value = {"zero": "zeros", "one": "ones"}.get(value, value)
         modern[new] = value
     return _CLASSES.get(class_name, class_name), modern
+
+
+def add_orders(entries: list[dict[str, Any]]) -> None:
+    """Gives the layers whose order of dimensions Keras 1 did not write that of the others."""
+    formats = [entry["config"].get("data_format") for entry in entries]
+    if "channels_first" in formats and "channels_last" not in formats:
+        for entry in entries:
+            if entry["class_name"] in _WITHOUT_ORDER:
+                entry["config"].setdefault("data_format", "channels_first")
 
 
 class Origin:

@@ -79,6 +79,7 @@ def read_topology(topology: Any) -> tuple[str | None, list[dict[str, Any]], dict
     config = _settings_of(class_name, config)
     _check_count(config)
     entries = _with_input_shape(_in_one_row(_layers_of(class_name, config, ())), config)
+    keras1.add_orders(entries)
     name = config.get("name")
     return (name if isinstance(name, str) and name else None, entries,
             training if isinstance(training, dict) else None)
