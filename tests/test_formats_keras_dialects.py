@@ -83,7 +83,8 @@ def test_files_of_keras_1_load(ordering, backend, tmp_path):
 def test_padding_of_keras_1_has_the_other_layers_order(ordering, tmp_path):
     first, *_ = keras1_layers(ordering)
     shape = first["config"].pop("batch_input_shape")
-    row = [{"class_name": "ZeroPadding2D", "config": {"name": "p", "batch_input_shape": shape, "padding": [1, 2, 3, 4]}},
+    row = [{"class_name": "ZeroPadding2D",
+            "config": {"name": "p", "batch_input_shape": shape, "padding": [1, 2, 3, 4]}},
            {"class_name": "UpSampling2D", "config": {"name": "u", "size": [2, 1]}},
            {"class_name": "Cropping2D", "config": {"name": "c", "cropping": [[1, 0], [0, 2]]}}, first]
     model = load_model(write_old(tmp_path / "m.h5", {"class_name": "Sequential", "config": row}, {
@@ -118,6 +119,22 @@ def test_hard_sigmoid_is_another_function_in_keras_2(tmp_path):
     assert load_model(write_old(tmp_path / "3.h5", config, {}, keras_version="3.3.0")).output_shape == (None, 3)
     with pytest.raises(FormatError, match="Keras 2's hard_sigmoid"):
         load_model(write_old(tmp_path / "2.h5", config, {}, keras_version="2.9.0"))
+
+
+@pytest.mark.parametrize("noise_shape", [2, [32, 1], [None, 1], None])
+def test_noise_shapes_that_are_not_here_change_no_prediction(noise_shape, tmp_path):
+    row = [{"class_name": "Dropout", "config": {"name": "d", "batch_input_shape": [None, 3], "rate": 0.5,
+                                                "noise_shape": noise_shape}}]
+    path = write_old(tmp_path / "m.h5", {"class_name": "Sequential", "config": {"layers": row}}, {})
+    if noise_shape in (2, [32, 1]):
+        with pytest.warns(UserWarning, match="Left out, as it matters to further training only: noise_shape of 'd'"):
+            model = load_model(path)
+        assert model.layers[0].noise_shape is None
+    else:
+        model = load_model(path)
+        assert model.layers[0].noise_shape == (noise_shape and tuple(noise_shape))
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), x)
 
 
 # --- real files ---

@@ -253,6 +253,9 @@ def create_layers(entries: list[dict[str, Any]], is_keras3: bool = False) -> lis
         for key in [key for key in config if key.endswith(("_regularizer", "_constraint"))]:
             if not _is_known(key, config[key]) and _has_effect(config.pop(key)):
                 left_out.append(f"{key} of {shorten(config.get('name'), 40)}")
+        if "noise_shape" in config and not _is_noise_of_a_sample(config["noise_shape"]):
+            left_out.append(f"noise_shape of {shorten(config.get('name'), 40)}")
+            del config["noise_shape"]
         try:
             config = _read_settings(config, what, is_keras3)
             created.append(cls.from_config(_without_inherited(cls, config)))
@@ -321,6 +324,11 @@ def _is_known(key: str, value: Any) -> bool:
     except BAD_SETTINGS:
         return False
     return True
+
+
+def _is_noise_of_a_sample(shape: Any) -> bool:
+    """Whether a Dropout's noise_shape leaves the batch alone, as it has to here."""
+    return shape is None or (isinstance(shape, list) and shape[:1] == [None])
 
 
 def _has_effect(value: Any) -> bool:
