@@ -1,13 +1,15 @@
 """Names that scripts for Keras ask for and that are not here, with what takes their place.
 
-docs/keras.md says why.  A name of a module raises ImportError, not AttributeError: of the latter
-`from tinyconv.layers import Lambda` would keep the message to itself.
+docs/keras.md says why.  A module's missing name is an AttributeError, as `hasattr` wants it, but an ImportError
+for `from tinyconv.layers import Lambda`, which would keep the message of the former to itself.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from opcode import opmap
 from typing import Any
 
 __all__ = ["KERAS_1_ARGUMENTS", "explain", "explain_attributes"]
@@ -101,7 +103,7 @@ _INSTEAD_OF_ATTRIBUTES: dict[str, dict[str, str]] = {
 
 
 def explain(module: str) -> Callable[[str], Any]:
-    """The `__getattr__` of a module: an ImportError for a name of the table, else an AttributeError.
+    """The `__getattr__` of a module: an error that says what takes the place of a name of the table.
 
     Args:
         module: The module's `__name__`.
@@ -111,10 +113,21 @@ def explain(module: str) -> Callable[[str], Any]:
     def raise_for(name: str) -> Any:
         for pattern, instead in table.items():
             if fnmatchcase(name, pattern):
-                raise ImportError(f"{module} has no {name!r}: {instead} (docs/keras.md).", name=module)
-        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+                message = f"{module} has no {name!r}: {instead} (docs/keras.md)."
+                if _is_imported():
+                    raise ImportError(message, name=module)
+                raise AttributeError(message, name=name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
 
     return raise_for
+
+
+def _is_imported() -> bool:
+    """Whether it is an import statement that asks a module's `__getattr__` for a name."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_name == "__getattr__" and frame.f_back:
+        frame = frame.f_back
+    return frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 def explain_attributes(cls: str) -> Callable[[Any, str], Any]:
