@@ -1,7 +1,8 @@
-"""docs/keras.md and README.md: what they name is there, and what is there is named."""
+"""docs/keras.md and README.md: what they name is there, and what is there is named; docstrings are there at all."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -63,3 +64,22 @@ def test_what_the_layer_table_names_exists():
     for row in rows:
         for name in re.findall(r"`(\w+)`", " ".join(row)):
             assert hasattr(layers, name), name
+
+
+def defined(body: list[ast.stmt]) -> list[ast.FunctionDef | ast.ClassDef]:
+    return [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
+
+
+def test_everything_public_has_a_docstring():
+    """What `__all__` names, and the methods of classes; one that is overridden has that of the base."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tinyconv").rglob("*.py"))]
+    every = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = [cls for cls in every if not cls.name.startswith("_")]
+    said = {method.name for cls in every for method in defined(cls.body) if ast.get_docstring(method)}
+    silent = [f"{cls.name}.{method.name}" for cls in classes for method in defined(cls.body)
+              if not ast.get_docstring(method) and method.name not in said]
+    for tree in trees:
+        names = next((ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+                      and getattr(node.targets[0], "id", "") == "__all__"), ())
+        silent += [node.name for node in defined(tree.body) if node.name in names and not ast.get_docstring(node)]
+    assert silent == []

@@ -58,6 +58,7 @@ class Images(NamedTuple):
 
     @property
     def classes(self) -> int:
+        """The number of classes."""
         return len(self.names)
 
     def image_input(self) -> ImageInput:

@@ -45,6 +45,7 @@ def add_commands(commands: Any) -> None:
 
 
 def info(arguments: argparse.Namespace) -> None:
+    """Says what a data set holds, and draws its sheet where one is asked for."""
     from tinyconv.datasets import sheet
 
     images, name = _read(arguments)
@@ -62,6 +63,7 @@ def info(arguments: argparse.Namespace) -> None:
 
 
 def convert(arguments: argparse.Namespace) -> None:
+    """Reads a data set and writes it in another format."""
     from tinyconv.datasets import registry
 
     if Path(arguments.output).exists() and Path(arguments.data).exists() \

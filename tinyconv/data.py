@@ -39,12 +39,18 @@ class Data(NamedTuple):
     sample_weight: np.ndarray | None
 
     def slice(self, start: int, stop: int) -> Data:
+        """The samples from `start` to before `stop`, as views."""
         weight = self.sample_weight
         return Data(self.x[start:stop], self.y[start:stop], None if weight is None else weight[start:stop])
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """An array of numbers; lists and the like are converted."""
+    """An array of numbers; lists and the like are converted.
+
+    Raises:
+        TypeError: If it is no array, or not one of real numbers.
+        ValueError: If its samples differ in shape.
+    """
     if not isinstance(value, np.ndarray):
         if value is None or hasattr(value, "__next__") or isinstance(value, (dict, str, bytes)):
             raise TypeError(f"Expected {name} to be an array. Received: {name}={describe(value)}")
@@ -72,6 +78,10 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -
 
     Returns:
         C-contiguous array (N, ...), uint8 or float32.
+
+    Raises:
+        TypeError: If x is no array of real numbers.
+        ValueError: If its shape is another.
     """
     if (type(x) is np.ndarray and x.shape[1:] == input_shape and x.dtype in _INPUT_DTYPES
             and x.flags.c_contiguous):
@@ -122,6 +132,10 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
 
     Returns:
         C-contiguous array: int32 (N, positions) or float32 (N, *output_shape).
+
+    Raises:
+        TypeError: If y is no array of real numbers.
+        ValueError: If its shape is another, or a value is not finite or no class id.
     """
     sparse = loss.kind.startswith("sparse")
     expected = output_shape[:-1] if sparse else output_shape
@@ -168,7 +182,12 @@ def output_labels(y: np.ndarray, output_shape: Shape) -> np.ndarray:
 
 
 def as_sample_weight(sample_weight: Any, samples: int, name: str = "sample_weight") -> np.ndarray | None:
-    """Checks one weight a sample; returns float32 (N,), or None for None."""
+    """Checks one weight a sample; returns float32 (N,), or None for None.
+
+    Raises:
+        TypeError: If it is no array of real numbers.
+        ValueError: If there is not one finite weight a sample.
+    """
     if sample_weight is None:
         return None
     weight = as_array(sample_weight, name)
@@ -190,6 +209,10 @@ def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.n
 
     Returns:
         float32 (N,).
+
+    Raises:
+        TypeError: If class_weight is no dict.
+        ValueError: If a key is no class id, a weight is not finite, or a sample has several labels.
     """
     if not isinstance(class_weight, Mapping):
         raise TypeError("Expected class_weight to be a dict from class id to weight. "
@@ -213,7 +236,11 @@ def class_weights(class_weight: Any, y: np.ndarray, output_shape: Shape) -> np.n
 
 
 def unpack(validation_data: Any) -> tuple[Any, Any, Any]:
-    """x, y, sample_weight from (x, y) or (x, y, sample_weight)."""
+    """x, y, sample_weight from (x, y) or (x, y, sample_weight).
+
+    Raises:
+        ValueError: If it has not two or three parts.
+    """
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         size = f" of {len(validation_data)} items" if isinstance(validation_data, (tuple, list)) else ""
         raise ValueError("Expected validation_data to be (x, y) or (x, y, sample_weight). "
@@ -223,7 +250,11 @@ def unpack(validation_data: Any) -> tuple[Any, Any, Any]:
 
 
 def split_validation(data: Data, validation_split: float) -> tuple[Data, Data]:
-    """Training and validation data; the latter are the last samples."""
+    """Training and validation data; the latter are the last samples.
+
+    Raises:
+        ValueError: If one of the two would have no sample.
+    """
     samples = len(data.x)
     cut = math.floor(samples * (1.0 - validation_split))
     if cut in (0, samples):

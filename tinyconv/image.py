@@ -116,6 +116,9 @@ def to_grayscale(images: Any) -> np.ndarray:
 
     Returns:
         float32 (..., height, width, 1); one channel stays as it is.
+
+    Raises:
+        ValueError: If there are other numbers of channels.
     """
     values = _as_images(images, "images")
     if values.shape[-1] == 1:
@@ -134,6 +137,9 @@ def flatten_alpha(images: Any, background: float = 255) -> np.ndarray:
 
     Returns:
         float32 (..., height, width, channels - 1).
+
+    Raises:
+        ValueError: If there are other numbers of channels.
     """
     values = _as_images(images, "images")
     if values.shape[-1] not in (2, 4):
@@ -302,6 +308,9 @@ def fit_by_mass(image: Any, size: int = 28, box: int = 20, threshold: float = 0.
 
     Returns:
         float32 (size, size, channels).
+
+    Raises:
+        ValueError: If box is larger than size, or image has another number of dimensions.
     """
     size, box = check_integer(size, "size"), check_integer(box, "box")
     if box > size:
@@ -329,6 +338,9 @@ def batch(images: Iterable[Any]) -> np.ndarray:
 
     Returns:
         float32 (N, height, width, channels).
+
+    Raises:
+        ValueError: If shapes differ, or there is no image.
     """
     arrays = [np.asarray(image) for image in images]
     arrays = [_as_image(array[..., None] if array.ndim == 2 else array) for array in arrays]

@@ -127,7 +127,7 @@ class Network:
             raise
 
     def pop(self) -> Layer:
-        """Takes the last layer off the stack and returns it."""
+        """Takes the last layer off the stack and returns it; ValueError where there is none."""
         if not self._layers:
             raise ValueError("Expected a model with layers to pop one from. Received: a model without layers")
         layer = self._layers.pop()
@@ -142,7 +142,7 @@ class Network:
         return layer
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """The layer of a name, or at an index (from 0, input layer not counted)."""
+        """The layer of a name, or at an index (from 0, input layer not counted); ValueError where there is none."""
         if (name is None) == (index is None):
             raise ValueError(f"Expected either a name or an index. Received: name={name!r}, index={index!r}")
         if index is not None:
@@ -237,14 +237,14 @@ class Network:
 
     @property
     def input_shape(self) -> tuple[int | None, ...]:
-        """(None, ...): the batch size is free."""
+        """(None, ...): the batch size is free; AttributeError before it is known."""
         if not self._input_shape:
             raise AttributeError(f"Model '{self.name}' has no input_shape yet: it was never built.")
         return (None, *self._input_shape)
 
     @property
     def output_shape(self) -> tuple[int | None, ...]:
-        """(None, ...): the batch size is free."""
+        """(None, ...): the batch size is free; AttributeError before it is known."""
         if not self.built:
             raise AttributeError(f"Model '{self.name}' has no output_shape yet: it was never built.")
         return (None, *self._output_shape)
@@ -258,10 +258,12 @@ class Network:
 
     @property
     def trainable_weights(self) -> list[Weight]:
+        """The weights that training changes, layer by layer."""
         return [weight for layer in self._layers for weight in layer.trainable_weights if self._trainable]
 
     @property
     def non_trainable_weights(self) -> list[Weight]:
+        """The other weights, layer by layer; all where the model is frozen."""
         if not self._trainable:
             return self.weights
         return [weight for layer in self._layers for weight in layer.non_trainable_weights]

@@ -18,7 +18,11 @@ _told = False
 
 
 def verbosity(verbose: Any, auto: int = 1) -> int:
-    """0 (silent), 1 (a progress bar) or 2 (a line an epoch); "auto" is for the caller to say."""
+    """0 (silent), 1 (a progress bar) or 2 (a line an epoch); "auto" is for the caller to say.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
     if isinstance(verbose, str) and verbose == "auto":
         return auto
     if isinstance(verbose, (bool, int)) and int(verbose) in (0, 1, 2):

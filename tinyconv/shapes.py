@@ -32,7 +32,11 @@ def describe(value: Any) -> str:
 
 
 def check_integer(value: Any, name: str, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-    """Returns `value` as an int in [minimum, maximum]; booleans and floats are refused."""
+    """Returns `value` as an int in [minimum, maximum]; booleans and floats are refused.
+
+    Raises:
+        ValueError: If it is none, or out of range.
+    """
     kind = {0: "a non-negative integer", 1: "a positive integer"}.get(minimum, f"an integer >= {minimum}")
     try:
         number = operator.index(value)
@@ -46,7 +50,11 @@ def check_integer(value: Any, name: str, minimum: int = 1, maximum: int = MAX_SI
 
 
 def standardize_pair(value: Any, name: str) -> Pair:
-    """Returns `value`, a positive integer or two of them, as a pair (height, width)."""
+    """Returns `value`, a positive integer or two of them, as a pair (height, width).
+
+    Raises:
+        ValueError: If it is neither.
+    """
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(
@@ -74,7 +82,11 @@ def standardize_sizes(value: Any, rank: int, name: str) -> tuple[int, ...]:
 
 
 def standardize_padding(value: Any, name: str = "padding", allowed: tuple[str, ...] = ("valid", "same")) -> str:
-    """Returns one of the `allowed` names: "valid", "same", "causal"."""
+    """Returns one of the `allowed` names: "valid", "same", "causal".
+
+    Raises:
+        ValueError: If it is another.
+    """
     padding = value.lower() if isinstance(value, str) else ""
     if padding not in allowed:
         raise ValueError(f"Expected {name} to be {' or '.join(map(repr, allowed))}. "
@@ -87,6 +99,9 @@ def standardize_data_format(value: Any, allowed: tuple[str, ...] = ("channels_la
 
     Activations of the engine are (height, width, channels): a layer that allows
     "channels_first" permutes them.
+
+    Raises:
+        ValueError: If it is another.
     """
     data_format = "channels_last" if value is None else value
     if isinstance(data_format, str) and data_format.lower() in allowed:
@@ -98,7 +113,11 @@ def standardize_data_format(value: Any, allowed: tuple[str, ...] = ("channels_la
 
 
 def check_shape(shape: Any, name: str = "input_shape") -> tuple[int, ...]:
-    """Returns a per-sample shape of 1 to 3 known, positive dimensions as a tuple of ints."""
+    """Returns a per-sample shape of 1 to 3 known, positive dimensions as a tuple of ints.
+
+    Raises:
+        ValueError: If it is another.
+    """
     if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3:
         raise ValueError(
             f"Expected {name} to be a tuple of 1 to 3 dimensions, without the batch. "

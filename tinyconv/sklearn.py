@@ -98,6 +98,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         Args:
             X, y, sample_weight: As in `fit`.
             classes: All labels there will be; needed by the first call.
+
+        Raises:
+            ValueError: If the first call has no classes, or samples do not fit.
         """
         if classes is None and not hasattr(self, "classes_"):
             raise ValueError("Expected classes at the first call of partial_fit. Received: classes=None")

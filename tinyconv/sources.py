@@ -108,7 +108,11 @@ class Stream:
             return None
 
     def first(self) -> tuple[Any, Any, Any]:
-        """The first batch, which the next epoch will give again."""
+        """The first batch, which the next epoch will give again.
+
+        Raises:
+            ValueError: If there is none.
+        """
         iterator = self._begin()
         try:
             batch = next(iterator)

@@ -307,7 +307,12 @@ class Trainer(Evaluator):
         return {"seed": self._seed, "epochs_seen": self._epochs_seen}
 
     def set_training_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `get_training_state` returned."""
+        """Takes over what `get_training_state` returned.
+
+        Raises:
+            ValueError: If a number is out of range.
+            TypeError: If state is no dict.
+        """
         if not isinstance(state, dict):
             raise TypeError(f"Expected state to be a dict. Received: state={state!r}")
         seed = check_seed(state.get("seed", self._seed))

@@ -85,7 +85,11 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
 
 def check_number(value: Any, name: str, minimum: float = -math.inf, maximum: float = math.inf,
                  exclusive: bool = False) -> float:
-    """Returns `value` as a finite float in [minimum, maximum], or [minimum, maximum) if exclusive."""
+    """Returns `value` as a finite float in [minimum, maximum], or [minimum, maximum) if exclusive.
+
+    Raises:
+        ValueError: If it is another.
+    """
     try:
         number = math.nan if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -102,14 +106,22 @@ def check_number(value: Any, name: str, minimum: float = -math.inf, maximum: flo
 
 
 def check_flag(value: Any, name: str) -> bool:
-    """Returns `value` as a bool; anything but True, False, 1 and 0 is refused."""
+    """Returns `value` as a bool; anything but True, False, 1 and 0 is refused.
+
+    Raises:
+        ValueError: If it is another.
+    """
     if not isinstance(value, (bool, int, np.bool_)) or value not in (True, False):
         raise ValueError(f"Expected {name} to be True or False. Received: {name}={describe(value)}")
     return bool(value)
 
 
 def check_list(value: Any, name: str) -> list[Any]:
-    """Returns an iterable `value` as a list."""
+    """Returns an iterable `value` as a list.
+
+    Raises:
+        TypeError: If it cannot be iterated.
+    """
     if not isinstance(value, Iterable):
         raise TypeError(f"Expected {name} to be a list. Received: {name}={describe(value)}")
     return list(value)
@@ -128,7 +140,11 @@ def check_dtype(dtype: Any) -> None:
 
 
 def check_seed(seed: Any, bits: int = 64) -> int:
-    """Returns `seed` as an int in [0, 2**bits)."""
+    """Returns `seed` as an int in [0, 2**bits).
+
+    Raises:
+        ValueError: If it is no integer, or out of range.
+    """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << bits:
         raise ValueError(f"Expected seed to be an integer in [0, 2**{bits}). Received: seed={describe(seed)}")
     return int(seed)

@@ -75,7 +75,11 @@ def open_url(url: str, timeout: float, start: int = 0, deadline: float | None = 
 
 @contextmanager
 def reading(url: str) -> Iterator[None]:
-    """Makes what goes wrong with a connection a DownloadError of one line."""
+    """Makes what goes wrong with a connection a DownloadError of one line.
+
+    Raises:
+        DownloadError: Instead of what goes wrong inside.
+    """
     import http.client
 
     try:
@@ -170,7 +174,11 @@ class _Timed(io.RawIOBase):
 
 
 def total_length(response: Any, url: str, start: int = 0) -> int | None:
-    """Size of the whole file, as the server states it."""
+    """Size of the whole file, as the server states it.
+
+    Raises:
+        WrongRange: If the server sends another part of it.
+    """
     if start:
         stated = response.headers.get("Content-Range", "").strip()
         match = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", stated)
@@ -183,4 +191,5 @@ def total_length(response: Any, url: str, start: int = 0) -> int | None:
 
 
 def too_long(url: str, max_bytes: int, received: int) -> DownloadError:
+    """The error of a server that sends more than was expected."""
     return DownloadError(f"Expected {url} to send at most {max_bytes} bytes. Received: {received} bytes")

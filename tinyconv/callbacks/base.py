@@ -39,9 +39,11 @@ class Callback:
         return {**self.__dict__, "model": None}
 
     def set_params(self, params: dict[str, Any]) -> None:
+        """Takes over what the run is about; see `params`."""
         self.params = params
 
     def set_model(self, model: Sequential) -> None:
+        """Takes over the model that runs."""
         self.model = model
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

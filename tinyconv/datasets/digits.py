@@ -129,6 +129,9 @@ def draw(labels: Any, seed: int = 0) -> np.ndarray:
 
     Returns:
         uint8 array (N, 28, 28), white on black.
+
+    Raises:
+        ValueError: If a label is no digit.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 9)).any():

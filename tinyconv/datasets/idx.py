@@ -105,6 +105,9 @@ def write_idx(file: BinaryIO, array: Any, compress: bool = False) -> None:
         file: Where to.
         array: Of uint8, int8, int16, int32, float32 or float64 values, with 1 to 8 dimensions.
         compress: Whether to write gzip; the same array gives the same bytes. Defaults to False.
+
+    Raises:
+        ValueError: If the format has no such type or number of dimensions.
     """
     import gzip
 
@@ -164,6 +167,9 @@ def read_idx_set(path: Path) -> ImageSet:
     """Reads the images and labels of a folder, or of a file of images and its file of labels.
 
     Of two pairs, one for training, the images are joined and `num_train` tells where they part.
+
+    Raises:
+        ValueError: If there is not one pair of files, or two, or they are damaged.
     """
     if path.is_dir():
         pairs = find_pairs(path)
@@ -208,6 +214,9 @@ def write_idx_set(images: ImageSet, path: Path) -> None:
         images: What to write.
         path: The folder; or a file of images in it, `NAME-images-idx3-ubyte` or the same with `.gz`,
             of which the other names follow.
+
+    Raises:
+        ValueError: If path is a file of another name.
     """
     folder, compress = path, False
     prefixes = ["train-", "t10k-"] if images.num_train is not None else [""]

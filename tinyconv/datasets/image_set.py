@@ -80,7 +80,11 @@ class ImageSet:
 
 
 def read_names(folder: Path) -> list[str] | None:
-    """The class names that a folder states in its `class_names.txt`; None where there is no such file."""
+    """The class names that a folder states in its `class_names.txt`; None where there is no such file.
+
+    Raises:
+        ValueError: If it is too long, no UTF-8 text, or two names are alike.
+    """
     path = current(folder / NAMES_FILE)
     if not path.is_file():
         return None

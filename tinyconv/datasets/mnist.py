@@ -99,7 +99,11 @@ class MnistData:
         self._cursors = {"train": 0, "test": 0}
 
     def load(self) -> MnistData:
-        """Loads the sprite and shuffles both parts, each on its own; returns this object."""
+        """Loads the sprite and shuffles both parts, each on its own; returns this object.
+
+        Raises:
+            ValueError: If the split leaves one of the parts empty.
+        """
         sprite = _load(self._path, self._urls)
         cut = self._split if isinstance(self._split, int) else math.floor(len(sprite) * self._split)
         if not 0 < cut < len(sprite):

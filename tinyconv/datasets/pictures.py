@@ -68,6 +68,9 @@ def img_to_array(img: Any, data_format: str | None = None, dtype: Any = None) ->
 
     Returns:
         An array (height, width, channels), or (channels, height, width).
+
+    Raises:
+        ValueError: If it has not 2 or 3 dimensions.
     """
     data_format = standardize_data_format(data_format, DATA_FORMATS)
     array = np.asarray(img, np.float32 if dtype is None else dtype)

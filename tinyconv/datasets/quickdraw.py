@@ -113,7 +113,11 @@ def read_set(path: Path, max_per_class: int = 5000) -> ImageSet:
 
 
 def write_set(images: ImageSet, folder: Path) -> None:
-    """Writes bitmaps as the data set has them, `NAME.npy` with rows of 784 bytes for every class that has images."""
+    """Writes bitmaps as the data set has them, `NAME.npy` with rows of 784 bytes for every class that has images.
+
+    Raises:
+        ValueError: If images have another size, or a class name cannot be a file's.
+    """
     if images.images.shape[1:] != (SIDE, SIDE, 1):
         raise ValueError(f"Expected images of {SIDE}x{SIDE}x1 for Quick, Draw! bitmaps. "
                          f"Received: {'x'.join(map(str, images.images.shape[1:]))}")
@@ -132,7 +136,11 @@ def write_set(images: ImageSet, folder: Path) -> None:
 
 
 def class_files(folder: Path) -> dict[str, Path]:
-    """The file of every class of a folder, by name."""
+    """The file of every class of a folder, by name.
+
+    Raises:
+        ValueError: If it is no folder, or holds no such file.
+    """
     if not folder.is_dir():
         raise ValueError(f"Expected folder to hold Quick, Draw! files, NAME.npy. Received: {folder}, no folder")
     found: dict[str, Path] = {}

@@ -125,6 +125,9 @@ class Sprite:
 
         Args:
             out: Float32 array of that shape to fill. Defaults to None: a new one.
+
+        Raises:
+            ValueError: If out is of another type or shape.
         """
         out = np.empty(self.images.shape, np.float32) if out is None else out
         if out.shape != self.images.shape or out.dtype != np.float32:

@@ -230,6 +230,9 @@ def write_folder_set(images: ImageSet, root: Path) -> None:
     Args:
         images: What to write; every class name must be usable as a folder's.
         root: The folder, which must not be there, or be empty.
+
+    Raises:
+        ValueError: If a class name cannot be a folder's, or there is something already.
     """
     bad = [name for name in images.class_names if _BAD_FOLDER.search(name)]
     if bad:

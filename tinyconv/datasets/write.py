@@ -41,6 +41,10 @@ def write_sprite(images: Any, labels: Any, path: Any, num_classes: int | None = 
 
     Returns:
         The paths of the PNG and of the label file.
+
+    Raises:
+        ValueError: If images, labels and names do not fit each other.
+        OSError: If a file cannot be written.
     """
     rows, channels = _as_rows(images)
     ids, classes = _as_ids(labels, len(rows), num_classes)

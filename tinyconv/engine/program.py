@@ -359,7 +359,7 @@ class ProgramBuilder:
 
     def add(self, kind: str, output_shape: Shape3, weights: tuple[int, ...] = (), layer: str = "",
             **attributes: Any) -> None:
-        """Appends an operation whose input is the output of the one before."""
+        """Appends an operation whose input is the output of the one before; ValueError where there is no such kind."""
         if kind not in OP_KINDS:
             raise ValueError(f"Unknown operation. Expected one of {OP_KINDS}. Received: kind={kind!r}")
         self.ops.append(Op(kind, self.shape, output_shape, attributes, weights, layer))
@@ -371,6 +371,7 @@ class ProgramBuilder:
         return self._streams - 1
 
     def build(self) -> Program:
+        """The program of all operations so far."""
         count = len(self.weights)
         ops = tuple(replace(op, weights=tuple(count - 1 - w if w < 0 else w for w in op.weights)) for op in self.ops)
         return Program(ops, (*self.weights, *self._constants), (*self.trainable, *[False] * len(self._constants)),
@@ -383,7 +384,11 @@ def _check_weight(array: np.ndarray) -> None:
 
 
 def as_image_shape(shape: tuple[int, ...]) -> Shape3:
-    """(F,) -> (1, 1, F); (W, C) -> (1, W, C); (H, W, C) as it is."""
+    """(F,) -> (1, 1, F); (W, C) -> (1, W, C); (H, W, C) as it is.
+
+    Raises:
+        ValueError: If it has not 1 to 3 dimensions.
+    """
     if not 1 <= len(shape) <= 3:
         raise ValueError(
             f"Expected a shape of 1 to 3 dimensions per sample. Received: shape={tuple(shape)}"

@@ -54,6 +54,7 @@ def leaky_relu_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray, negative_s
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without overflow."""
     small = np.exp(-np.abs(x))  # never overflows
     return np.where(x < 0, small, 1) / (1 + small)
 
@@ -67,6 +68,7 @@ def elu_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray, alpha: float) -> 
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
+    """log(1 + exp(x)), without overflow."""
     return np.logaddexp(x, x.dtype.type(0))
 
 
@@ -122,6 +124,7 @@ def mish_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
+    """exp(x) / sum(exp(x)) along the last axis."""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
@@ -131,6 +134,7 @@ def softmax_backward(dy: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
+    """log(softmax(x)) along the last axis."""
     x = x - x.max(axis=-1, keepdims=True)
     return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 

@@ -13,6 +13,7 @@ __all__ = ["draw_maps", "random_affine", "random_affine_backward", "taps"]
 
 
 def random_affine(op: Op, x: np.ndarray, weights: list[np.ndarray], noise: Noise | None) -> tuple[np.ndarray, Any]:
+    """x (N, H, W, C) -> y of the same shape, every image sampled along a map of its own."""
     if noise is None:
         return x, None
     maps = draw_maps(op, noise, len(x))
@@ -27,6 +28,7 @@ def random_affine(op: Op, x: np.ndarray, weights: list[np.ndarray], noise: Noise
 
 def random_affine_backward(op: Op, dy: np.ndarray, sampled: Any, weights: list[np.ndarray],
                            want_dx: bool) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    """dy (N, H, W, C) -> dx: every value goes to the pixels that were read for it."""
     if not want_dx or sampled is None:
         return dy if want_dx else None, []
     dx = np.zeros_like(dy)

@@ -22,6 +22,7 @@ Backward = tuple[np.ndarray | None, Arrays]
 
 
 def conv2d(op: Op, x: np.ndarray, weights: Arrays, noise: object) -> tuple[np.ndarray, np.ndarray]:
+    """x (N, H, W, C), kernel (KH, KW, C / groups, F), bias (F,) or none -> y (N, OH, OW, F), and the patches."""
     patches = _patches(op, x)
     y = _correlate(op, patches, weights[0])
     if len(weights) > 1:
@@ -30,6 +31,7 @@ def conv2d(op: Op, x: np.ndarray, weights: Arrays, noise: object) -> tuple[np.nd
 
 
 def conv2d_backward(op: Op, dy: np.ndarray, patches: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
+    """dy (N, OH, OW, F) -> dx (N, H, W, C) where it is wanted, the gradients of kernel and bias."""
     gradients = [_kernel_gradient(op, patches, dy, weights[0])]
     if len(weights) > 1:
         gradients.append(_bias_gradient(dy))
@@ -37,6 +39,7 @@ def conv2d_backward(op: Op, dy: np.ndarray, patches: np.ndarray, weights: Arrays
 
 
 def conv2d_transpose(op: Op, x: np.ndarray, weights: Arrays, noise: object) -> tuple[np.ndarray, np.ndarray]:
+    """x (N, H, W, C), kernel (KH, KW, F, C), bias (F,) or none -> y (N, OH, OW, F), and x."""
     y = _spread(_turned(op), x, weights[0])
     if len(weights) > 1:
         y += weights[1]
@@ -44,6 +47,7 @@ def conv2d_transpose(op: Op, x: np.ndarray, weights: Arrays, noise: object) -> t
 
 
 def conv2d_transpose_backward(op: Op, dy: np.ndarray, x: np.ndarray, weights: Arrays, want_dx: bool) -> Backward:
+    """dy (N, OH, OW, F) -> dx (N, H, W, C) where it is wanted, the gradients of kernel and bias."""
     turned = _turned(op)
     patches = _patches(turned, dy)
     gradients = [_kernel_gradient(turned, patches, x, weights[0])]

@@ -31,6 +31,7 @@ def random_levels(op: Op, x: np.ndarray, weights: list[np.ndarray], noise: Noise
 
 def random_levels_backward(op: Op, dy: np.ndarray, saved: Any, weights: list[np.ndarray],
                            want_dx: bool) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    """dy (N, H, W, C) -> dx of the same shape."""
     if not want_dx or saved is None:
         return dy if want_dx else None, []
     kept, factor = saved

@@ -13,6 +13,7 @@ __all__ = ["gather", "gather_backward"]
 
 
 def gather(op: Op, x: np.ndarray, weights: list[np.ndarray], noise: Any) -> tuple[np.ndarray, None]:
+    """x (N, H, W, C) -> y (N, OH, OW, OC), each value a weighted sum of some of the input's."""
     a = op.attributes
     return _apply(x, a["starts"], a["indices"], a["factors"], a["run"]).reshape(len(x), *op.output_shape), None
 

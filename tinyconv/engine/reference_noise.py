@@ -37,6 +37,7 @@ def dropout(op: Op, x: np.ndarray, weights: list[np.ndarray], noise: Noise | Non
 
 def dropout_backward(op: Op, dy: np.ndarray, factor: Any, weights: list[np.ndarray],
                      want_dx: bool) -> tuple[np.ndarray | None, list[np.ndarray]]:
+    """dy times the factors of the forward pass, all of shape (N, H, W, C)."""
     if not want_dx:
         return None, []
     return (dy if factor is None else np.where(factor == 0, 0, dy * factor)), []

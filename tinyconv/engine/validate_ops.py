@@ -24,6 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def refusal(i: int, op: Op, expected: str, received: str) -> ValueError:
+    """The error of an operation, by its position and layer."""
     where = f"{op.kind} (operation {i}{', layer ' + op.layer if op.layer else ''})"
     return ValueError(f"{where} expected {expected}. Received: {received}")
 

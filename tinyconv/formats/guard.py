@@ -107,12 +107,14 @@ def checked_string(value: Any, what: str) -> str:
 
 
 def checked_list(value: Any, what: str) -> list[Any]:
+    """Returns what should be a list of JSON; raises FormatError where it is none."""
     if not isinstance(value, list):
         fail(what, "a list", value)
     return value
 
 
 def checked_dict(value: Any, what: str) -> dict[str, Any]:
+    """Returns what should be an object of JSON; raises FormatError where it is none."""
     if not isinstance(value, dict):
         fail(what, "an object", value)
     return value

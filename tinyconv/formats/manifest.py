@@ -157,6 +157,7 @@ class Shards:
         return size
 
     def close(self) -> None:
+        """Closes the files."""
         for file, _ in self._files:
             file.close()
 

@@ -107,6 +107,7 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
+        """The names of the members."""
         return list(self._members)
 
     def read(self, name: str, limit: int) -> bytes:

@@ -147,6 +147,9 @@ class Layer:
             activity_regularizer: None: it is not supported.
             **rules: By Keras' names: kernel_regularizer="l2", bias_constraint=None, ...; they become
                 attributes, and settings in `get_config`.
+
+        Raises:
+            ValueError: If a rule is unknown or not supported.
         """
         refuse_unsupported(activity_regularizer=activity_regularizer)
         for name, value in rules.items():
@@ -233,6 +236,9 @@ class Layer:
             trainable: Whether training changes it. Defaults to True.
             regularizer: Its penalty in the loss. Defaults to None.
             constraint: What it is put back to after every update. Defaults to None.
+
+        Raises:
+            ValueError: If the weight would be too large, or its constraint does not fit its shape.
         """
         if self._seed is None:
             self._seed = default_seed()
@@ -265,10 +271,12 @@ class Layer:
 
     @property
     def trainable_weights(self) -> list[Weight]:
+        """The weights that training changes."""
         return [weight for weight in self.weights if self.trainable and weight.trainable]
 
     @property
     def non_trainable_weights(self) -> list[Weight]:
+        """The weights that training leaves to themselves: all, while the layer is frozen."""
         return [weight for weight in self.weights if not (self.trainable and weight.trainable)]
 
     @property
@@ -287,6 +295,10 @@ class Layer:
 
         Args:
             weights: List of arrays, as from `get_weights`.
+
+        Raises:
+            ValueError: If their number or a shape differs.
+            TypeError: If one does not hold real numbers.
         """
         weights = check_list(weights, "weights")
         if len(weights) != len(self.weights):
@@ -303,7 +315,11 @@ class Layer:
         self._changed()
 
     def count_params(self) -> int:
-        """The number of values in all weights."""
+        """The number of values in all weights.
+
+        Raises:
+            ValueError: If the layer is not built.
+        """
         if not self.built:
             raise ValueError(f"Layer '{self.name}' has no weights yet: build it or give an input_shape.")
         return sum(weight.value.size for weight in self.weights)

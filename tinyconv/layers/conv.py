@@ -41,9 +41,11 @@ class BaseConvolution(Layer):
         self.bias_initializer = get_initializer(bias_initializer, "bias")
 
     def image_of(self, input_shape: Shape) -> Image:
+        """The input as (height, width, channels)."""
         return image_of(input_shape, self.rank, self.data_format)
 
     def shape_of(self, image: Image) -> Shape:
+        """The output's shape, of (height, width, channels)."""
         return shape_of(image, self.rank, self.data_format)
 
     def convolved(self, image: Image, filters: int) -> Image:
@@ -74,10 +76,12 @@ class BaseConvolution(Layer):
         """Appends the operations between the input, as an image, and the activation."""
 
     def window_config(self) -> dict[str, Any]:
+        """The settings of `_set_window`, for `get_config`."""
         return {"kernel_size": list(self.kernel_size), "strides": list(self.strides), "padding": self.padding,
                 "data_format": self.data_format, "dilation_rate": list(self.dilation_rate)}
 
     def output_config(self) -> dict[str, Any]:
+        """The settings of `_set_output`, for `get_config`."""
         return {"activation": serialize_activation(self.activation), "use_bias": self.use_bias,
                 "bias_initializer": initializers.serialize(self.bias_initializer)}
 

@@ -46,10 +46,12 @@ class Weight:
 
     @property
     def shape(self) -> Shape:
+        """The shape of the values."""
         return self.value.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """The type of the values: float32."""
         return self.value.dtype
 
     def numpy(self) -> np.ndarray:
@@ -69,7 +71,12 @@ class Weight:
             self._on_change()
 
     def checked(self, value: Any) -> np.ndarray:
-        """Returns `value` as an array; raises where it does not fit this weight."""
+        """Returns `value` as an array; raises where it does not fit this weight.
+
+        Raises:
+            ValueError: If the shape is another.
+            TypeError: If it does not hold real numbers.
+        """
         refuse_mask(value, f"weight '{self.name}'")
         try:
             array = np.asarray(value)

@@ -28,7 +28,12 @@ def as_floats(name: str, x: Any) -> np.ndarray:
 
 
 def as_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 of one shape; (N,) goes with (N, 1)."""
+    """Both as float64 of one shape; (N,) goes with (N, 1).
+
+    Raises:
+        ValueError: If their shapes differ otherwise.
+        TypeError: If one does not hold numbers.
+    """
     y_true, y_pred = as_floats("y_true", y_true), as_floats("y_pred", y_pred)
     if y_true.ndim == y_pred.ndim - 1 and y_pred.shape[-1] == 1:
         y_true = y_true[..., None]
@@ -43,7 +48,11 @@ def as_pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def class_ids(y_true: Any, y_pred: np.ndarray, bounded: bool = True) -> np.ndarray:
-    """Class indices of shape y_pred.shape[:-1]; bounded: checked against the number of classes."""
+    """Class indices of shape y_pred.shape[:-1]; bounded: checked against the number of classes.
+
+    Raises:
+        ValueError: If there is not one a prediction, or one is no class's.
+    """
     ids = as_floats("y_true", y_true)
     if ids.ndim == y_pred.ndim and ids.shape[-1] == 1:
         ids = ids[..., 0]

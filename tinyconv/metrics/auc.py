@@ -70,7 +70,11 @@ class AUC(Metric):
         super().__init__(dtype, name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch; arguments as of `Precision`."""
+        """Adds a batch; arguments as of `Precision`.
+
+        Raises:
+            ValueError: If shapes do not fit each other, the labels or their weights.
+        """
         y_true, y_pred = as_pair(y_true, y_pred)
         if self.multi_label and (y_pred.ndim != 2 or self.num_labels not in (None, y_pred.shape[-1])):
             raise ValueError(f"AUC(multi_label=True) expected predictions of shape (N, {self.num_labels or 'labels'}). "

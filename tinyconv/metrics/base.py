@@ -199,6 +199,10 @@ class MeanMetricWrapper(RunningMean):
             y_true: Labels.
             y_pred: Predictions.
             sample_weight: Factors (N,). Defaults to None: 1.
+
+        Raises:
+            ValueError: If the function returns another number of values, or one that is to be weighted.
+            TypeError: If it returns no numbers.
         """
         values, samples = self.values(y_true, y_pred), len(y_pred)
         if values.ndim == 0 and sample_weight is not None:
@@ -207,7 +211,12 @@ class MeanMetricWrapper(RunningMean):
         self.add(values, sample_weight)
 
     def values(self, y_true: Any, y_pred: Any) -> np.ndarray:
-        """The values of a batch, (N,) or one per position, or one number, ()."""
+        """The values of a batch, (N,) or one per position, or one number, ().
+
+        Raises:
+            ValueError: If the function returns another number of values.
+            TypeError: If it returns no numbers.
+        """
         values = np.asarray(self.fn(y_true, y_pred, **self._arguments))
         if values.dtype.kind not in "fiub":
             raise TypeError(f"Metric '{self.name}' expected numbers. Received: dtype={values.dtype}")

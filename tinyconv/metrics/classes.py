@@ -112,6 +112,9 @@ class FBetaScore(Metric):
             y_true: Labels of 0 and 1, (N, classes).
             y_pred: Predictions (N, classes).
             sample_weight: Factors (N,). Defaults to None: 1.
+
+        Raises:
+            ValueError: If predictions are not (N, classes), or labels have another shape.
         """
         y_true, y_pred = as_pair(y_true, y_pred)
         if y_pred.ndim != 2:
@@ -198,6 +201,9 @@ class IoU(Metric):
         Args:
             y_true, y_pred: Class ids, or scores along the last axis where they are not sparse.
             sample_weight: Factors (N,). Defaults to None: 1.
+
+        Raises:
+            ValueError: If there are not as many labels as predictions, or an id is none of the classes'.
         """
         truth, predicted = as_floats("y_true", y_true), as_floats("y_pred", y_pred)
         truth = truth if self.sparse_y_true else truth.argmax(axis=-1)

@@ -31,18 +31,22 @@ class Counts(NamedTuple):
     false_negatives: np.ndarray
 
     def plus(self, other: Counts) -> Counts:
+        """These counts and others, added up."""
         return Counts(*(a + b for a, b in zip(self, other)))
 
     @property
     def precision(self) -> np.ndarray:
+        """The share of true positives in what was taken for positive; 0 where nothing was."""
         return divide(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> np.ndarray:
+        """The share of the positives that were found; 0 where there are none."""
         return divide(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def specificity(self) -> np.ndarray:
+        """The share of the negatives that were found; 0 where there are none."""
         return divide(self.true_negatives, self.true_negatives + self.false_positives)
 
 

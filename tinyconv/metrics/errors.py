@@ -287,7 +287,11 @@ class R2Score(Metric):
         super().__init__(dtype, name)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Adds a batch of (N, outputs); arguments as of `MeanMetricWrapper`."""
+        """Adds a batch of (N, outputs); arguments as of `MeanMetricWrapper`.
+
+        Raises:
+            ValueError: If shapes differ from each other or are not (N, outputs).
+        """
         y_true, y_pred = as_pair(y_true, y_pred)
         if y_true.ndim != 2:
             raise ValueError(f"R2Score expected y of shape (N, outputs). Received: y_true.shape={y_true.shape}")

@@ -231,6 +231,7 @@ class Optimizer:
 
     @property
     def built(self) -> bool:
+        """Whether it has state arrays: whether it knows its weights."""
         return self._built
 
     @property
@@ -360,6 +361,9 @@ class Optimizer:
 
         Args:
             weights: As from `get_weights`; the optimizer is built.
+
+        Raises:
+            ValueError: If the number of arrays or a shape differs.
         """
         arrays = self._in_order()
         given = check_list(weights, "weights")

@@ -53,7 +53,11 @@ def of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
 
 
 def rate_of_keras_2(learning_rate: Any, lr: Any, decay: Any) -> Any:
-    """The learning rate where Keras 2's arguments may say it, each None where it is not given."""
+    """The learning rate where Keras 2's arguments may say it, each None where it is not given.
+
+    Raises:
+        ValueError: If a schedule and a decay are given.
+    """
     rate = learning_rate if lr is None else lr
     decay = 0.0 if decay is None else check_number(decay, "decay", 0.0)
     if not decay:

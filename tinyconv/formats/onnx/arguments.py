@@ -21,6 +21,7 @@ _WINDOW_FACTOR, _WINDOW_EXTRA = 4, 64
 
 
 def tensor(values: list[Any], index: int, what: str) -> Tensor:
+    """The input of a node that has to be a constant; raises ValueError where it is none."""
     value = values[index] if len(values) > index else None
     if not isinstance(value, Tensor):
         raise ValueError(f"expected a constant {what}")  # noqa: TRY004 (it is what the file holds that is wrong)
@@ -28,6 +29,7 @@ def tensor(values: list[Any], index: int, what: str) -> Tensor:
 
 
 def optional(values: list[Any], index: int, what: str) -> Tensor | None:
+    """As `tensor`, but None where the node has no such input."""
     return tensor(values, index, what) if len(values) > index and values[index] is not None else None
 
 
@@ -52,6 +54,7 @@ def short(value: float) -> float:
 
 
 def add_zeros(chain: Chain, pads: Pads) -> None:
+    """Appends the layer that pads with zeros along one axis or two."""
     if len(pads) == 1:
         chain.add(layers.ZeroPadding1D, {"padding": pads[0]})
     else:

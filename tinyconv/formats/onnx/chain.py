@@ -48,6 +48,7 @@ class Weight:
 
     @staticmethod
     def full(values: Any) -> Weight:
+        """A weight of values that are known."""
         array = np.asarray(values, np.float32)
         return Weight(array.shape, lambda: array)
 
@@ -70,6 +71,7 @@ class Entry:
 
     @property
     def is_linear(self) -> bool:
+        """Whether factors and summands of its outputs can go into its weights."""
         return issubclass(self.cls, _LINEAR) and "activation" not in self.config
 
 

@@ -140,6 +140,7 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of values."""
         return int(np.prod(self.shape, dtype=np.int64))
 
 

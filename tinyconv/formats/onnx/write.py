@@ -89,6 +89,7 @@ class Writer:
         return layer.name if layer.name not in self._names else f"{layer.name}/{op}"
 
     def number(self, value: float, layer: Any) -> str:
+        """The name of a constant of one value."""
         return self.constant(np.float32(value), f"{layer.name}/constant")
 
     # --- order of axes ---
@@ -135,6 +136,7 @@ class Writer:
             self.value = self._express(express(function, parameters, self.opset), layer, {})
 
     def softmax(self, function: str, axis: int, layer: Any) -> None:
+        """Appends a softmax, or its logarithm, along an axis of the layer's."""
         self.append("Softmax" if function == "softmax" else "LogSoftmax", layer, axis=1 + self.order.index(axis))
 
     def _express(self, call: Any, layer: Any, written: dict[int, str]) -> str:

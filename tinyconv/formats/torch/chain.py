@@ -63,6 +63,7 @@ class Chain:
         return np.moveaxis(order, -1, 0) if self.data_format == "channels_last" else order
 
     def is_standard(self, shape: Shape) -> bool:
+        """Whether a sample of this shape stands in the order of `standard`."""
         return np.array_equal(self.order, self.standard(shape))
 
     def require(self, shape: Shape, data_format: str) -> None:
@@ -71,6 +72,7 @@ class Chain:
             raise Unmapped("behind layers that leave the axes in another order")
 
     def add(self, name: str, arguments: dict[str, Any] | None = None, **tensors: Tensor) -> None:
+        """Appends a module of torch.nn, with the arguments and tensors of its names there."""
         self.modules.append(Module(name, arguments or {}, tensors))
 
     def pad(self, margins: tuple[tuple[int, int], ...], value: float = 0.0) -> None:
@@ -96,5 +98,9 @@ class Chain:
 
 @singledispatch
 def add_modules(layer: Layer, chain: Chain) -> None:
-    """Appends the modules of a layer."""
+    """Appends the modules of a layer.
+
+    Raises:
+        Unmapped: If torch.nn has none that compute the same.
+    """
     raise Unmapped("")

@@ -56,7 +56,11 @@ def data_format_of(model: Any) -> str:
 
 
 def modules_of(model: Any) -> list[Module]:
-    """The modules with their tensors; see `torch_modules`."""
+    """The modules with their tensors; see `torch_modules`.
+
+    Raises:
+        Unmapped: If torch.nn lacks a layer, or the order of the outputs.
+    """
     check_built(model, "torch_modules")
     chain = Chain(model)
     for number, layer in enumerate(model.layers):
