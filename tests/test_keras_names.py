@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import json
 import re
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tinyconv
-from tinyconv import Sequential, backend, layers, losses, models, optimizers, preprocessing, saving, utils
+from tinyconv import Sequential, backend, layers, losses, metrics, models, optimizers, preprocessing, saving, utils
 
 X = np.random.default_rng(0).random((12, 3)).astype(np.float32)
 Y = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
@@ -239,3 +240,36 @@ def test_preprocessing_has_the_pictures_under_their_other_name():
     assert preprocessing.image_dataset_from_directory is utils.image_dataset_from_directory
     for name in ("Layer", "Loss", "Metric", "Optimizer", "Initializer", "Regularizer"):
         assert issubclass(getattr(tinyconv, name), object)
+
+
+@pytest.mark.parametrize(("base", "method"), [
+    (layers.Layer, "call"), (layers.Conv2D, "call"), (Sequential, "call"), (Sequential, "train_step"),
+])
+def test_method_that_nothing_would_call_is_refused(base, method):
+    with pytest.raises(TypeError, match=f"{base.__name__} without a method `{method}`.*Received: Mine$"):
+        type("Mine", (base,), {method: lambda self, x: x})
+    assert issubclass(type("Mine", (base,), {"helper": lambda self: 1}), base)
+
+
+def test_metrics_of_ones_own_have_the_names_of_keras():
+    """As Keras 3.15 names them: in snake case, without what is no letter."""
+    def myTop3(y_true, y_pred):
+        return np.zeros(len(y_pred))
+
+    class Distance:
+        def __call__(self, y_true, y_pred):
+            return np.zeros(len(y_pred))
+
+    model = small_model()
+    model.compile("sgd", "categorical_crossentropy", metrics=[myTop3, Distance(), functools.partial(myTop3),
+                                                              lambda y_true, y_pred: np.zeros(len(y_pred))])
+    assert list(model.fit(X, Y, verbose=0).history) == ["distance", "lambda", "loss", "my_top3", "partial"]
+    named = functools.partial(myTop3)
+    named.name = "third"
+    assert metrics.get(named).name == "third"
+
+
+@pytest.mark.parametrize("name", ["input", "output", "export"])
+def test_attributes_of_keras_models_that_are_not_here_say_what_is(name):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*(inputs|save)"):
+        getattr(small_model(), name)

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from opcode import opmap
 from typing import Any
 
-__all__ = ["KERAS_1_ARGUMENTS", "explain", "explain_attributes"]
+__all__ = ["KERAS_1_ARGUMENTS", "explain", "explain_attributes", "refuse_methods"]
 
 # Arguments of layers in Keras 1 -> since.
 KERAS_1_ARGUMENTS = {
@@ -97,9 +97,23 @@ _INSTEAD_OF_ATTRIBUTES: dict[str, dict[str, str]] = {
         "predict_generator": "predict takes generators", "predict_proba": "predict gives probabilities",
         "predict_classes": "predict(x).argmax(axis=-1) gives classes, predict(x) > 0.5 those of a sigmoid",
         "to_yaml": "to_json writes a text",
+        "export": "save writes Keras' files, TensorFlow.js' folders and ONNX",
+        **dict.fromkeys(("input", "output"), f"inputs and outputs say the shapes; {_PART}"),
     },
     "Optimizer": {"lr": "its name is learning_rate"},
 }
+
+
+def refuse_methods(cls: type, *names: str) -> None:
+    """For the making of a subclass: a method of these would never be called.
+
+    Raises:
+        TypeError: If the class defines one of them.
+    """
+    for name in names:
+        if name in vars(cls):
+            raise TypeError(f"Expected a subclass of {cls.__mro__[1].__name__} without a method `{name}`, which "
+                            f"nothing calls here: {_LAYER} (docs/keras.md). Received: {cls.__name__}")
 
 
 def explain(module: str) -> Callable[[str], Any]:

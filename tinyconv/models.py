@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyconv import layers as layers_module
 from tinyconv.layers import Layer
-from tinyconv.left_out import explain, explain_attributes
+from tinyconv.left_out import explain, explain_attributes, refuse_methods
 from tinyconv.shapes import check_integer, describe
 from tinyconv.summary import summary
 from tinyconv.training import Trainer
@@ -47,6 +47,10 @@ class Sequential(Trainer):
 
     class_names: list[str] | None = None
     image_input: ImageInput | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_methods(cls, "call", "train_step", "test_step", "predict_step", "compute_loss")
 
     def __init__(self, layers: Iterable[Layer | Sequential] | None = None, name: str | None = None,
                  seed: int | None = None, trainable: bool = True) -> None:

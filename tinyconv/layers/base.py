@@ -17,7 +17,7 @@ from tinyconv.engine.program import ProgramBuilder
 from tinyconv.initializers import Initializer
 from tinyconv.layers.owners import Owners, change
 from tinyconv.layers.weight import Weight
-from tinyconv.left_out import KERAS_1_ARGUMENTS
+from tinyconv.left_out import KERAS_1_ARGUMENTS, refuse_methods
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe
 from tinyconv.utils import (
@@ -76,6 +76,10 @@ class Layer:
     # Names of weights -> the first words of their arguments, where those differ: "depthwise" for
     # depthwise_initializer.
     _argument_names: ClassVar[dict[str, str]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_methods(cls, "call")
 
     def __init__(self, name: str | None = None, trainable: bool = True, dtype: Any = None,
                  input_shape: Any = None, batch_input_shape: Any = None, **kwargs: Any) -> None:

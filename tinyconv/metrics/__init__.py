@@ -191,8 +191,9 @@ def get(identifier: Any, loss: losses.Loss | None = None,
 
 def _name_of(function: Any) -> str:
     """As Keras names functions of one's own: MeanError -> mean_error, <lambda> -> lambda."""
-    name = getattr(function, "__name__", type(function).__name__)
-    return to_snake_case(re.sub(r"\W+", "", name))
+    if isinstance(getattr(function, "name", None), str):
+        return function.name
+    return to_snake_case(re.sub(r"\W+", "", getattr(function, "__name__", type(function).__name__)))
 
 
 def _create(cls: type[Metric], arguments: dict[str, Any]) -> Metric:
