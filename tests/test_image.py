@@ -204,3 +204,13 @@ def test_bad_input_is_named_in_one_line(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_masked_and_infinite_images_are_refused():
+    picture = np.arange(63.0).reshape(9, 7, 1)
+    for function in (image.to_grayscale, image.invert, image.even_light, image.fit_by_mass, image.bounding_box):
+        with pytest.raises(TypeError, match="without a mask"):
+            function(np.ma.masked_greater(picture, 9))
+    for value in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="Expected image to be finite"):
+            image.fit_by_mass(np.where(picture == 5, value, picture))

@@ -416,3 +416,23 @@ def test_ctrl_c_while_averages_become_the_weights_is_not_lost(monkeypatch):
     assert history.epoch == [0, 1]
     assert model.interrupted
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Foreign:
+    """A tensor that cannot become an array, as one of bfloat16 cannot."""
+
+    shape = (4, 6)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+@pytest.mark.parametrize("call", [
+    lambda model: model.predict(Foreign()), lambda model: model.fit(Foreign(), np.eye(4), verbose=0),
+    lambda model: model.fit(iter([(Foreign(), np.eye(4))]), verbose=0), lambda model: model.predict(iter([Foreign()])),
+], ids=["predict", "fit", "fit-stream", "predict-stream"])
+def test_tensors_that_cannot_be_arrays_are_named_with_their_reason(call):
+    model = Sequential([layers.Input((6,)), layers.Dense(4)])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"^Expected x to (be an array|yield arrays)\. Received: Foreign \(Got unsup"):
+        call(model)

@@ -56,7 +56,9 @@ def as_array(value: Any, name: str) -> np.ndarray:
             raise TypeError(f"Expected {name} to be an array. Received: {name}={describe(value)}")
         try:
             value = np.asarray(value)
-        except (ValueError, TypeError):
+        except (TypeError, RuntimeError) as error:  # of tensors of other frameworks
+            raise TypeError(f"Expected {name} to be an array. Received: {type(value).__name__} ({error})") from None
+        except ValueError:
             raise ValueError(f"Expected {name} to be an array whose samples all have one shape. "
                              f"Received: {name}={describe(value)}") from None
     refuse_mask(value, name)

@@ -16,7 +16,7 @@ import numpy as np
 from tinyconv import maps
 from tinyconv.maps import Axis
 from tinyconv.shapes import check_integer, describe, standardize_pair
-from tinyconv.utils import check_flag, check_number
+from tinyconv.utils import check_flag, check_number, refuse_mask
 
 __all__ = [
     "batch", "bounding_box", "center_of_mass", "crop_to_content", "even_light", "fit_by_mass", "flatten_alpha",
@@ -317,6 +317,8 @@ def fit_by_mass(image: Any, size: int = 28, box: int = 20, threshold: float = 0.
         raise ValueError(f"Expected box to be at most size={size}. Received: box={box}")
     values = _as_image(image)
     _check_size(values, size)
+    if not np.isfinite(values).all():  # they have no centre of mass
+        raise ValueError("Expected image to be finite. Received: an image with NaN or infinite values")
     top, left, bottom, right = bounding_box(values, threshold)
     scale = box / max(bottom - top, right - left)
     inner = [max(1, round(length * scale)) for length in (bottom - top, right - left)]
@@ -355,6 +357,7 @@ def batch(images: Iterable[Any]) -> np.ndarray:
 
 
 def _as_images(images: Any, name: str, dimensions: tuple[int, ...] = (3, 4)) -> np.ndarray:
+    refuse_mask(images, name)
     values = np.asarray(images)
     if values.dtype.kind not in "buif":
         raise TypeError(f"Expected {name} to be numbers. Received: {name}.dtype={values.dtype}")

@@ -183,7 +183,7 @@ class Stream:
         if not 1 <= len(parts) <= 3:
             raise ValueError(f"Expected {self._name} to yield (x, y) or (x, y, sample_weight). "
                              f"Received: {len(parts)} parts")
-        x, y, weight = (_numpy(part) for part in (*parts, None, None)[:3])
+        x, y, weight = (_numpy(part, self._name) for part in (*parts, None, None)[:3])
         return x, y, weight
 
 
@@ -193,11 +193,14 @@ def warn_of_end(name: str, seen: int) -> None:
          "steps_per_epoch * epochs batches.")
 
 
-def _numpy(part: Any) -> Any:
-    """Tensors of other frameworks as arrays."""
+def _numpy(part: Any, name: str) -> Any:
+    """Tensors of other frameworks as arrays; they have reasons of their own why they cannot be."""
     if part is None or isinstance(part, (np.ndarray, list, tuple, dict, str)):
         return part
-    return np.asarray(part)
+    try:
+        return np.asarray(part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Expected {name} to yield arrays. Received: {type(part).__name__} ({error})") from None
 
 
 class _Ahead:
