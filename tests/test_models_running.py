@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from model_helpers import images, normed, seed_network
 
-from tinyconv import Sequential, layers
+from tinyconv import Sequential, layers, optimizers
 
 fresh_names = model_helpers.fresh_names  # a fixture
 
@@ -145,3 +145,66 @@ def test_a_norm_that_is_frozen_between_fits_keeps_its_statistics(settings):
         model.fit(x, y, verbose=0)
         changed = [not np.array_equal(one, other) for one, other in zip(before, norm.get_weights(), strict=True)]
         assert all(changed) if trainable else not any(changed)
+
+
+# --- steps that are cut off ---
+
+
+class CutOff:
+    """An executor whose steps end with an exception: after they were made, or in their place."""
+
+    def __init__(self, executor, error, made):
+        self.executor, self.error, self.made = executor, error, made
+
+    def train_step(self, *arguments, **named):
+        if self.made:
+            self.executor.train_step(*arguments, **named)
+        raise self.error
+
+    def __getattr__(self, name):
+        return getattr(self.executor, name)
+
+
+def sharing():
+    """A model, and another of its layers whose convolution was folded with the normalization before."""
+    model = Sequential([layers.Input((8, 8, 1)), layers.Conv2D(2, 3), layers.BatchNormalization(), layers.Flatten(),
+                        layers.Dense(3, activation="softmax")], seed=1)
+    model.compile(optimizers.SGD(0.5), "sparse_categorical_crossentropy")
+    other = Sequential([layers.Input((8, 8, 1)), *model.layers])
+    other.predict(SMALL)
+    return model, other
+
+
+SMALL = np.random.default_rng(0).random((10, 8, 8, 1)).astype(np.float32)
+LABELS = np.arange(10) % 3
+
+
+@pytest.mark.parametrize(("error", "made"), [(KeyboardInterrupt(), True), (MemoryError(), False)],
+                         ids=["interrupted", "refused"])
+def test_step_that_is_cut_off_counts_where_it_was_made(error, made, monkeypatch):
+    model, other = sharing()
+    before, ready = model.get_weights(), model._ready_to_train
+    monkeypatch.setattr(model, "_ready_to_train", lambda: CutOff(ready(), error, made))
+    with pytest.raises(type(error)):
+        model.train_on_batch(SMALL, LABELS)
+    assert model.optimizer.iterations == made
+    assert np.array_equal(before[0], model.get_weights()[0]) != made
+    np.testing.assert_array_equal(other.predict(SMALL), model.predict(SMALL))
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_models_that_share_layers_hear_of_a_training_that_is_cut_off(error):
+    model, other = sharing()
+
+    def batches():
+        for _ in range(3):
+            yield SMALL, LABELS
+        raise error
+
+    try:
+        model.fit(batches(), verbose=0)
+    except ValueError as caught:
+        assert caught is error
+    assert model.optimizer.iterations == 3
+    assert model.interrupted == isinstance(error, KeyboardInterrupt)
+    np.testing.assert_array_equal(other.predict(SMALL), model.predict(SMALL))

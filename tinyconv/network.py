@@ -440,9 +440,11 @@ class Network:
             self._calls += 1
             predictions = np.empty((len(x), *self._output_shape), np.float32)
             state: list[list[np.ndarray]] = [[] for _ in program.weights]
-            self._run_noisy.train_step(x, np.zeros_like(predictions), _NO_LOSS, "sgd", (0.0,), state, step,
-                                       predictions=predictions)
-            if any(op.kind == "batch_normalization" for op in program.ops):
-                self._weights_changed()
-                self._notify_sharers()
+            try:
+                self._run_noisy.train_step(x, np.zeros_like(predictions), _NO_LOSS, "sgd", (0.0,), state, step,
+                                           predictions=predictions)
+            finally:  # Ctrl-C strikes as soon as the step is done
+                if any(op.kind == "batch_normalization" for op in program.ops):
+                    self._weights_changed()
+                    self._notify_sharers()
             return predictions

@@ -9,8 +9,8 @@ training that was interrupted goes on exactly as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -247,7 +247,7 @@ class Trainer(Evaluator):
         samples = batch = 0
         listening = listeners.listens(*batch_hooks("train"))
         tick = progress.batch
-        with closing(batches):
+        with self._telling(), closing(batches):
             for data, indices in batches:
                 if listening:
                     listeners.call("on_train_batch_begin", batch, {})
@@ -262,8 +262,15 @@ class Trainer(Evaluator):
                 batch += 1
                 if self.stop_training:
                     break
-        self._notify_sharers()
         return by_name(objective.results(sums, samples)), batch
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """However what runs inside ends: models that share layers with this one hear that training wrote them."""
+        try:
+            yield
+        finally:
+            self._notify_sharers()
 
     def _step(self, executor: Executor, objective: Objective, data: Data,
               indices: np.ndarray | None) -> np.ndarray:
@@ -273,10 +280,15 @@ class Trainer(Evaluator):
         optimizer = self.optimizer
         step = optimizer.batches
         predictions = objective.buffer(len(x if indices is None else indices)) if objective.others else None
-        sums = executor.train_step(x, y, objective.loss, optimizer.kind, optimizer.hyperparameters(step),
-                                   optimizer.state, step, objective.counted, indices, weight, predictions,
-                                   optimizer.options(step))
-        optimizer.batches = step + 1
+        arguments = optimizer.kind, optimizer.hyperparameters(step), optimizer.state, step
+        options = optimizer.options(step)
+        optimizer.batches = step + 1  # before the step: Ctrl-C strikes as soon as it is done
+        try:
+            sums = executor.train_step(x, y, objective.loss, *arguments, objective.counted, indices, weight,
+                                       predictions, options)
+        except Exception:  # the step was not made
+            optimizer.batches = step
+            raise
         if predictions is not None:
             rows = slice(None) if indices is None else indices
             objective.update(y[rows], predictions, None if weight is None else weight[rows])
@@ -296,8 +308,8 @@ class Trainer(Evaluator):
         data = self._prepare(x, y, sample_weight, class_weight)
         executor, objective = self._ready_to_train(), self._resolve()
         objective.reset()
-        sums = self._step(executor, objective, data, None)
-        self._notify_sharers()
+        with self._telling():
+            sums = self._step(executor, objective, data, None)
         return as_results(objective.results(sums, len(data.x)), return_dict)
 
     # --- what is saved besides weights and optimizer ---

@@ -1,4 +1,4 @@
-"""fit and evaluate say and do what Keras' do: figures of every epoch, weights, which samples count where and how much."""
+"""fit and evaluate do what Keras' do: figures of every epoch, weights, which samples count where and how much."""
 
 from __future__ import annotations
 

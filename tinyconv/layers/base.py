@@ -15,7 +15,7 @@ import numpy as np
 from tinyconv import constraints, initializers, regularizers, shapes
 from tinyconv.engine.program import ProgramBuilder
 from tinyconv.initializers import Initializer
-from tinyconv.layers.owners import Owners, change
+from tinyconv.layers.owners import Owners, change, is_setting
 from tinyconv.layers.weight import Weight
 from tinyconv.left_out import KERAS_1_ARGUMENTS, refuse_methods
 from tinyconv.named import serialize_object
@@ -119,10 +119,10 @@ class Layer:
         if not isinstance(owners, Owners):
             super().__setattr__(name, value)
             return
-        changes = change(self, owners, name, value)
+        counts, changes = is_setting(self, name), change(self, owners, name, value)
         kept = {key: self.__dict__[key] for key in changes if key in self.__dict__}
         self.__dict__.update(changes)
-        if changes.keys() == {name} and name != "name":  # no setting
+        if not counts:
             return
         try:
             owners.lower_anew()

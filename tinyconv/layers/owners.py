@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakSet
 
-__all__ = ["Owners", "change"]
+__all__ = ["Owners", "change", "is_setting"]
 
 # Attributes that are no settings of what a layer computes, or that its networks ask for themselves.
-_STATE = {"built", "input_shape", "output_shape", "weights", "trainable", "name", "dtype", "batch_input_shape"}
+_STATE = {"built", "input_shape", "output_shape", "weights", "trainable", "dtype", "batch_input_shape"}
 
 
 class Owners:
@@ -43,13 +43,18 @@ def change(layer: Any, owners: Owners, name: str, value: Any) -> dict[str, Any]:
         raise TypeError(f"Expected {name} to be written by its method assign(). Received: layer.{name} = ...")
     if name == "name":
         _check_name(layer, owners, value)
-    if name in _STATE or name.startswith("_") or name not in layer.get_config():
+    if not is_setting(layer, name) or name not in layer.get_config():
         return {name: value}
     twin = type(layer).from_config({**layer.get_config(), name: value})
     if layer.built and twin.weight_shapes(layer.input_shape) != {w.name: w.shape for w in layer.weights}:
         raise ValueError(f"Layer '{layer.name}' has weights that another {name} does not fit: make a new layer. "
                          f"Received: {name}={value!r}")
     return {key: made for key, made in vars(twin).items() if key not in {*_STATE, "_on_change", "_seed"}}
+
+
+def is_setting(layer: Any, name: str) -> bool:
+    """Whether a layer has an attribute of this name that says what it computes, or what it is called."""
+    return name not in _STATE and not name.startswith("_") and name in vars(layer)
 
 
 def _check_name(layer: Any, owners: Owners, name: Any) -> None:
