@@ -5,13 +5,14 @@
  *
  *     a[i][j] += x[pixel at kernel row i, tap j] * dz[pixel]
  *
- * Pixels at the image's edges, which lack rows or taps, are taken one by one.
+ * Pixels at the image's edges, which lack rows or taps, are taken one by one.  Where registers are many, 3x3
+ * kernels go down the image: see depthwise_channels_columns.h.
  *
  * Shapes: as depthwise_channels.h; dw [tap][c]. */
 #ifndef TC_DEPTHWISE_CHANNELS_GRADIENT_H
 #define TC_DEPTHWISE_CHANNELS_GRADIENT_H
 
-#include "depthwise.h"
+#include "depthwise_channels_columns.h"
 
 typedef struct channels_gradient_args {
     const tc_correlation *g;
@@ -100,6 +101,10 @@ static void channels_gradient_add(const channels_gradient_args *args, int rows, 
                                   float *dw) {
     for (int t = 0; t < rows * taps; t++) {
         float *to = dw + (args->rows[t / taps].tap + args->columns[t % taps].tap) * args->g->groups + at;
+        if (c == at) {
+            v_store(to, v_load(to) + args->sums[t]);
+            continue;
+        }
         float values[LANES];
         v_store(values, args->sums[t]);
         for (ptrdiff_t l = c - at; l < LANES; l++) to[l] += values[l];
@@ -116,6 +121,15 @@ static void channels_gradient(const tc_correlation *g, ptrdiff_t images, const f
         for (ptrdiff_t c = 0; c < g->groups; c += LANES) {
             ptrdiff_t at = c + LANES <= g->groups ? c : g->groups - LANES;
             args.x = x + image * x_image + at, args.dz = dz + image * dz_image + at;
+#ifdef WALK_GRADIENT
+            if (channels_walk_kind(g) == 0) {
+                args.rows = g->rows, args.columns = g->columns;
+                memset(args.sums, 0, sizeof args.sums);
+                walk_gradient_image(g, args.x, args.dz, args.sums);
+                channels_gradient_add(&args, 3, 3, c, at, dw);
+                continue;
+            }
+#endif
             for (ptrdiff_t j = 0; j < g->kernel_columns; j += 5) {
                 int taps = g->kernel_columns - j < 5 ? (int)(g->kernel_columns - j) : 5;
                 args.columns = g->columns + j;
