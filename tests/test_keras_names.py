@@ -267,9 +267,3 @@ def test_metrics_of_ones_own_have_the_names_of_keras():
     named = functools.partial(myTop3)
     named.name = "third"
     assert metrics.get(named).name == "third"
-
-
-@pytest.mark.parametrize("name", ["input", "output", "export"])
-def test_attributes_of_keras_models_that_are_not_here_say_what_is(name):
-    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*(inputs|save)"):
-        getattr(small_model(), name)

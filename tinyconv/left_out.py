@@ -97,8 +97,6 @@ _INSTEAD_OF_ATTRIBUTES: dict[str, dict[str, str]] = {
         "predict_generator": "predict takes generators", "predict_proba": "predict gives probabilities",
         "predict_classes": "predict(x).argmax(axis=-1) gives classes, predict(x) > 0.5 those of a sigmoid",
         "to_yaml": "to_json writes a text",
-        "export": "save writes Keras' files, TensorFlow.js' folders and ONNX",
-        **dict.fromkeys(("input", "output"), f"inputs and outputs say the shapes; {_PART}"),
     },
     "Optimizer": {"lr": "its name is learning_rate"},
 }
