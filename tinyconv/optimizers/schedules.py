@@ -45,7 +45,23 @@ class _Decay(LearningRateSchedule):
                 "name": self.name}
 
 
-class ExponentialDecay(_Decay):
+class _SteppedDecay(_Decay):
+    """What falls by a rate, smoothly or in steps of `decay_steps`."""
+
+    def _set_rate(self, decay_rate: float, staircase: bool) -> None:
+        self.decay_rate = check_number(decay_rate, "decay_rate", 0.0)
+        self.staircase = check_flag(staircase, "staircase")
+
+    def _periods(self, step: int) -> float:
+        """How many times decay_steps have passed."""
+        periods = step / self.decay_steps
+        return math.floor(periods) if self.staircase else periods
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay_rate": self.decay_rate, "staircase": self.staircase}
+
+
+class ExponentialDecay(_SteppedDecay):
     """initial_learning_rate * decay_rate ** (step / decay_steps).
 
     Args:
@@ -59,18 +75,13 @@ class ExponentialDecay(_Decay):
     def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False,
                  name: str = "ExponentialDecay") -> None:
         self._set(initial_learning_rate, decay_steps, name)
-        self.decay_rate = check_number(decay_rate, "decay_rate", 0.0)
-        self.staircase = check_flag(staircase, "staircase")
+        self._set_rate(decay_rate, staircase)
 
     def __call__(self, step: int) -> float:
-        p = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (math.floor(p) if self.staircase else p)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "decay_rate": self.decay_rate, "staircase": self.staircase}
+        return self.initial_learning_rate * self.decay_rate ** self._periods(step)
 
 
-class InverseTimeDecay(_Decay):
+class InverseTimeDecay(_SteppedDecay):
     """initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
     Args:
@@ -84,15 +95,10 @@ class InverseTimeDecay(_Decay):
     def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False,
                  name: str = "InverseTimeDecay") -> None:
         self._set(initial_learning_rate, decay_steps, name)
-        self.decay_rate = check_number(decay_rate, "decay_rate", 0.0)
-        self.staircase = check_flag(staircase, "staircase")
+        self._set_rate(decay_rate, staircase)
 
     def __call__(self, step: int) -> float:
-        p = step / self.decay_steps
-        return self.initial_learning_rate / (1 + self.decay_rate * (math.floor(p) if self.staircase else p))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "decay_rate": self.decay_rate, "staircase": self.staircase}
+        return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
