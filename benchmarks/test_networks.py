@@ -68,3 +68,27 @@ def test_prediction(network: Network, batch: int, setup: Setup, measure: Measure
     probabilities = measure(lambda: executor.predict(x), f"{network.name}, prediction, batch {batch}",
                             operations=batch * operations(program))
     assert probabilities.reshape(batch, -1).sum(axis=1) == pytest.approx(1, abs=1e-4)
+
+
+def kinds_network(kind: str) -> Program:
+    """A small network of a kind of convolution that takes a path of its own for one image."""
+    blocks: dict[str, list[layers.Layer]] = {
+        "groups": [layers.Conv2D(filters, 3, padding="same", groups=filters // 4, activation="relu")
+                   for filters in (16, 32)],
+        "multiplied depthwise": [layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, activation="relu"),
+                                 layers.Conv2D(32, 1, activation="relu")],
+        "transposed": [layers.Conv2DTranspose(filters, 4, strides=2, padding="same", activation="relu")
+                       for filters in (16, 3)],
+    }
+    return Sequential([layers.Input((28, 28, 1)), layers.Conv2D(16, 3, strides=2, padding="same", activation="relu"),
+                       *blocks[kind], layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax")],
+                      seed=1).program
+
+
+@pytest.mark.parametrize("kind", ["groups", "multiplied depthwise", "transposed"])
+def test_prediction_of_one_image(kind: str, setup: Setup, measure: Measure) -> None:
+    program = kinds_network(kind)
+    executor = setup.executor(program)
+    x, _ = make_data(SEED_NETWORK, 1)
+    probabilities = measure(lambda: executor.predict(x), f"{kind}, prediction, batch 1", operations=operations(program))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-4)
