@@ -383,10 +383,25 @@ def test_dataset_convert_writes_another_format(tmp_path, capsys):
 
 def test_dataset_convert_does_not_write_into_what_it_reads(tmp_path, capsys):
     datasets.write(make(), tmp_path / "a", "folders")
+    (tmp_path / "link").symlink_to("a")
     before = sorted(tmp_path.rglob("*"))
-    assert cli.main(["dataset", "convert", str(tmp_path / "a"), str(tmp_path / "." / "a")]) == 2
-    assert "Expected OUT to be another place than IN" in capsys.readouterr().err
+    for target in ("./a", "a/x.png", "a/cat", "a/new", "link/x.png"):
+        assert cli.main(["dataset", "convert", str(tmp_path / "a"), f"{tmp_path}/{target}"]) == 2
+        assert "Expected OUT to be another place than IN, and not in it" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_dataset_convert_names_what_it_wrote(tmp_path, capsys):
+    datasets.write(make(), tmp_path / "a", "folders")
+    for name, written in (("b.png", "b_images.png"), ("c_images.png", "c_images.png"), ("d", "d")):
+        assert cli.main(["dataset", "convert", str(tmp_path / "a"), str(tmp_path / name)]) == 0
+        assert capsys.readouterr().out.endswith(f"to sprite: {tmp_path / written}\n")
+        assert (tmp_path / written).exists()
+
+
+def test_dataset_info_looks_at_the_name_of_its_sheet_first(tmp_path, capsys):
+    assert cli.main(["dataset", "info", str(tmp_path / "gone"), "--sheet", "x.jpg"]) == 2
+    assert "Expected --sheet to be a PNG file. Received: x.jpg" in capsys.readouterr().err
 
 
 def test_dataset_errors_are_one_line(tmp_path, capsys):

@@ -38,7 +38,8 @@ def add_data_options(sub: argparse.ArgumentParser, default: str | None = None) -
     sub.add_argument("--classes", type=parse_names, metavar="NAME,...", help="classes of sketches; all if not given")
     sub.add_argument("--max-per-class", type=parse_positive, default=5000, metavar="N",
                      help="sketches of a class (default: %(default)s)")
-    sub.add_argument("--limit", type=parse_positive, metavar="N", help="use at most so many images of each part")
+    sub.add_argument("--limit", type=parse_positive, metavar="N",
+                     help="use at most so many images for training, and so many of those held out")
 
 
 class Images(NamedTuple):

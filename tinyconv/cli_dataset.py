@@ -36,11 +36,12 @@ def add_commands(commands: Any) -> None:
 
     sub = command("info", info, "Say what a data set holds: shapes, classes and counts.")
     sub.add_argument("--sheet", metavar="FILE.png", help="write a picture with the first images of every class")
-    sub.add_argument("--columns", type=parse_positive, default=16, help="images a class on it (default: 16)")
+    sub.add_argument("--columns", type=parse_positive, default=16, metavar="N",
+                     help="images a class on it (default: 16)")
 
     sub = command("convert", convert, "Write a data set in another format.")
-    sub.add_argument("output", metavar="OUT", help="a folder; or NAME.png for a sprite, NAME-images-idx3-ubyte[.gz] "
-                     "for IDX, labels.csv for a folder and a CSV file")
+    sub.add_argument("output", metavar="OUT", help="a folder; or NAME.png for a sprite (NAME_images.png and "
+                     "NAME_labels_uint8), NAME-images-idx3-ubyte[.gz] for IDX, labels.csv for a folder and a CSV file")
     sub.add_argument("--to", metavar="FORMAT", help=f"{_NAMES}; what OUT's name says, else sprite, if not given")
 
 
@@ -48,6 +49,8 @@ def info(arguments: argparse.Namespace) -> None:
     """Says what a data set holds, and draws its sheet where one is asked for."""
     from tinyconv.datasets import sheet
 
+    if arguments.sheet is not None and Path(arguments.sheet).suffix.lower() != ".png":
+        raise ValueError(f"Expected --sheet to be a PNG file. Received: {arguments.sheet}")
     images, name = _read(arguments)
     print(f"{arguments.data}: {name}, {describe(images)}")
     if images.num_train is not None:
@@ -56,8 +59,6 @@ def info(arguments: argparse.Namespace) -> None:
     for class_name, count in zip(images.class_names, images.counts().tolist(), strict=True):
         print(f"  {class_name:<{width}}  {count:>8,}")
     if arguments.sheet is not None:
-        if Path(arguments.sheet).suffix.lower() != ".png":
-            raise ValueError(f"Expected --sheet to be a PNG file. Received: {arguments.sheet}")
         sheet.write_sheet(images, Path(arguments.sheet), arguments.columns)
         print(f"Wrote {arguments.sheet}")
 
@@ -66,12 +67,13 @@ def convert(arguments: argparse.Namespace) -> None:
     """Reads a data set and writes it in another format."""
     from tinyconv.datasets import registry
 
-    if Path(arguments.output).exists() and Path(arguments.data).exists() \
-            and Path(arguments.output).samefile(arguments.data):
-        raise ValueError(f"Expected OUT to be another place than IN. Received: {arguments.output}")
+    source, target = (Path(place).resolve() for place in (arguments.data, arguments.output))
+    # A file more in its folder could make it another kind of data set, or be one of its images.
+    if target == source or (source.is_dir() and target.is_relative_to(source)):
+        raise ValueError(f"Expected OUT to be another place than IN, and not in it. Received: {arguments.output}")
     images, name = _read(arguments)
     written = registry.write(images, arguments.output, arguments.to)
-    print(f"Wrote {describe(images)}, from {name} to {written}: {arguments.output}")
+    print(f"Wrote {describe(images)}, from {name} to {written}: {registry.first_file(arguments.output, written)}")
 
 
 def describe(images: ImageSet) -> str:

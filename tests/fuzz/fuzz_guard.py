@@ -7,11 +7,12 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Finding", "examine", "limit_memory"]
+__all__ = ["Finding", "allowing", "examine", "limit_memory"]
 
 SECONDS = 2.0
 # Beside what is read, a reader may take this much: Python's own objects, buffers, h5py.
@@ -25,6 +26,9 @@ _CHANGING = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.sy
 # The folder that is read now, and what was done that must not be.
 _watched: list[str] = []
 _seen: list[str] = []
+# Where a reader may keep what comes from elsewhere, and what else it may do for that.
+_scratch: list[str] = []
+_events: list[str] = []
 
 
 class Finding(AssertionError):
@@ -32,13 +36,15 @@ class Finding(AssertionError):
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _watched:
+    if not _watched or event in _events:
         return
     if event == "open":
         path, mode, flags = arguments
         if isinstance(path, int):
             return
         place = os.path.realpath(os.fsdecode(path))
+        if place.startswith(tuple(_scratch)):
+            return
         writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
         writes = flags & writing if mode is None else set(mode) & set("wax+")
         if writes or not place.startswith((_watched[0], *_MODULES)):
@@ -48,6 +54,18 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_audit)
+
+
+@contextmanager
+def allowing(scratch: str, *events: str) -> Iterator[None]:
+    """Lets a reader have temporary files in a folder, and do what these audit events tell."""
+    _scratch.append(os.path.join(os.path.realpath(scratch), "tinyconv-"))
+    _events.extend((*events, "tempfile.mkdtemp", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"))
+    try:
+        yield
+    finally:
+        _scratch.clear()
+        _events.clear()
 
 
 def limit_memory(more: int) -> None:
@@ -111,7 +129,7 @@ def _read(read: Callable[[Path], Any], folder: Path) -> tuple[Any, Exception | N
 def _check_error(error: Exception) -> None:
     """An error of ours is one line that says what was expected, or the system's about a file that is missing."""
     text = str(error)
-    ours = any(words in text for words in ("xpected", "Received: ", "no such file", "damaged"))
+    ours = any(words in text for words in ("xpected", "Received: ", "no such file", "damaged", "Could not download"))
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
         ours = True
     if not ours or "\n" in text or not text.isprintable() or len(text) > _MESSAGE:

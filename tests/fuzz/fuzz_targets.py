@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import h5py  # noqa: F401 - its import asks the system for more than a reader may
 import numpy as np
 from fuzz_cases import ARCHIVE, Files
+from fuzz_remote import read_remote, remote_seeds
 
 import tinyconv
 from tinyconv import Sequential, datasets, layers, load_model
@@ -278,6 +279,7 @@ def _restore(folder: Path) -> Any:
 
 _TARGETS = {
     "tfjs": Target(load_model, _tfjs_seeds, _predict),
+    "remote": Target(read_remote, lambda work: remote_seeds(_tfjs_seeds(work)), _predict),
     "keras": Target(lambda folder: load_model(folder / "m.keras"), lambda work: [
         *_saved("m.keras", lambda model, path: model.save(path))(work), *_real("models/keras/*.keras", "m.keras")],
         _predict),

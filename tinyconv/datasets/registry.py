@@ -18,7 +18,7 @@ from tinyconv.datasets.sprite import Sprite, find_pair
 from tinyconv.datasets.write import write_sprite
 from tinyconv.shapes import check_integer, describe
 
-__all__ = ["FORMATS", "Format", "Options", "find_format", "read", "recognise", "write"]
+__all__ = ["FORMATS", "Format", "Options", "find_format", "first_file", "read", "recognise", "write"]
 
 
 class Options(NamedTuple):
@@ -73,11 +73,19 @@ def _read_sprite(path: Path, options: Options) -> ImageSet:
 
 
 def _write_sprite(images: ImageSet, path: Path) -> None:
-    pair: Any = path
+    place: Any = path
     if path.suffix.lower() == ".png":
-        name = path.stem if "images" in path.stem else f"{path.stem}_images"
-        pair = (path.with_name(f"{name}.png"), path.with_name(f"{name.replace('images', 'labels')}_uint8"))
-    write_sprite(images.images, images.labels, pair, len(images.class_names), class_names=images.class_names)
+        first = first_file(path, "sprite")
+        place = (first, first.with_name(f"{first.stem.replace('images', 'labels')}_uint8"))
+    write_sprite(images.images, images.labels, place, len(images.class_names), class_names=images.class_names)
+
+
+def first_file(path: Any, format: str) -> Path:
+    """What `write` writes first of what it is told to write: of a sprite NAME.png it is NAME_images.png."""
+    place = Path(path)
+    if format != "sprite" or place.suffix.lower() != ".png":
+        return place
+    return place.with_name(f"{place.stem if 'images' in place.stem else f'{place.stem}_images'}.png")
 
 
 def _is_quickdraw(path: Path) -> bool:
