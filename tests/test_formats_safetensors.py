@@ -90,6 +90,53 @@ def test_a_file_without_counters_and_with_other_numbers_is_read(tmp_path):
     assert same_bits(model, other)
 
 
+def named(model: Sequential, names: dict[str, str]) -> bytes:
+    return file_of({f"{names[name.split('.')[0]]}{name[1:]}": value for name, value in tensors_of(model).items()})
+
+
+@pytest.mark.parametrize("names", [
+    {"0": "conv1", "2": "bn1", "5": "fc1"}, {"0": "features.0", "2": "norm", "5": "classifier.0"},
+    {"0": "z", "2": "y.inner", "5": "a"},
+], ids=str)
+@needs_package
+def test_modules_with_names_are_found_by_their_shapes(names, tmp_path):
+    model, other = model_of(1), model_of(2)
+    other.load_weights(write(tmp_path / "w.safetensors", named(model, names)))
+    assert same_bits(model, other)
+
+
+@needs_package
+def test_modules_of_equal_shapes_go_by_the_numbers_in_their_names(tmp_path):
+    model, other = (Sequential([layers.Input((4,)), *(layers.Dense(4) for _ in range(11))], seed=seed)
+                    for seed in (1, 2))
+    tensors = {}
+    for index, (kernel, bias) in enumerate(zip(model.get_weights()[::2], model.get_weights()[1::2]), start=1):
+        tensors[f"fc{index}.weight"] = ("F32", [4, 4], np.ascontiguousarray(kernel.T).tobytes())
+        tensors[f"fc{index}.bias"] = ("F32", [4], bias.tobytes())
+    other.load_weights(write(tmp_path / "w.safetensors", file_of(dict(sorted(tensors.items())))))
+    assert same_bits(model, other)
+    before = other.get_weights()
+    stray = {name.replace("fc3", "head"): value for name, value in tensors.items()}
+    with pytest.raises(FormatError, match="numbers that say the order of the modules of"):
+        other.load_weights(write(tmp_path / "w.safetensors", file_of(stray)))
+    with pytest.raises(FormatError, match=r"11 modules of 'bias \[4\], weight \[4, 4\]'. Received: '10'"):
+        other.load_weights(write(tmp_path / "w.safetensors", file_of(
+            {name: value for name, value in tensors.items() if "fc3" not in name})))
+    more = {**tensors, "out.weight": ("F32", [1], bytes(4))}
+    with pytest.raises(FormatError, match="expected 11 modules with tensors. Received: \"12"):
+        other.load_weights(write(tmp_path / "w.safetensors", file_of(more)))
+    assert all(map(np.array_equal, before, other.get_weights()))
+
+
+@pytest.mark.parametrize("shape", [[], [1]])
+@needs_package
+def test_counters_of_one_dimension_are_read(shape, tmp_path):
+    model, other = model_of(1), model_of(2)
+    tensors = {**tensors_of(model), "2.num_batches_tracked": ("I64", shape, bytes(8))}
+    other.load_weights(write(tmp_path / "w.safetensors", file_of(tensors)))
+    assert same_bits(model, other)
+
+
 def test_modules_and_names_of_pytorch():
     model = model_of()
     assert [name for name, _ in torch_modules(model)] == ["Conv2d", "ReLU", "BatchNorm2d", "Flatten", "Dropout",
@@ -186,7 +233,7 @@ HOSTILE = {
     "no tensors": file_of({}),
     "one missing": file_of(WITHOUT),
     "one more": file_of({**GOOD, "6.bias": BIAS}),
-    "wrong names": file_of({f"conv{name}": value for name, value in GOOD.items()}),
+    "wrong names": file_of({f"conv{name}s": value for name, value in GOOD.items()}),
     "another stem": file_of({f"x.{name}" if name == "0.bias" else name: value for name, value in GOOD.items()}),
     "own names": file_of({"a/kernel": GOOD["0.weight"]}),
     "both kinds of names": file_of({**WITHOUT, "a/bias": BIAS}),

@@ -44,8 +44,10 @@ __all__ = ["import_safetensors", "load_weights", "save_weights"]
 _TYPES = {"F64": ("f", 8), "F32": ("f", 4), "F16": ("f", 2), "BF16": ("f", 2), "I64": ("i", 8), "I32": ("i", 4)}
 _MAX_DIMENSIONS = 8
 _LENGTH_BYTES = 8
-# "0.weight", or "layers.0.weight" where the Sequential is an attribute of another module.
-_NUMBERED = re.compile(r"(?:(.*)\.)?([0-9]{1,9})\.([a-z_]+)")
+# "0", or "layers.0" where the Sequential is an attribute of another module.
+_NUMBERED = re.compile(r"(?:(.*)\.)?([0-9]{1,9})", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,9}", re.ASCII)
+_COUNTER = "num_batches_tracked"
 
 Tensors = dict[str, Tensor]
 
@@ -191,7 +193,7 @@ def _match(entries: dict[str, _Entry], model: Any, what: str, skipped: dict[str,
         tensors = _own_tensors(model)
     else:
         try:
-            tensors = _renumbered(_torch_tensors(model), list(entries))
+            tensors = _renamed(_torch_tensors(model), entries, what)
         except Unmapped as error:
             raise FormatError(f"{what}: expected the arrays {shorten(list(named_weights(model)))}, these are "
                               f"PyTorch's. {error}") from None
@@ -219,23 +221,64 @@ def _check(entry: _Entry | None, tensor: Tensor, what: str) -> None:
         return
     if _TYPES[entry.dtype][0] not in ("fi" if tensor.is_counter else "f"):
         fail(f"{what} dtype", "a type of floats", entry.dtype)
-    if entry.shape != tensor.places.shape:
+    if entry.shape != tensor.places.shape and not (tensor.is_counter and entry.shape == (1,)):
         fail(what, f"shape {list(tensor.places.shape)}", list(entry.shape), MismatchError)
 
 
-def _renumbered(tensors: Tensors, names: list[str]) -> Tensors:
-    """The tensors under the file's numbers: those of modules without tensors may be others there."""
-    found = [_NUMBERED.fullmatch(name) for name in names]
-    if not all(found) or len({part[1] for part in found if part}) > 1:
-        return tensors
-    numbers = sorted({int(part[2]) for part in found if part})
-    own = sorted({int(name.split(".")[0]) for name in tensors})
-    if len(numbers) != len(own):
-        return tensors
-    stem = found[0][1] if found and found[0] else None
-    prefixes = {mine: f"{stem}.{theirs}" if stem is not None else str(theirs)
-                for mine, theirs in zip(own, numbers, strict=True)}
-    return {f"{prefixes[int(name.split('.')[0])]}.{name.split('.')[1]}": tensor for name, tensor in tensors.items()}
+def _renamed(tensors: Tensors, entries: dict[str, _Entry], what: str) -> Tensors:
+    """The tensors under the file's names of their modules.
+
+    Numbers may be others there, as modules without tensors count in PyTorch: their order says which module is
+    which.  Modules with names ("conv1", "fc") are found by the shapes of their tensors, and those of equal shapes
+    by the numbers in their names.
+    """
+    modules = _by_module({name: tensor.places.shape for name, tensor in tensors.items() if not tensor.is_counter})
+    held = _by_module({name: entry.shape for name, entry in entries.items() if not name.endswith(_COUNTER)})
+    found = [_NUMBERED.fullmatch(name) for name in held]
+    stems = {part[1] for part in found if part}
+    if all(found) and len(stems) == 1:
+        if len(held) != len(modules):
+            return tensors
+        pairs = dict(zip(modules, sorted(held, key=_numbers_in), strict=True))
+    else:
+        pairs = _paired_by_shape(modules, held, what)
+    return {f"{pairs[module]}.{part}".removeprefix("."): tensor for name, tensor in tensors.items()
+            for module, _, part in [name.rpartition(".")]}
+
+
+def _by_module(shapes: dict[str, tuple[int, ...]]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of tensors by the module and the tensor's name in it."""
+    modules: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        module, _, part = name.rpartition(".")
+        modules.setdefault(module, {})[part] = shape
+    return modules
+
+
+def _paired_by_shape(modules: dict[str, dict[str, tuple[int, ...]]], held: dict[str, dict[str, tuple[int, ...]]],
+                     what: str) -> dict[str, str]:
+    """For each of the model's modules the file's one whose tensors have the same names and shapes."""
+    pairs: dict[str, str] = {}
+    for shapes in modules.values():
+        own = [module for module in modules if modules[module] == shapes]
+        others = sorted((module for module in held if held[module] == shapes), key=_numbers_in)
+        if len(own) != len(others):
+            rest = [f"{module} of {_text(found)}" for module, found in held.items() if found not in modules.values()]
+            fail(what, f"{len(own)} modules of {_text(shapes)}", f"{len(others)}{', ' * bool(rest)}{', '.join(rest)}")
+        if len({_DIGITS.sub("", module) for module in others}) > 1:
+            fail(what, f"numbers that say the order of the modules of {_text(shapes)}", others)
+        pairs.update(zip(own, others, strict=True))
+    if len(pairs) < len(held):
+        fail(what, f"{len(pairs)} modules with tensors", f"{len(held)}, {shorten(list(held))}")
+    return pairs
+
+
+def _text(shapes: dict[str, tuple[int, ...]]) -> str:
+    return shorten(", ".join(f"{part} {list(shape)}" for part, shape in sorted(shapes.items())))
+
+
+def _numbers_in(name: str) -> list[int]:
+    return [int(number) for number in _DIGITS.findall(name)]
 
 
 def _values(data: bytes, entry: _Entry) -> np.ndarray:
