@@ -104,3 +104,17 @@ def test_layer_takes_another_name_in_its_model(tmp_path):
     model.fit(X, IDS, verbose=0)
     model.save_weights(tmp_path / "weights.npz")
     assert {"other/gamma", "conv/kernel"} <= set(np.load(tmp_path / "weights.npz").files)
+
+
+def test_settings_of_layers_of_ones_own_count_too():
+    class Mine(layers.Dense):
+        def __init__(self, units, table):
+            super().__init__(units, activation="relu")
+            self.table = table
+
+    model = Sequential([layers.Input((2,)), Mine(3, {})], seed=1)
+    x = X[:, :2, 0, 0]
+    model.predict(x)
+    model.layers[0].activation = activations.linear
+    model.layers[0].table = {"a": 1}
+    np.testing.assert_allclose(model.predict(x), x @ model.get_weights()[0], rtol=1e-5, atol=1e-6)

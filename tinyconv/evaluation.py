@@ -274,7 +274,8 @@ class Evaluator(Network):
                 if listening:
                     listeners.call("on_test_batch_end", batch, by_name(objective.results(sums, samples)))
         if not samples:
-            raise ValueError("Expected at least one batch to evaluate. Received: an iterable that yields none")
+            raise ValueError("Expected at least one batch to evaluate; a generator can be read to its end once. "
+                             "Received: an iterable that yields none")
         results = objective.results(sums, samples)
         listeners.call("on_test_end", by_name(results))
         return results

@@ -30,7 +30,8 @@ class Owners:
 def change(layer: Any, owners: Owners, name: str, value: Any) -> dict[str, Any]:
     """What is to be set where an attribute of a layer is to change that networks hold.
 
-    A setting is checked as the layer's constructor checks it; what follows from it changes as well.
+    A setting is checked as the layer's constructor checks it; what follows from it changes as well. Of layers
+    of one's own, whose constructors may want what no config holds, it is set as it is.
 
     Returns:
         The attributes with their values.
@@ -43,7 +44,8 @@ def change(layer: Any, owners: Owners, name: str, value: Any) -> dict[str, Any]:
         raise TypeError(f"Expected {name} to be written by its method assign(). Received: layer.{name} = ...")
     if name == "name":
         _check_name(layer, owners, value)
-    if not is_setting(layer, name) or name not in layer.get_config():
+    own = type(layer).__module__.startswith("tinyconv.")
+    if not own or not is_setting(layer, name) or name not in layer.get_config():
         return {name: value}
     twin = type(layer).from_config({**layer.get_config(), name: value})
     if layer.built and twin.weight_shapes(layer.input_shape) != {w.name: w.shape for w in layer.weights}:
