@@ -42,6 +42,11 @@ def test_operations_count_multiply_adds_twice_and_spare_the_first_input_gradient
     assert bench.operations(program, training=True) == 3 * forward - 2 * 24 * 24 * 25 * 8
 
 
+def test_operations_of_a_transposed_convolution_are_those_of_the_one_that_it_turns_round():
+    layers = [tinyconv.layers.Input((5, 4, 3)), tinyconv.layers.Conv2DTranspose(2, 3, strides=2)]
+    assert bench.operations(tinyconv.Sequential(layers).program) == 2 * 5 * 4 * 9 * 3 * 2
+
+
 def test_operations_of_a_network_without_weights_are_none():
     program = tinyconv.Sequential([tinyconv.layers.Input(shape=(4, 4, 1)), tinyconv.layers.Flatten()]).program
     assert bench.operations(program) == bench.operations(program, training=True) == 0

@@ -296,13 +296,13 @@ class Program:
         return replace(self, trainable=(False,) * len(self.weights))
 
     def multiply_adds(self, op: Op) -> int:
-        """Multiply-adds of one image in an operation, as the direct way has them; zeros of padding count.
+        """Multiply-adds of one image in a convolution or dense layer, as the direct way has them; 0 in others.
 
-        Those of convolutions and dense layers: what others compute is small beside it.
-        """
-        if op.kind not in ("conv2d", "dense"):
+        Zeros of padding count; a transposed convolution has those of the one that it turns round."""
+        if op.kind not in ("conv2d", "conv2d_transpose", "dense"):
             return 0
-        return op.output_shape[0] * op.output_shape[1] * self.weights[op.weights[0]].size
+        height, width, _ = op.input_shape if op.kind == "conv2d_transpose" else op.output_shape
+        return height * width * self.weights[op.weights[0]].size
 
     @property
     def softmax_output(self) -> bool:
