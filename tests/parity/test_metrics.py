@@ -22,7 +22,7 @@ PRESENT = [(kind, call) for kind, call in CASES if is_present(call)]
 metrics = pytest.mark.parametrize(("kind", "call"), PRESENT, ids=[f"{call}-{kind}" for kind, call in PRESENT])
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64:UserWarning"),  # JAX has no int64
-    pytest.mark.filterwarnings("ignore:You are passing weight as float:UserWarning"),
+    pytest.mark.filterwarnings("ignore:You are passing weight as `float`:UserWarning"),
 ]
 
 
