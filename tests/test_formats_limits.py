@@ -95,7 +95,7 @@ def test_many_weights_that_do_not_fit_many_layers_are_told_in_time(tmp_path: Pat
 def test_metrics_of_a_file_take_no_memory_for_its_numbers(class_name: str, settings: dict, tmp_path: Path) -> None:
     config = {"loss": "mse", "metrics": [{"class_name": class_name, "config": settings}],
               "optimizer_config": {"class_name": "SGD", "config": {"learning_rate": 0.1}}}
-    with pytest.warns(UserWarning, match="The model is not compiled, .*Expected `num_.*` to be at most"):
+    with pytest.warns(UserWarning, match="The model is not compiled, .*Expected num_.* to be at most"):
         model = load_model(written(tmp_path, sequential([first()]), trainingConfig=config))
     assert model.optimizer is None
 
