@@ -125,6 +125,16 @@ def test_output_that_needs_h5py_is_refused_before_the_training(sprite, tmp_path,
     assert "tinyconv[keras]" in fails(capsys, "train", str(sprite), "--output", str(tmp_path / "model.keras"))
 
 
+@pytest.mark.parametrize("name", ["file/model", "file/m.keras", "file/deep/er", "closed/model", "closed/m.keras"])
+def test_output_that_cannot_be_created_is_refused_before_the_training(name, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "closed").mkdir()
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
+    monkeypatch.setattr(cli_train, "load_images", lambda *_: pytest.fail("the data is loaded"))
+    assert "Expected a place " in fails(capsys, "train", "digits", "--output", str(tmp_path / name))
+
+
 def test_train_uses_synthetic_digits_by_default_and_says_so(tmp_path, capsys):
     assert cli.main(["train", "--epochs", "1", "--limit", "200", "--output", str(tmp_path / "model")]) == 0
     assert "Data: digits: synthetic" in capsys.readouterr().out

@@ -102,13 +102,27 @@ def test_scans_are_counted_where_a_piece_ends(tmp_path: Path, monkeypatch: pytes
     path = folders(tmp_path, "x.jpg", buffer.getvalue())
     expected = datasets.read(path).images
     count = buffer.getvalue().count(b"\xff\xda")
-    for piece in (1, 2, 7):
+    for piece in (4, 5, 7, 4096):
         monkeypatch.setattr(image_files, "_PIECE", piece)
         monkeypatch.setattr(image_files, "_MAX_SCANNED", 1600 * count)
         np.testing.assert_array_equal(datasets.read(path).images, expected)
         monkeypatch.setattr(image_files, "_MAX_SCANNED", 1600 * count - 1)
         with pytest.raises(ValueError, match=f"40 x 40 pixels in {count} scans"):
             datasets.read(path)
+
+
+def test_scans_of_what_a_jpeg_carries_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras put a preview into a block of the file, and a film or their raw data behind it."""
+    buffer = io.BytesIO()
+    Image.new("L", (64, 64)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    monkeypatch.setattr(image_files, "_MAX_SCANNED", 64 * 64 * data.count(b"\xff\xda"))
+    carried = b"\xff\xda\x00\x02" * 1000
+    block = b"\xff\xed" + (len(carried) + 2).to_bytes(2, "big") + carried
+    for changed in (data[:2] + block + data[2:], data + carried, data[:2] + block + data[2:] + carried):
+        folder = tmp_path / str(len(changed))
+        folder.mkdir()
+        assert datasets.read(folders(folder, "x.jpg", changed)).images.shape[1:] == (64, 64, 1)
 
 
 @pytest.fixture

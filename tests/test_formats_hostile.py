@@ -331,6 +331,11 @@ def test_descriptions_that_are_none_are_refused(text: str, tmp_path: Path) -> No
     refused(tmp_path, "expected an object")
 
 
+def test_json_that_is_no_model_is_told_by_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"name": "app", "scripts": {}}')
+    refused(tmp_path / "package.json", "expected an object with modelTopology, .* Received: \\['name', 'scripts'\\]")
+
+
 def chain(*links: tuple[str, list]) -> dict:
     stack = [{"class_name": "InputLayer" if name == "in" else "Flatten", "name": name, "inbound_nodes": nodes,
               "config": {"name": name, **({"batch_input_shape": [None, 2, 2, 1]} if name == "in" else {})}}

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyconv import Sequential, layers, load_model
-from tinyconv.formats import FormatError, topology
+import tinyconv
+from tinyconv import Sequential, formats, layers, load_model
+from tinyconv.formats import FormatError, hdf5, topology
 from tinyconv.formats.hdf5_heaps import check_heaps
 
 SECONDS = 2.0
@@ -60,12 +61,37 @@ def test_models_of_too_many_layers_are_refused_at_once(stack: list, tmp_path: Pa
 
 
 def test_models_of_the_most_layers_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topology, "_MAX_LAYERS", 5)
+    monkeypatch.setattr(topology, "MAX_LAYERS", 5)
     model = sequential([first(), sequential([layer("Dropout", "a", rate=0.5)], "s"),
                         {"class_name": "Sequential", "config": [layer("Dropout", "b", rate=0.5)]}])
     assert [each.name for each in load_model(written(tmp_path, model)).layers] == ["first", "a", "b"]
     model["config"]["layers"].append(layer("Dropout", "c", rate=0.5))
     refused(written(tmp_path, model), "layers: expected at most 5")
+
+
+def test_a_model_of_more_layers_than_are_read_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "MAX_LAYERS", 2)
+    model = Sequential([layers.Input((4,)), layers.Dense(4), layers.ReLU()], name="m")
+    model.save(tmp_path / "two")
+    model.add(layers.ReLU())
+    for name in ("three", "three.keras", "three.onnx"):
+        with pytest.raises(ValueError, match="save expected at most 2 layers, .* Received: model 'm' of 3 layers"):
+            model.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
+
+
+@pytest.mark.parametrize(("name", "options"), [("m.keras", {}), ("m.h5", {}), ("m.h5", {"dialect": "keras2"})], ids=str)
+def test_a_model_of_the_most_layers_and_names_is_read(name: str, options: dict, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h5py", reason="the extra [keras] is not installed")
+    count, most = 20, hdf5._MAX_NAMES / topology.MAX_LAYERS
+    model = Sequential([layers.Input((4, 2)), *(layers.SeparableConv1D(2, 1) for _ in range(count))])
+    model.compile(tinyconv.optimizers.Adam(amsgrad=True, use_ema=True), "mse")
+    model.fit(np.zeros((2, 4, 2)), np.zeros((2, 4, 2)), verbose=0)
+    model.save(tmp_path / name, **options)
+    monkeypatch.setattr(topology, "MAX_LAYERS", count)
+    monkeypatch.setattr(hdf5, "_MAX_NAMES", int(count * most) + 20)  # names that are not those of layers
+    assert len(load_model(tmp_path / name).layers) == count
 
 
 def test_layers_of_one_name_in_several_models_get_names_of_their_own(tmp_path: Path) -> None:
@@ -132,10 +158,10 @@ def put_names(group: Any, name: str, values: list[bytes]) -> None:
 def test_a_layer_that_is_named_again_and_again_is_refused(change: Callable) -> None:
     def edit(file: Any) -> None:
         group = file["model_weights"]
-        group.create_group("a").attrs["weight_names"] = np.array([b"x"] * 9000, "S1")
-        put_names(group, "layer_names", [b"a"] * 9000)
+        group.create_group("a").attrs["weight_names"] = np.array([b"x"] * 22_000, "S1")
+        put_names(group, "layer_names", [b"a"] * 22_000)
 
-    refused(change(edit), "at most 16000 names in a file")
+    refused(change(edit), "at most 40000 names in a file")
 
 
 def test_groups_that_are_one_under_many_names_are_refused(change: Callable) -> None:
@@ -147,17 +173,17 @@ def test_groups_that_are_one_under_many_names_are_refused(change: Callable) -> N
             group[str(number)] = inner
         put_names(group, "layer_names", [str(number).encode() for number in range(50)])
 
-    refused(change(edit), "at most 16000 names in a file")
+    refused(change(edit), "at most 40000 names in a file")
 
 
 def test_arrays_that_are_one_under_many_names_are_refused(change: Callable) -> None:
     def edit(file: Any) -> None:
         group = file["optimizer_weights"]
-        names = [str(number).encode() for number in range(20_000)]
+        names = [str(number).encode() for number in range(50_000)]
         group[names[0]] = np.zeros(1, "f4")
         put_names(group, "weight_names", names)
 
-    refused(change(edit), "at most 16000 names in a file")
+    refused(change(edit), "at most 40000 names in a file")
 
 
 def test_paths_through_a_group_that_holds_itself_are_refused(change: Callable) -> None:

@@ -170,6 +170,8 @@ CHANGES = {
     "domain": (domain, "operators of ONNX. Received"),
     "opset-old": (opset(6), "an opset from 7 to"),
     "opset-future": (opset(2**40), "an opset from 7 to"),
+    "opset-of-others": (lambda model: setattr(model.opset_import[0], "domain", "ai.onnx.ml"),
+                        "operators of ONNX. Received: ['ai.onnx.ml']"),
 }
 
 

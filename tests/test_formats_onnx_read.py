@@ -127,9 +127,15 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
                 "a chain of operators that tinyconv has layers for. Received: \"LSTM '/LSTM_y'\""),
     "residual": ([node("Conv", "input w b", "c", pads=[1] * 4), node("Relu", "c", "r"), node("Add", "c r", "a"),
                   node("Add", "a c", "y")],
-                 "branches behind c"),
+                 "branches behind c that meet in Add '/Add_a'"),
     "two-convolutions": ([node("Conv", "input w b", "c"), node("Conv", "input w b", "d"), node("Add", "c d", "y")],
-                         "Conv '/Conv_c': expected operators one behind the other"),
+                         "branches behind input that meet in Add '/Add_y'"),
+    "residual-convolution": ([node("Conv", "input w b", "c", pads=[1] * 4), node("Conv", "c square", "d", pads=[1] * 4),
+                              node("Relu", "d", "r"), node("Add", "r c", "a"), node("Relu", "a", "y")],
+                             "branches behind c that meet in Add '/Add_a'"),
+    "joined": ([node("MaxPool", "input", "p", kernel_shape=[1, 1]), node("Relu", "p", "r"),
+                node("MaxPool", "p", "q", kernel_shape=[1, 1]), node("Concat", "r q", "y", axis=1)],
+               "branches behind p that meet in Concat '/Concat_y'"),
     "batch-moved": ([node("Transpose", "input", "y", perm=[1, 0, 2, 3])], "expected samples along the first axis"),
     "batch-mixed": ([node("Reshape", "input flat", "y")], "expected a shape of 144 values a sample"),
     "batch-reduced": ([node("ReduceMean", "input", "y", axes=[0, 1], keepdims=1)],
@@ -163,7 +169,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 def test_what_is_no_chain_of_layers_is_refused_by_its_operator(name, tmp_path):
     nodes, message = REFUSED[name]
     constants = {**CONV, "flat": [-1, 7], "pads": [0, 0, 1, 1, 0, 0, 1, 1], "three": [3], "times": [1, 1, 1, 2, 1],
-                 "rows": [-1, 2, 8, 18], "ones": [1, 1], "twos": [2, 2],
+                 "rows": [-1, 2, 8, 18], "square": random(4, 4, 3, 3), "ones": [1, 1], "twos": [2, 2],
                  "axes": [1, 3], "scales": np.array([1, 1, 2, 2], np.float32), "others": random(4, 3, 3, 3),
                  "b2": random(2), "between": np.array([1, 1, 1.5, 1.5], np.float32), "batched": random(3, 1, 1, 1),
                  "hundred": np.float32(100)}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -26,7 +27,9 @@ MAX_PIXELS = 1 << 26
 _PIXELS_PER_BYTE, _FREE_PIXELS = 1 << 14, 1 << 20
 # Every scan of a JPEG file goes over the whole image, and may have a hundred bytes: pixels times scans.
 _MAX_SCANNED = 1 << 31
-_START_OF_SCAN, _PIECE = b"\xff\xda", 1 << 20
+# Markers that something follows which says how long it is, and the end; no other occurs in an image that is decoded.
+_MARKER, _PIECE = re.compile(rb"\xff[\xc0-\xcf\xd9-\xdd\xe0-\xef\xfe]", re.DOTALL), 1 << 20
+_SCAN, _END = 0xDA, 0xD9
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -67,16 +70,32 @@ def opened_image(path: Any, file: Any = None, formats: tuple[str, ...] = FORMATS
 
 
 def _check_scans(image: Any) -> None:
-    """Raises OSError where a JPEG file has more scans than its size allows; in data the two bytes do not occur."""
+    """Raises OSError where a JPEG file has more scans than its size allows."""
     place = image.fp.tell()
-    image.fp.seek(0)
-    count, rest = 0, b""
-    while piece := image.fp.read(_PIECE):
-        count += (rest + piece).count(_START_OF_SCAN)
-        rest = piece[-1:]
+    count = _count_scans(image.fp)
     image.fp.seek(place)
     if count * image.width * image.height > _MAX_SCANNED:
         raise OSError(f"{image.width} x {image.height} pixels in {count} scans")
+
+
+def _count_scans(file: BinaryIO) -> int:
+    """Scans of the image that a JPEG file begins with; a film or a preview may lie in a block of it, or behind it."""
+    data, start, place, count = b"", 0, 2, 0  # a piece of the file, where that begins, and where to go on
+    while True:
+        found = _MARKER.search(data, place - start) if place < start + len(data) else None
+        end = found.end() if found else 0
+        if found is None or (end + 2 > len(data) and data[end - 1] != _END):
+            begin = start + found.start() if found else max(place, start + len(data) - 1)
+            file.seek(begin)
+            data, following = file.read(_PIECE), data
+            if begin == start and len(data) == len(following) or len(data) < 2:
+                return count
+            start = place = begin
+            continue
+        if data[end - 1] == _END:
+            return count
+        count += data[end - 1] == _SCAN
+        place = start + end + max(2, int.from_bytes(data[end:end + 2], "big"))
 
 
 def as_array(image: Image.Image, channels: int | None = None) -> np.ndarray:

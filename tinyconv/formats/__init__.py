@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyconv.formats.guard import FormatError, fail, shorten
+from tinyconv.formats.guard import MAX_LAYERS, FormatError, fail, shorten
 
 if TYPE_CHECKING:
     from tinyconv.formats.torch.network import torch_modules, torch_names
@@ -64,6 +64,7 @@ def save_model(model: Any, path: str | os.PathLike[str], include_optimizer: bool
         OSError: If the file or folder cannot be written.
     """
     target = check_save_path(path)
+    _check_count(model)
     kind = "onnx" if _is_onnx_file(target) else "keras" if _is_keras_file(target) else "folder"
     _check_options(kind, path, dialect=dialect, opset=opset, data_format=data_format, quantization=quantization,
                    shard_bytes=shard_bytes)
@@ -92,6 +93,13 @@ def export_onnx(model: Any, path: str | os.PathLike[str], opset: int | None = No
     from tinyconv.formats import onnx
 
     onnx.save(model, _as_path(path, "export"), opset)
+
+
+def _check_count(model: Any) -> None:
+    """Raises where a file of the model would have more layers than readers here take."""
+    if len(model.layers) > MAX_LAYERS:
+        raise ValueError(f"save expected at most {MAX_LAYERS} layers, no file of more is read. "
+                         f"Received: model '{model.name}' of {len(model.layers)} layers")
 
 
 def _check_options(kind: str, path: Any, **options: Any) -> None:
@@ -134,10 +142,14 @@ def check_save_path(path: str | os.PathLike[str], model: Any = None) -> Path:
         ValueError: If the path cannot be that of a file or folder that is written here, or the model
             cannot be saved in such a folder.
         ImportError: If h5py or onnx is not installed, for Keras' and ONNX' files.
+        OSError: If nothing can be created there.
     """
     from tinyconv.formats import hdf5, store
 
     target = _as_path(path, "save_model")
+    if model is not None:
+        _check_count(model)
+    store.check_place(target)
     if _is_onnx_file(target):
         from tinyconv.formats import onnx
 
@@ -229,11 +241,15 @@ def check_weights_path(path: Any) -> Path:
     Raises:
         ValueError: If the path does not end in `.npz`, `.safetensors` or `.weights.h5`.
         ImportError: If h5py is not installed, for `.weights.h5`, or safetensors, for `.safetensors`.
+        OSError: If no file can be created there.
     """
+    from tinyconv.formats import store
+
     if not isinstance(path, (str, os.PathLike)) or not str(path).endswith(WEIGHTS_SUFFIXES):
         raise ValueError("Expected the name of a file that ends in '.npz', '.safetensors' or '.weights.h5' for weights "
                          f"alone. Received: {shorten(os.fspath(path) if isinstance(path, os.PathLike) else path)}")
     target = Path(path)
+    store.check_place(target)
     if target.suffix == ".h5":
         from tinyconv.formats import hdf5
 

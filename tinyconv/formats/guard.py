@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 __all__ = [
-    "MAX_JSON_BYTES", "FormatError", "MismatchError", "MissingFileError", "check_depth", "check_inside",
+    "MAX_JSON_BYTES", "MAX_LAYERS", "FormatError", "MismatchError", "MissingFileError", "check_depth", "check_inside",
     "checked_dict", "checked_integer", "checked_list", "checked_number", "checked_product", "checked_shape",
     "checked_string", "fail", "open_inside", "parse_json", "printable", "read_json", "shorten", "unique",
 ]
@@ -29,6 +29,8 @@ MAX_JSON_BYTES = 16 << 20
 MAX_JSON_VALUES = 500_000
 MAX_JSON_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
+# Of a file, models among them: each takes a millisecond, its few bytes none.
+MAX_LAYERS = 2000
 MAX_NAME = 4096
 # What Windows opens a device for, in every folder and whatever follows a dot.
 _WINDOWS_DEVICE = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\xb9\xb2\xb3]) *([.:]|$)", re.IGNORECASE)

@@ -44,7 +44,8 @@ _MAX_EXPANSION, _FREE_BYTES = 100, 16 << 20
 _TEXT_FACTOR, _FREE_TEXT_BYTES = 4, 64 << 20
 _FLOAT_BYTES = 4
 # Of layers, weights and arrays, all lists of a file together: to look one up takes a tenth of a millisecond.
-_MAX_NAMES = 16_000
+# Of the most layers that are read each may have three weights, and the optimizer four arrays for each of these.
+_MAX_NAMES = 40_000
 _MAX_DEPTH = 200  # names in a path: a group may hold itself
 # libhdf5 takes some 4 KB for a chunk that is read, however small it is.
 _FREE_CHUNKS, _CHUNK_BYTES = 1 << 14, 1 << 10

@@ -43,7 +43,7 @@ from tinyconv.formats.guard import (
 )
 from tinyconv.formats.hdf5 import Group, import_h5py, reading, write_names
 from tinyconv.formats.keras_optimizer import Entry, read_state, write_frozen, write_state
-from tinyconv.formats.keras_weights import find_named, find_weights, write_legacy, write_numbered
+from tinyconv.formats.keras_weights import find_named, find_weights, has_more, write_legacy, write_numbered
 from tinyconv.formats.metadata import OWN, own_part, read_own_part, write_own_part
 from tinyconv.formats.store import put, write_file
 from tinyconv.formats.topology import Place, read_topology
@@ -423,8 +423,8 @@ def _read_weights(source: Any, what: str, model: Any, shapes: list[dict[str, tup
                  else find_weights(root, model.layers, shapes, skipped=skipped))
         arrays = [weight.read() for weight in found]
         own = _own_attribute(root)
-        # A checksum is one of all the weights.
-        if own is not None and "sha256" in own and skipped is None and not by_name:
+        # A checksum is one of all the weights; a file may have more of them than the model.
+        if own is not None and "sha256" in own and skipped is None and not by_name and not has_more(root, len(found)):
             _check_digest(root, own, _texts(root), arrays, [*_state_entries(root), *_frozen_entries(root)])
         owners = {(id(layer), weight.name): id(weight) for layer in model.layers for weight in layer.weights}
         return {owners[id(weight.layer), weight.name]: array for weight, array in zip(found, arrays, strict=True)}

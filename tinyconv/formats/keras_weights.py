@@ -30,7 +30,7 @@ from tinyconv.formats.keras_places import (
 from tinyconv.formats.topology import Place, number_groups
 from tinyconv.utils import to_snake_case
 
-__all__ = ["StoredWeight", "find_named", "find_weights", "write_legacy", "write_numbered"]
+__all__ = ["StoredWeight", "find_named", "find_weights", "has_more", "write_legacy", "write_numbered"]
 
 Shapes = list[dict[str, tuple[int, ...]]]
 
@@ -91,6 +91,14 @@ def find_weights(root: Group, created: list[Any], shapes: Shapes, places: list[P
         weights = _find_numbered(root, created, shapes, places, skipped)
     root.check_size([weight.shape for weight in weights])
     return weights
+
+
+def has_more(root: Group, count: int) -> bool:
+    """Whether a numbered file holds more than so many weights: those of more layers are passed over, as in Keras."""
+    if LAYERS[0] not in root:
+        return False
+    groups = [f"{LAYERS[0]}/{name}/vars" for name in root.group(LAYERS[0]).children()]
+    return sum(len(root.group(group)) for group in groups if group in root) > count
 
 
 def find_named(root: Group, created: list[Any], shapes: Shapes, skipped: list[str] | None = None) -> list[StoredWeight]:

@@ -27,11 +27,27 @@ from typing import Any, BinaryIO, Self
 from tinyconv.formats.guard import FormatError, parse_json, read_json
 from tinyconv.formats.temporary import abandoned, remove, remove_abandoned, sync_folder, temporary_file
 
-__all__ = ["DESCRIPTION", "GENERATOR", "commit", "put", "write_file"]
+__all__ = ["DESCRIPTION", "GENERATOR", "check_place", "commit", "put", "write_file"]
 
 DESCRIPTION = "model.json"
 GENERATOR = "tinyconv"
 _WEIGHTS = re.compile(r"weights(-[0-9a-f]{16})?(-shard\d+of\d+)?\.bin")
+
+
+def check_place(path: Path) -> None:
+    """Raises OSError where no file or folder can be created at a path, as far as that can be told beforehand.
+
+    Args:
+        path: The file or folder; what is missing of its parents would be created.
+    """
+    place = Path(os.path.realpath(path))
+    place = place if place.is_dir() else place.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(f"Expected a place in a folder. Received: {path} ({place} is a file)")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"Expected a place that can be written to. Received: {path} (permission denied: {place})")
 
 
 def commit(folder: Path, write_weights: Callable[[Callable[[Any], None]], None],

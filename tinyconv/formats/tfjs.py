@@ -169,6 +169,8 @@ def read(document: Any, place: Callable[[list[Group]], tuple[Path, list[Group]]]
     if document.get("modelTopology") is None and "class_name" in document:
         raise FormatError("the file: expected a model with its weights. Received: layers alone, as Keras' to_json "
                           "writes them; model_from_json reads it")
+    if "modelTopology" not in document:
+        fail("the file", "an object with modelTopology, a model of TensorFlow.js", list(document))
     name, entries, training = read_topology(document.get("modelTopology"))
     if document.get("weightsManifest") is None:
         fail("weightsManifest", "the model's weights", None)

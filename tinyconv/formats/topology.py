@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tinyconv.formats import keras1
 from tinyconv.formats.guard import (
+    MAX_LAYERS,
     FormatError,
     checked_dict,
     checked_list,
@@ -25,8 +26,6 @@ __all__ = ["Place", "number_groups", "read_topology"]
 
 # Models, which may stand among the layers of another.
 _MODELS = {"Functional", "Model", "Sequential"}
-# Layers, models among them: each takes a millisecond, its few bytes none.
-_MAX_LAYERS = 2000
 # The packages that Keras' own classes come from.
 _MODULES = {"keras", "keras_core", "tensorflow", "tf_keras"}
 
@@ -101,9 +100,9 @@ def _check_count(config: dict[str, Any]) -> None:
     while rest:
         inner = rest.pop().get("layers")
         values = [value for value in inner if isinstance(value, dict)] if isinstance(inner, list) else []
-        count += len(values)
-        if count > _MAX_LAYERS:
-            fail("layers", f"at most {_MAX_LAYERS}", "more")
+        count += len(values) - any(value.get("class_name") == "InputLayer" for value in values[:1])
+        if count > MAX_LAYERS:
+            fail("layers", f"at most {MAX_LAYERS}", "more")
         for value in values:
             settings = value.get("config")
             if _is_model(value) and isinstance(settings, (dict, list)):

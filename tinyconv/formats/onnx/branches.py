@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from tinyconv.formats.guard import shorten
 from tinyconv.formats.onnx.file import Node, Tensor
 from tinyconv.formats.onnx.fold import number
 from tinyconv.formats.onnx.functions import ELEMENTWISE, identify
@@ -35,11 +34,15 @@ class Branches:
     """
 
     def __init__(self, name: str, order: tuple[int, ...]) -> None:
-        self._name = name
         self.live = {name: order}
         self.slopes: tuple[Tensor, tuple[int, ...]] | None = None
         self._places: dict[str, int] = {name: 0}
         self._steps: list[tuple[str, dict[str, Any], list[Any]]] = []
+
+    @staticmethod
+    def takes(node: Node) -> bool:
+        """Whether an operator may be part of a function."""
+        return node.op == "Transpose" or node.op in ELEMENTWISE
 
     def add(self, node: Node, values: list[Any]) -> tuple[int, ...]:
         """Takes an operator in, whose values are constants or None, or names of tensors here.
@@ -59,9 +62,6 @@ class Branches:
             if sorted(axes) != list(range(len(order) + 1)) or axes[0] != 0:
                 raise ValueError("expected a permutation of axes")
             order = tuple(order[axis - 1] for axis in axes[1:])
-        elif node.op not in ELEMENTWISE:
-            raise ValueError("expected operators one behind the other, but for those of an activation function. "
-                             f"Received: several on {shorten(self._name, 60)}")
         function = ELEMENTWISE.get(node.op)
         if isinstance(function, np.ufunc) and len(values) != function.nin:  # one more would be written to
             raise ValueError(f"expected {function.nin} inputs")

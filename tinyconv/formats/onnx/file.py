@@ -280,6 +280,8 @@ def _text(value: Any, what: str) -> str:
 
 def _opset(model: Any, what: str) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions and len(model.opset_import):
+        fail(what, "operators of ONNX", [entry.domain for entry in model.opset_import][:8])
     newest = import_onnx().defs.onnx_opset_version()
     if len(versions) != 1 or not _LEAST_OPSET <= versions[0] <= newest:
         fail(what, f"an opset from {_LEAST_OPSET} to {newest} (what the installed onnx knows)", versions)

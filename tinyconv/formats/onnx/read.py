@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyconv import layers
 from tinyconv.formats.assemble import build_model, guarded, weight_shapes
-from tinyconv.formats.guard import FormatError, checked_dict, fail, parse_json
+from tinyconv.formats.guard import MAX_LAYERS, FormatError, checked_dict, fail, parse_json
 from tinyconv.formats.keras2 import BAD_SETTINGS, shorten_message
 from tinyconv.formats.metadata import OWN, read_metadata
 from tinyconv.formats.onnx.branches import Branches
@@ -26,7 +26,6 @@ __all__ = ["read_model"]
 
 # Layers may share constants, but not so many that a small file makes a large model.
 _SHARED, _FREE_VALUES = 4, 1 << 20
-_MAX_LAYERS = 500
 _MAX_NAME = 200
 _SHAPES = ("Shape", "Size")
 _OPERATORS = {**WITH_WEIGHTS, **POINTWISE, **MOVES}
@@ -76,8 +75,7 @@ class _Reader:
                 fail(f"{self.what}: {node}", "inputs and attributes as ONNX defines them",
                      f"{len(node.inputs)} inputs, {sorted(node.attributes)}")
         if self._branches is not None or self._repeats is not None or self._head != self.graph.output:
-            fail(self.what, "operators one behind the other, from the input to the output",
-                 f"branches behind {self._head}")
+            self._refuse_branches()
         guarded(self.what, self._finish)
 
     def _finish(self) -> None:
@@ -130,6 +128,19 @@ class _Reader:
     def _refuse(self, node: Node) -> None:
         fail(self.what, "a chain of operators that tinyconv has layers for", f"{node}")
 
+    def _refuse_branches(self) -> None:
+        """Names the operator in which the branches meet: the one that there is no layer for."""
+        behind, meeting = {self._head}, ""
+        for node in self._nodes:
+            count = sum(name in behind for name in node.inputs) if node.op not in _SHAPES else 0
+            if count > 1:
+                meeting = f" that meet in {node}"
+                break
+            if count:
+                behind.update(node.outputs)
+        fail(self.what, "operators one behind the other, from the input to the output",
+             f"branches behind {self._head}{meeting}")
+
     def _advance(self, name: str) -> None:
         self._head = name
         self._sizes[name] = self.chain.sizes
@@ -161,6 +172,8 @@ class _Reader:
         if self._branches is None:
             self._branches = Branches(self._head, self.chain.order)
         branches, output = self._branches, node.outputs[0]
+        if not branches.takes(node):
+            self._refuse_branches()
         order = branches.add(node, values)
         for name in {value for value in values if isinstance(value, str)}:
             self._left[name] -= 1
@@ -220,8 +233,8 @@ def _live(graph: Graph) -> list[Node]:
 
 def _build(chain: Chain, graph: Graph, what: str) -> Any:
     """The model of the layers that were found, its weights those of the file."""
-    if len(chain.entries) > _MAX_LAYERS:
-        fail(what, f"at most {_MAX_LAYERS} layers", len(chain.entries))
+    if len(chain.entries) > MAX_LAYERS:
+        fail(what, f"at most {MAX_LAYERS} layers", len(chain.entries))
     configs = [entry.config for entry in chain.entries]
     configs[0] = {**configs[0], "batch_input_shape": (None, *chain.input_shape)}
     created = [guarded(what, functools.partial(entry.cls, **config))
