@@ -241,6 +241,42 @@ def test_data_is_used_as_it_is_where_it_can():
     assert np.shares_memory(data.as_labels(one_hot, lowered, (3,)), one_hot)
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "built by data"])
+@pytest.mark.parametrize("form", [list, tuple], ids=["list", "tuple"])
+def test_arrays_may_stand_in_a_list_of_their_own(blobs, form, declared):
+    x, ids, _ = blobs
+    weights, part = np.linspace(0, 2, len(x)), (x[:9], ids[:9])
+
+    def of(wrap):
+        model = Sequential([layers.Dense(CLASSES, **({"input_shape": (6,)} if declared else {}))], seed=1)
+        model.compile("sgd", losses.SparseCategoricalCrossentropy(from_logits=True))
+        history = model.fit(wrap(x), wrap(ids), sample_weight=wrap(weights), verbose=0,
+                            validation_data=(wrap(part[0]), wrap(part[1]))).history
+        batches = ((wrap(x[i:i + 50]), wrap(ids[i:i + 50])) for i in (0, 50, 100))
+        return (history, model.fit(batches, verbose=0).history, model.evaluate(wrap(x), wrap(ids), verbose=0),
+                model.train_on_batch(wrap(x), wrap(ids)), model.test_on_batch(wrap(x), wrap(ids)),
+                *(call(wrap(x)).tolist() for call in (model.predict, model.predict_on_batch, model)))
+
+    assert of(lambda array: form([array])) == of(lambda array: array)
+
+
+@pytest.mark.parametrize(("shape", "given", "samples"), [
+    ((6,), [np.ones(6)], 1), ((6,), [[1.0] * 6], 1), ((6,), [np.ones((3, 6))], 3), ((6,), [np.ones((1, 6))], 1),
+    ((6,), [np.ones(6)] * 2, 2), ((6,), [np.ones((2, 6, 1))], 2), ((1,), [1, 2, 3], 3), ((1,), [np.float32(1)], 1),
+    ((1,), [np.ones(5)], 5), ((1,), [np.ones((1, 1))], 1), ((4, 4, 1), [np.ones((4, 4, 1))], 1),
+    ((4, 4, 1), [np.ones((4, 4))], 1), ((4, 4, 1), [np.ones((4, 4, 4))], 4), ((4, 4, 1), [np.ones((2, 4, 4, 1))], 2),
+], ids=lambda value: str(np.shape(value)))
+def test_list_of_one_array_is_one_sample_where_its_shape_says_so(shape, given, samples):
+    inputs = data.as_inputs(given, shape)
+    assert (len(inputs), inputs.size) == (samples, samples * np.prod(shape))
+
+
+def test_list_of_two_inputs_is_refused():
+    model = Sequential([layers.Dense(2, input_shape=(6,))])
+    with pytest.raises(ValueError, match=r"x to have the shape \(N, 6\). Received: x.shape=\(2, 8, 6\)"):
+        model.predict([X, X])
+
+
 def test_fit_leaves_its_arguments_alone(blobs):
     x, _, y = blobs
     x, y, weight = x.astype(np.float64), y.astype(np.uint8), np.ones(150)

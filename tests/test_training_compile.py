@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import training_helpers
@@ -27,7 +30,8 @@ def test_fit_without_compile_says_so():
 @pytest.mark.parametrize("arguments", [
     {"loss": None}, {"loss": "nothing"}, {"optimizer": "nothing"}, {"metrics": ["nothing"]},
     {"loss_weights": [1.0, 2.0]}, {"loss_weights": "a"}, {"weighted_metrics": ["nothing"]},
-    {"metrics": ["sparse_categorical_accuracy"]}, {"metrics": ["MeanIoU"]}, {"loss": ["mse"]},
+    {"metrics": ["sparse_categorical_accuracy"]}, {"metrics": ["MeanIoU"]}, {"loss": ["mse", "mae"]}, {"loss": []},
+    {"metrics": [["nothing"]]},
     {"loss": losses.MeanSquaredError(reduction="none")},
 ])
 def test_compile_refuses_what_it_does_not_know(arguments):
@@ -391,3 +395,42 @@ def test_layers_that_a_frozen_model_was_given_stay_frozen_when_it_is_saved(tmp_p
         if again.compiled:
             again.fit(X, Y, verbose=0)
         assert_same_weights(again, model)
+
+
+@pytest.mark.parametrize(("loss", "found"), [
+    (["mse"], ["mae", "accuracy"]), (("mse",), [["mae", "accuracy"]]),
+    ([losses.MeanSquaredError()], ["mae", ["accuracy"]]), ([["mse"]], (("mae",), ("accuracy",))),
+], ids=str)
+def test_lists_of_the_one_output_are_taken_as_in_keras(loss, found, blobs):
+    x, _, y = blobs
+    plain, listed = (dense_model(loss="mse", metrics=["mae", "accuracy"]) for _ in range(2))
+    listed.compile("adam", loss, metrics=found, weighted_metrics=[["mse"]], loss_weights=[1.0])
+    plain.compile("adam", "mse", metrics=["mae", "accuracy"], weighted_metrics=["mse"])
+    assert listed.fit(x, y, verbose=0).history == plain.fit(x, y, verbose=0).history
+    assert listed.get_compile_config()["metrics"] == ["mae", "accuracy"]
+    listed.compile_from_config(listed.get_compile_config())
+    assert listed.metrics_names == ["loss", "mae", "accuracy", "mse"]
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))],
+                         ids=["copy", "deepcopy", "pickle"])
+def test_copies_of_an_optimizer_are_built_for_no_weights(duplicate, blobs):
+    x, _, y = blobs
+    optimizer = optimizers.Adam(0.03, weight_decay=0.1, use_ema=True)
+    model = dense_model(optimizer=optimizer)
+    optimizer.exclude_from_weight_decay([model.weights[0]], ["bias"])
+    model.fit(x, y, epochs=2, verbose=0)
+    state = optimizer.get_weights()
+    other = duplicate(optimizer)
+    assert (other.built, other.batches, other.state) == (False, 0, [])
+    assert other.get_config() == optimizer.get_config()
+    # As one that was never built; weights that do not decay are known by their names alone.
+    again = optimizers.Adam(0.03, weight_decay=0.1, use_ema=True)
+    again.exclude_from_weight_decay(var_names=["bias"])
+    copied, made = dense_model(optimizer=other), dense_model(optimizer=again)
+    for network in (copied, made):
+        network.fit(x, y, epochs=2, verbose=0)
+    assert_same_weights(copied, made)
+    for array, kept in zip(optimizer.get_weights(), state, strict=True):
+        np.testing.assert_array_equal(array, kept)
+    model.fit(x, y, verbose=0)

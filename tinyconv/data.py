@@ -18,7 +18,7 @@ from tinyconv.utils import refuse_mask
 
 __all__ = [
     "Data", "as_array", "as_inputs", "as_labels", "as_sample_weight", "batches", "class_weights",
-    "epoch_order", "output_labels", "ready", "split_validation", "unpack",
+    "epoch_order", "only_array", "output_labels", "ready", "split_validation", "unpack",
 ]
 
 Shape = tuple[int, ...]
@@ -67,12 +67,29 @@ def as_array(value: Any, name: str) -> np.ndarray:
     return value
 
 
+def only_array(value: Any, shape: Shape | None = None) -> Any:
+    """The array in a list of it alone, as Keras takes what a model's one input or output gets; else `value` itself.
+
+    Where its own shape is that of one sample, the list is one of samples.
+
+    Args:
+        value: What the user passed: [x] or (x,), or data.
+        shape: Shape of one sample; as `as_inputs` it takes a last dimension of 1 or leaves it. Defaults to
+            None: any of one dimension or more.
+    """
+    if not isinstance(value, (list, tuple)) or len(value) != 1 or not hasattr(value[0], "__array__"):
+        return value
+    found = np.shape(value[0])
+    whole = len(found) > 1 if shape is None else bool(found) and _fit_rank(tuple(found[1:]), shape) == shape
+    return value[0] if whole else value
+
+
 def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -> np.ndarray:
     """Checks a batch of inputs and converts it where it must be.
 
     Args:
-        x: Array (N, *input_shape). As in Keras a last dimension of 1 may be missing or
-            be there once too often.
+        x: Array (N, *input_shape), or a list of it alone. As in Keras a last dimension of 1 may be
+            missing or be there once too often.
         input_shape: Shape of one sample.
         name: What to call the argument in messages.
         lazy: Whether to leave a `numpy.memmap`, which may be larger than memory, as it is, for
@@ -88,7 +105,7 @@ def as_inputs(x: Any, input_shape: Shape, name: str = "x", lazy: bool = False) -
     if (type(x) is np.ndarray and x.shape[1:] == input_shape and x.dtype in _INPUT_DTYPES
             and x.flags.c_contiguous):
         return x
-    x = as_array(x, name)
+    x = as_array(only_array(x, input_shape), name)
     if x.ndim == 0 or _fit_rank(x.shape[1:], input_shape) != input_shape:
         raise ValueError(f"Expected {name} to have the shape {_batched(input_shape)}. "
                          f"Received: {name}.shape={x.shape}")
@@ -141,7 +158,7 @@ def as_labels(y: Any, loss: Loss, output_shape: Shape, name: str = "y") -> np.nd
     """
     sparse = loss.kind.startswith("sparse")
     expected = output_shape[:-1] if sparse else output_shape
-    y = as_array(y, name)
+    y = as_array(only_array(y, expected), name)
     if y.ndim == 0 or _fit_rank(y.shape[1:], expected) != expected:
         form = "class ids of the shape" if sparse else "the shape"
         hint = ""
@@ -192,7 +209,7 @@ def as_sample_weight(sample_weight: Any, samples: int, name: str = "sample_weigh
     """
     if sample_weight is None:
         return None
-    weight = as_array(sample_weight, name)
+    weight = as_array(only_array(sample_weight, ()), name)
     if weight.shape not in ((samples,), (samples, 1)):
         raise ValueError(f"Expected {name} to have the shape ({samples},): one weight a sample. "
                          f"Received: {name}.shape={weight.shape}")

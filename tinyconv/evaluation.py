@@ -58,9 +58,9 @@ class Evaluator(Network):
 
         Args:
             optimizer: Name, class, instance or config, such as `"adam"` or `SGD(0.15)`.
-            loss: Name, class, instance or function, such as `"categorical_crossentropy"`.
-            metrics: List of names, instances or functions `f(y_true, y_pred)`. `"accuracy"`
-                picks the kind that fits the loss and the output. Defaults to none.
+            loss: Name, class, instance or function, such as `"categorical_crossentropy"`; or a list of one.
+            metrics: List of names, instances or functions `f(y_true, y_pred)`, also in a list for the one
+                output. `"accuracy"` picks the kind that fits the loss and the output. Defaults to none.
             loss_weights: Factor of the loss, a number or a list of one. Defaults to 1.
             weighted_metrics: Metrics that count samples by their weights. Defaults to none.
             run_eagerly, steps_per_execution, jit_compile, auto_scale_loss: Accepted for scripts
@@ -83,6 +83,8 @@ class Evaluator(Network):
         if isinstance(loss_weights, (list, tuple)) and len(loss_weights) == 1:
             loss_weights = loss_weights[0]
         weight = 1.0 if loss_weights is None else check_number(loss_weights, "loss_weights")
+        while isinstance(loss, (list, tuple)) and len(loss) == 1:
+            loss = loss[0]
         if loss is None:
             raise ValueError("Expected a loss such as 'categorical_crossentropy'. Received: loss=None")
         loss = losses.KERAS_2_NAMES.get(loss, loss) if isinstance(loss, str) else loss
@@ -208,7 +210,8 @@ class Evaluator(Network):
         """Checked and converted data; builds the model where only data tell its input shape."""
         if self._loss is None:
             self._resolve()  # raises
-        self._ensure_built(adapters.as_array(x, f"{prefix}x"))
+        if not self.built:
+            self._ensure_built(adapters.as_array(adapters.only_array(x), f"{prefix}x"))
         objective = self._resolve()
         x = adapters.as_inputs(x, self._input_shape, f"{prefix}x", lazy)
         y = adapters.as_labels(y, objective.loss, self._output_shape, f"{prefix}y")
@@ -351,7 +354,7 @@ class Evaluator(Network):
             batches = (adapters.as_inputs(part, self._input_shape) for part, _, _ in stream.epoch(steps))
         else:
             if not self.built:
-                self._ensure_built(adapters.as_array(x, "x"))
+                self._ensure_built(adapters.as_array(adapters.only_array(x), "x"))
             x = adapters.as_inputs(x, self._input_shape, lazy=True)
             if len(x) == 0:
                 raise ValueError(f"Expected at least one sample. Received: x.shape={x.shape}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyconv import engine, shapes, utils
-from tinyconv.data import as_inputs
+from tinyconv.data import as_inputs, only_array
 from tinyconv.engine.program import Loss, Program, ProgramBuilder, as_image_shape
 from tinyconv.layers import BatchNormalization, InputLayer, Layer, Spec
 from tinyconv.layers.owners import Owners
@@ -229,7 +229,7 @@ class Network:
             return
         shape = self._input_shape
         if not shape:
-            shape = np.shape(x)[1:]
+            shape = np.shape(only_array(x))[1:]
             if not 1 <= len(shape) <= 3 or 0 in shape:
                 raise ValueError("Expected x to have 1 to 3 dimensions per sample, none of them 0. "
                                  f"Received: x.shape={np.shape(x)}")

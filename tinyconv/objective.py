@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,8 +121,17 @@ def check_metrics(identifiers: Any) -> list[Any]:
         return []
     if isinstance(identifiers, str) or callable(identifiers) or not isinstance(identifiers, (list, tuple)):
         identifiers = [identifiers]
-    found = [(identifier, metrics.get(identifier)) for identifier in identifiers]
+    found = [(identifier, metrics.get(identifier)) for identifier in _flat(identifiers)]
     return [metric if isinstance(identifier, (type, dict)) else identifier for identifier, metric in found]
+
+
+def _flat(identifiers: Sequence[Any]) -> Iterator[Any]:
+    """Those in lists within the list as well: Keras has one of them for every output."""
+    for identifier in identifiers:
+        if isinstance(identifier, (list, tuple)):
+            yield from _flat(identifier)
+        else:
+            yield identifier
 
 
 def serialize_metric(identifier: Any) -> str | dict[str, Any] | None:

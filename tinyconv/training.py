@@ -90,6 +90,7 @@ class Trainer(Evaluator):
             x: Inputs (N, ...), uint8 or float32; other numbers are converted, once, or batch by batch
                 where x is a `numpy.memmap`. Or an iterable of batches (x, y) or (x, y, sample_weight):
                 a generator, a PyTorch DataLoader, an object with `__len__` and `__getitem__`.
+                Arrays may stand in a list of their own, as in Keras: `fit([x], [y])`.
             y: Labels, one-hot (N, classes) or class ids (N,), as the loss wants them.
             batch_size: Samples a step; the last batch of an epoch may be smaller. Defaults to 32.
             epochs: The epoch to stop before, counted from 0: from initial_epoch=0 on, how many. Defaults to 1.

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from parity.harness import as_numpy, keras, random_array, tinyconv
 
-# Keras' own variables, with NumPy 2; and what runs out of data says so in both.
+# Keras' own variables, with NumPy 2, and its inputs in a list; and what runs out of data says so in both.
 pytestmark = [
     pytest.mark.usefixtures("cheap_start"),
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*ran out of data:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match:UserWarning"),
 ]
 
 SAMPLES, FEATURES, CLASSES = 11, 6, 3
@@ -49,6 +50,8 @@ def fitted(library: Any, compiled: dict[str, Any], fit: dict[str, Any]) -> tuple
 
 @pytest.mark.parametrize(("compiled", "fit"), [
     ({}, {}),
+    ({**WEIGHED, "loss": ["categorical_crossentropy"], "metrics": [["accuracy", "mse"]]},
+     {"x": [X], "y": [Y], "sample_weight": [WEIGHTS], "validation_data": ([PART[0]], [PART[1]]), "batch_size": 4}),
     (WEIGHED, {"sample_weight": WEIGHTS}),
     (WEIGHED, {"class_weight": {0: 2.0, 1: 0.5, 7: 4.0}}),
     ({**WEIGHED, "loss": "sparse_categorical_crossentropy", "weighted_metrics": ["accuracy"]},
