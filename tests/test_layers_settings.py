@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import sys
+import threading
+
 import numpy as np
 import pytest
 
-from tinyconv import Sequential, activations, layers, models
+from tinyconv import Sequential, activations, initializers, layers, models
 
 X = np.random.default_rng(0).random((6, 8, 8, 1)).astype(np.float32)
 IDS = np.arange(6) % 3
@@ -94,6 +99,8 @@ def test_weight_is_not_replaced_by_an_array():
     model = network()
     with pytest.raises(TypeError, match="kernel to be written by its method assign"):
         model.get_layer("dense").kernel = np.zeros((2, 3))
+    with pytest.raises(TypeError, match="kernel to be written by its method assign"):
+        model.get_layer("dense").kernel = model.get_layer("dense").bias
 
 
 def test_layer_takes_another_name_in_its_model(tmp_path):
@@ -118,3 +125,122 @@ def test_settings_of_layers_of_ones_own_count_too():
     model.layers[0].activation = activations.linear
     model.layers[0].table = {"a": 1}
     np.testing.assert_allclose(model.predict(x), x @ model.get_weights()[0], rtol=1e-5, atol=1e-6)
+
+
+def test_properties_of_a_layer_in_a_model_are_still_properties():
+    class Mine(layers.Dense):
+        @property
+        def doubled(self):
+            return self._doubled
+
+        @doubled.setter
+        def doubled(self, value):
+            self._doubled = 2 * value
+
+    model = Sequential([layers.Input((2,)), Mine(3)])
+    layer = model.layers[0]
+    layer.doubled = 4
+    assert layer.doubled == 8
+    for name in ("input_shape", "output_shape", "output", "losses", "trainable_weights"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, (5,))
+
+
+def test_layer_whose_models_are_gone_keeps_its_shapes():
+    layer = layers.Conv2D(2, 3)
+    Sequential([layers.Input((8, 8, 1)), layer])
+    layer.padding = "same"
+    assert (layer.input_shape, layer.output_shape) == ((8, 8, 1), (8, 8, 2))
+    dense = layers.Dense(3)
+    dense(X[:, :2, 0, 0])
+    dense.activation = "relu"
+    assert dense.output_shape == (3,)
+    assert dense(X[:, :2, 0, 0]).min() >= 0
+
+
+def test_layer_with_an_initializer_of_ones_own_takes_settings():
+    class Halves(initializers.Initializer):
+        def __call__(self, shape, dtype=None, seed=None):
+            return np.full(shape, 0.5, np.float32)
+
+    halves = Halves()
+    layer = layers.Dense(3, kernel_initializer=halves)
+    model = Sequential([layers.Input((2,)), layer])
+    layer.activation = "relu"
+    assert layer.kernel_initializer is halves
+    assert layer.activation is activations.relu
+    np.testing.assert_allclose(model.predict(X[:, :2, 0, 0]), np.repeat(X[:, :2, 0].sum(axis=1) / 2, 3, axis=1),
+                               rtol=1e-6)
+
+
+def test_setting_is_put_back_whatever_a_layer_of_ones_own_raises():
+    class Mine(layers.Dense):
+        table = None
+
+        def compute_output_shape(self, input_shape):
+            return (len(self.table),)
+
+    layer = Mine(3)
+    layer.table = "abc"
+    model = Sequential([layers.Input((2,)), layer])
+    before = model.predict(X[:, :2, 0, 0])
+    with pytest.raises(TypeError):
+        layer.table = 4
+    assert layer.table == "abc"
+    np.testing.assert_array_equal(model.predict(X[:, :2, 0, 0]), before)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))],
+                         ids=["copy", "deepcopy", "pickle"])
+def test_copies_of_a_layer_have_weights_of_their_own(duplicate):
+    model, x = network(), X[:, :2, 0, 0]
+    before = model.predict(X)
+    other = duplicate(model.get_layer("dense"))
+    twin = Sequential([layers.Input((2,)), other])
+    expected = twin.predict(x)
+    other.set_weights([np.zeros_like(weight) for weight in other.get_weights()])
+    other.activation = "linear"
+    assert not twin.predict(x).any() and expected.any()
+    assert other.kernel is other.weights[0]
+    np.testing.assert_array_equal(model.predict(X), before)
+    assert model.get_layer("dense").activation is activations.softmax
+
+
+def test_layer_that_is_called_gives_no_model_its_number():
+    first = Sequential().name
+    layers.Dense(2)(X[:, :2, 0, 0])
+    second = Sequential().name
+    number = [int(name.partition("_")[2] or 0) for name in (first, second)]
+    assert number[1] == number[0] + 1
+
+
+def test_threads_may_call_a_layer_and_write_its_weights():
+    layer, x, errors, done = layers.Dense(3), X[:, :2, 0, 0], [], threading.Event()
+    model = Sequential([layers.Input((2,)), layer], seed=1)
+
+    def repeat(action):
+        try:
+            while not done.is_set():
+                action()
+        except Exception as error:  # noqa: BLE001 - to be looked at by the test
+            errors.append(error)
+
+    def change():
+        layer.kernel.assign(np.ones((2, 3)))
+        layer.activation = "relu"
+        assert layer.output_shape == (3,)
+
+    threads = [threading.Thread(target=repeat, args=(action,)) for action in
+               (lambda: layer(x), lambda: layer(x), change, lambda: model.predict(x, verbose=0))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        done.wait(0.5)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert not errors

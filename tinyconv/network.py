@@ -133,7 +133,7 @@ class Network:
         layer = self._layers.pop()
         owners = layer._on_change
         if isinstance(owners, Owners):
-            owners.networks.discard(self)
+            owners.discard(self)
         if self.built and self._layers:
             self._build_layers()
         else:
@@ -170,7 +170,7 @@ class Network:
 
     def _adopt(self, layer: Layer) -> None:
         owners = layer._on_change if isinstance(layer._on_change, Owners) else Owners()
-        owners.networks.add(self)
+        owners.add(self)
         layer._on_change = owners
 
     # --- shapes and building ---
@@ -329,9 +329,8 @@ class Network:
             self._run_noisy.weights_changed()
         for layer in self._layers:
             owners = layer._on_change
-            if layer.weights and isinstance(owners, Owners) and len(owners.networks) > 1:
-                for network in owners.networks - {self}:
-                    network._weights_changed()
+            if layer.weights and isinstance(owners, Owners):
+                owners(self)
 
     # --- the program ---
 

@@ -21,7 +21,7 @@ from tinyconv.formats.guard import (
     shorten,
     unique,
 )
-from tinyconv.layers.base import UNSUPPORTED_TRAINING
+from tinyconv.layers.arguments import UNSUPPORTED_TRAINING
 from tinyconv.utils import warn
 
 __all__ = ["PRIVATE", "class_name_of", "config_of", "create_layers", "find_class", "weight_name", "write_topology"]

@@ -6,15 +6,16 @@ arguments and configs that carry "batch" in their name.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from tinyconv import constraints, initializers, regularizers, shapes
+from tinyconv import constraints, regularizers, shapes
 from tinyconv.engine.program import ProgramBuilder
-from tinyconv.initializers import Initializer
+from tinyconv.layers.arguments import arguments_of, batch_shape_of, get_initializer, refuse_unsupported
 from tinyconv.layers.owners import Owners, change, is_setting
 from tinyconv.layers.weight import Weight
 from tinyconv.left_out import KERAS_1_ARGUMENTS, refuse_methods
@@ -28,21 +29,11 @@ from tinyconv.utils import (
     derive_seed,
     to_snake_case,
     unique_name,
-    warn,
 )
 
-__all__ = ["Layer", "Spec", "Weight", "get_initializer", "refuse_unsupported"]
+__all__ = ["Layer", "Spec", "Weight"]
 
 Shape = tuple[int, ...]
-BatchShape = tuple[int | None, *tuple[int, ...]]
-
-# Arguments of Keras that change how a layer trains and that this library does not have.
-UNSUPPORTED_TRAINING = ("activity_regularizer",)
-# Keys of other writers' configs that say nothing about what a layer computes here.
-_HARMLESS_KEYS = {
-    "autocast", "batch_size", "dtype", "input_dtype", "module", "optional", "quantization_config", "ragged",
-    "registered_name", "shared_object_id", "sparse",
-}
 
 
 class Spec(NamedTuple):
@@ -96,7 +87,7 @@ class Layer:
         check_dtype(dtype)
         if input_dim is not None and input_shape is None:
             input_shape = (input_dim,)
-        self.batch_input_shape = _batch_input_shape(input_shape, batch_input_shape, batch_size)
+        self.batch_input_shape = batch_shape_of(input_shape, batch_input_shape, batch_size)
         self.name = name if name is not None else unique_name(to_snake_case(type(self).__name__))
         self.trainable = check_flag(trainable, "trainable")
         self.built = False
@@ -116,8 +107,8 @@ class Layer:
             TypeError: If the attribute is a weight, which its `assign` writes.
         """
         owners = self.__dict__.get("_on_change")
-        if not isinstance(owners, Owners):
-            super().__setattr__(name, value)
+        if not isinstance(owners, Owners) or hasattr(getattr(type(self), name, None), "__set__"):
+            super().__setattr__(name, value)  # nobody to tell; or a property, which knows what to do
             return
         counts, changes = is_setting(self, name), change(self, owners, name, value)
         kept = {key: self.__dict__[key] for key in changes if key in self.__dict__}
@@ -125,9 +116,13 @@ class Layer:
         if not counts:
             return
         try:
+            if self.built:
+                self.build(self._input_shape)
             owners.lower_anew()
-        except ValueError:
+        except Exception:
             self.__dict__.update(kept)
+            if self.built:
+                self.build(self._input_shape)
             owners.lower_anew()
             raise
 
@@ -354,26 +349,7 @@ class Layer:
         Raises:
             ValueError: If the config has a setting that this layer does not have.
         """
-        parameters = inspect.signature(cls).parameters
-        known = {*parameters, *inspect.signature(Layer).parameters}
-        arguments: dict[str, Any] = {}
-        for key, value in config.items():
-            key = cls._renamed_keys.get(key, key)
-            if key == "dtype":
-                check_dtype(value)
-            elif key in UNSUPPORTED_TRAINING and value is not None:
-                warn(f"{cls.__name__} '{config.get('name')}': {key} is not supported, it is "
-                     "left out of training")
-            elif key in known and key != "kwargs":
-                arguments[key] = value
-            elif value is not None and key not in _HARMLESS_KEYS and key not in UNSUPPORTED_TRAINING:
-                raise ValueError(f"{cls.__name__} has no such setting. Received: {key}={describe(value)}")
-        for key, parameter in parameters.items():
-            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.default is parameter.empty \
-                    and key not in arguments:
-                raise ValueError(f"{cls.__name__} expected a setting {key}. Received: {sorted(config)}")
-        return cls(**arguments)
-
+        return cls(**arguments_of(cls, config, cls._renamed_keys, {*inspect.signature(Layer).parameters}))
 
     @property
     def losses(self) -> list[float]:
@@ -398,52 +374,15 @@ class Layer:
                             f"Received: a call of '{self.name}' with {describe(x)}")
         from tinyconv.models import Sequential
 
-        return Sequential([self])(np.asarray(x), training=training)
+        return Sequential([self], name=self.name)(np.asarray(x), training=training)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a layer belongs to no model."""
         return {**self.__dict__, "_on_change": None}
 
+    def __copy__(self) -> Layer:
+        """As in Keras with weights of its own: models of the one are not told what training does to the other."""
+        return copy.deepcopy(self)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-def get_initializer(identifier: Any, name: str) -> Initializer:
-    """An initializer from whatever identifies it; None is Keras' default for the weight `name`."""
-    initializer = initializers.get(identifier)
-    if initializer is None:
-        return initializers.Zeros() if name == "bias" else initializers.GlorotUniform()
-    return initializer
-
-
-def refuse_unsupported(**arguments: Any) -> None:
-    """Raises ValueError for an argument that is not None."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise ValueError(
-                f"Expected {name} to be None: it is not supported. "
-                f"Received: {name}={describe(value)}"
-            )
-
-
-def _batch_input_shape(input_shape: Any, batch_input_shape: Any, batch_size: Any) -> BatchShape | None:
-    if input_shape is None and batch_input_shape is None:
-        return None
-    if input_shape is not None and batch_input_shape is not None:
-        raise ValueError(
-            "Expected one of input_shape and batch_input_shape. "
-            f"Received: input_shape={input_shape}, batch_input_shape={batch_input_shape}"
-        )
-    if input_shape is not None:
-        if isinstance(input_shape, (int, np.integer)):
-            input_shape = (input_shape,)
-        sample = shapes.check_shape(input_shape, "input_shape")
-    else:
-        if not isinstance(batch_input_shape, (tuple, list)) or len(batch_input_shape) < 2:
-            raise ValueError(
-                "Expected batch_input_shape to be (batch size or None, ...). "
-                f"Received: batch_input_shape={describe(batch_input_shape)}"
-            )
-        batch_size = batch_input_shape[0]
-        sample = shapes.check_shape(tuple(batch_input_shape[1:]), "batch_input_shape")
-    return (None if batch_size is None else shapes.check_integer(batch_size, "batch_size"), *sample)

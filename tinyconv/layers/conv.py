@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder
-from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
+from tinyconv.layers.arguments import get_initializer
+from tinyconv.layers.base import Layer, Shape, Weight
 from tinyconv.layers.layout import Image, from_channels_last, image_of, pair_of, shape_of, to_channels_last
 from tinyconv.layers.nonlinear import (
     activation_operation,

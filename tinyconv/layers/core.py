@@ -8,7 +8,8 @@ import numpy as np
 
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
-from tinyconv.layers.base import BatchShape, Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.arguments import BatchShape, get_initializer, refuse_unsupported
+from tinyconv.layers.base import Layer, Shape, Weight
 from tinyconv.layers.layout import add_reshape, to_channels_last
 from tinyconv.layers.nonlinear import add_activation, get_activation, serialize_activation
 from tinyconv.shapes import describe

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from tinyconv import initializers, shapes
 from tinyconv.engine.program import ProgramBuilder
-from tinyconv.layers.base import Shape, Weight, get_initializer
+from tinyconv.layers.arguments import get_initializer
+from tinyconv.layers.base import Shape, Weight
 from tinyconv.layers.conv import BaseConvolution
 from tinyconv.layers.layout import Image
 

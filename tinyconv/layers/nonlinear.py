@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from tinyconv import activations, initializers
 from tinyconv.engine.program import ProgramBuilder, as_image_shape
-from tinyconv.layers.base import Layer, Shape, Weight, get_initializer
+from tinyconv.layers.arguments import get_initializer
+from tinyconv.layers.base import Layer, Shape, Weight
 from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.named import serialize_object
 from tinyconv.shapes import describe

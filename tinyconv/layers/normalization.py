@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from tinyconv import initializers
 from tinyconv.engine.program import ProgramBuilder
-from tinyconv.layers.base import Layer, Shape, Weight, get_initializer, refuse_unsupported
+from tinyconv.layers.arguments import get_initializer, refuse_unsupported
+from tinyconv.layers.base import Layer, Shape, Weight
 from tinyconv.layers.layout import axes_last, axes_of, check_axes
 from tinyconv.shapes import describe
 from tinyconv.utils import check_flag, check_number

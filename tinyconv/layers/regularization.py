@@ -7,7 +7,8 @@ from typing import Any
 
 from tinyconv import shapes
 from tinyconv.engine.program import ProgramBuilder
-from tinyconv.layers.base import Layer, Shape, refuse_unsupported
+from tinyconv.layers.arguments import refuse_unsupported
+from tinyconv.layers.base import Layer, Shape
 from tinyconv.layers.layout import axes_last, from_channels_last, image_of, to_channels_last
 from tinyconv.shapes import describe
 from tinyconv.utils import check_number
