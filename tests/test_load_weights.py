@@ -191,3 +191,28 @@ def test_layers_of_a_numbered_file_that_the_model_has_not_are_passed_over(name, 
     other.load_weights(tmp_path / name)
     for a, b in zip(saved.get_weights()[:-2], other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_by_name_takes_the_layer_itself_before_one_of_its_name_in_a_model(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "m.h5"
+    held = {"base": ["base/dense", "base/other"], "one": ["one/dense"], "dense": ["dense"], "two": ["two/twice"],
+            "three": ["three/twice"]}
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in held]
+        for number, (name, parts) in enumerate(held.items()):
+            paths = [f"{part}/kernel:0" for part in parts]
+            file.create_group(name).attrs["weight_names"] = [path.encode() for path in paths]
+            for index, inner in enumerate(paths):
+                file[f"{name}/{inner}"] = np.full((4, 4), 10 * number + index, "f4")
+
+    def loaded(*names):
+        model = Sequential([layers.Input((4,)), *(layers.Dense(4, use_bias=False, name=name) for name in names)])
+        model.set_weights([np.full((4, 4), -1.0)] * len(names))
+        model.load_weights(path, by_name=True)
+        return [array[0, 0] for array in model.get_weights()]
+
+    assert loaded("dense", "other", "base_dense", "one_dense", "else") == [20, 1, 0, 10, -1]
+    assert loaded("one", "other") == [10, 1]
+    with pytest.raises(ValueError, match="layers called 'twice': expected one. Received: \\['two', 'three'\\]"):
+        loaded("twice")

@@ -20,7 +20,8 @@ from tinyconv.formats.hdf5 import Group
 from tinyconv.formats.topology import number_groups
 from tinyconv.utils import to_snake_case
 
-__all__ = ["LAYERS", "by_layer", "held_paths", "legacy_paths", "legacy_units", "nested_groups", "strip_number"]
+__all__ = ["LAYERS", "by_layer", "held_paths", "legacy_paths", "legacy_units", "named_units", "nested_groups",
+           "strip_number"]
 
 # What the group of the layers is called, from Keras 2.12 on.
 LAYERS = ("layers", "_layer_checkpoint_dependencies")
@@ -40,12 +41,13 @@ class Unit(NamedTuple):
     """A layer of a file of legacy kind.
 
     Attributes:
-        names: What it may be called: by its own name, by that of its group, or by both.
+        names: What it may be called, the first that fits counting: by its group's name where it is alone
+            there, by its own lengthened by that, or by its own.
         group: The group that its weights lie in.
         paths: Their names there.
     """
 
-    names: tuple[str, ...]
+    names: tuple[str, str, str]
     group: str
     paths: list[str]
 
@@ -77,10 +79,25 @@ def legacy_units(group: Group) -> list[Unit]:
         paths = _weight_names(group, name)
         parts = by_layer(paths)
         if len(parts) > 1 and all("/" in path for path in paths):
-            units += [Unit((part, f"{name[:40]}_{part}"), name, own) for part, own in parts.items()]
+            units += [Unit(("", f"{name[:40]}_{part}", part), name, own) for part, own in parts.items()]
         else:
-            units.append(Unit((name, *parts), name, paths))
+            own_name = next(iter(parts)) if len(parts) == 1 else name
+            units.append(Unit((name, f"{name[:40]}_{own_name}", own_name), name, paths))
     return units
+
+
+def named_units(units: list[Unit], layers: list[Any]) -> dict[str, list[Unit]]:
+    """For the names of layers the units of that name: several where these do not tell, and each for one name only."""
+    found: dict[str, list[Unit]] = {}
+    for rank in range(3):
+        taken = {id(unit) for own in found.values() for unit in own}
+        free: dict[str, list[Unit]] = {}
+        for unit in units:
+            if id(unit) not in taken:
+                free.setdefault(unit.names[rank], []).append(unit)
+        names = [layer.name for layer in layers if layer.name not in found]
+        found.update({name: free[name] for name in names if name in free})
+    return found
 
 
 def legacy_paths(group: Group, layers: list[Any]) -> list[list[str]]:
@@ -96,9 +113,9 @@ def legacy_paths(group: Group, layers: list[Any]) -> list[list[str]]:
     units = [unit for unit in legacy_units(group) if unit.paths]
     if len(units) != len(layers):
         fail(f"{group.what}: layers with weights", f"{len(layers)}", f"{len(held)}, {shorten(list(held))}")
-    named = [[unit for unit in units if layer.name in unit.names] for layer in layers]
-    if all(len(own) == 1 for own in named) and len({id(own[0]) for own in named}) == len(units):
-        units = [own[0] for own in named]
+    named = named_units(units, layers)
+    if len(named) == len(units) and all(len(own) == 1 for own in named.values()):
+        units = [named[layer.name][0] for layer in layers]
     else:
         units = _in_order(units, layers)
     return [[f"{unit.group}/{path}" for path in unit.paths] for unit in units]

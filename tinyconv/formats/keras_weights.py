@@ -24,6 +24,7 @@ from tinyconv.formats.keras_places import (
     held_paths,
     legacy_paths,
     legacy_units,
+    named_units,
     nested_groups,
     strip_number,
 )
@@ -115,11 +116,13 @@ def find_named(root: Group, created: list[Any], shapes: Shapes, skipped: list[st
     if root.names("layer_names") is None:
         fail(root.what, "the names of the layers", "none")
     origin = _origin(root)
-    units = legacy_units(root)
+    named = named_units(legacy_units(root), created)
     weights = []
     for layer, sizes in zip(created, shapes, strict=True):
-        unit = next((unit for unit in units if layer.name in unit.names), None)
-        if unit is not None:
+        units = named.get(layer.name, [])
+        if len(units) > 1:
+            fail(f"{root.what}: layers called {shorten(layer.name, 40)}", "one", [unit.group for unit in units])
+        for unit in units:
             weights += _of_layer(root, layer, sizes, [f"{unit.group}/{path}" for path in unit.paths], origin, skipped)
     root.check_size([weight.shape for weight in weights])
     return weights
