@@ -10,7 +10,7 @@
 
 /* ---- the plan ------------------------------------------------------------------------ */
 
-/* What the image-lane plan `from` computes, with filters in the lanes. */
+/* What the image-lane plan `from` computes, with filters in the lanes.  0 without memory: g is to be cleared. */
 static int plan_phase(const tc_correlation *from, ptrdiff_t filters, tc_correlation *g) {
     *g = *from;
     g->tiles = NULL, g->tile_count = 0, g->y_channels = filters;
@@ -26,9 +26,9 @@ static int plan_phase(const tc_correlation *from, ptrdiff_t filters, tc_correlat
 static int plan_channels(const tc_kernels *k, const tc_correlation *phases, ptrdiff_t count, direction *d) {
     d->filters = d->padded = phases[0].groups;
     d->phases = calloc((size_t)count, sizeof *d->phases);
-    for (; d->phases && d->phase_count < count; d->phase_count++) {
-        tc_correlation *g = &d->phases[d->phase_count];
-        if (!plan_phase(&phases[d->phase_count], 1, g)) return 0;
+    for (ptrdiff_t i = 0; d->phases && i < count; i++) {
+        tc_correlation *g = &d->phases[d->phase_count++];
+        if (!plan_phase(&phases[i], 1, g)) return 0;
         g->x_start = 0, g->x_row_stride = g->x_columns * g->groups;
     }
     d->packed = malloc(sizeof(float) * (size_t)(phases[0].taps * d->filters + 1));
@@ -43,9 +43,9 @@ static int plan_direction(const tc_kernels *k, const tc_correlation *phases, ptr
     d->grouped = d->filters <= k->grouped_filters;
     d->phases = calloc((size_t)count, sizeof *d->phases);
     ptrdiff_t floats = d->grouped ? 0 : phases[0].taps * d->padded;
-    for (; d->phases && d->phase_count < count; d->phase_count++) {
-        tc_correlation *g = &d->phases[d->phase_count];
-        if (!plan_phase(&phases[d->phase_count], d->grouped ? d->filters : d->padded, g)) return 0;
+    for (ptrdiff_t i = 0; d->phases && i < count; i++) {
+        tc_correlation *g = &d->phases[d->phase_count++];
+        if (!plan_phase(&phases[i], d->grouped ? d->filters : d->padded, g)) return 0;
         if (d->grouped) floats += k->pack_groups(g, NULL, 0, NULL, NULL, NULL);
     }
     d->packed = malloc(sizeof(float) * (size_t)(floats + 1));

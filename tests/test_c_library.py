@@ -22,30 +22,37 @@ def compiles(compiler, options, folder):
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def run_program(name, folder, arguments=()):
-    """The output of a C program of this folder, built with the library's sources; and the instruction set."""
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The command that links a C program with the library's objects, and their instruction set."""
+    folder = tmp_path_factory.mktemp("library")
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(compiler[0]) is None:
         pytest.skip(f"there is no C compiler: {compiler[0]}")
     if not compiles(compiler, BASE, folder):
         pytest.skip(f"{compiler[0]} does not compile for this test")
-    sanitizers = SANITIZERS if compiles(compiler, SANITIZERS, folder) else []
     isa = "neon" if os.uname().machine == "aarch64" else "baseline"
+    options = [*BASE, *(SANITIZERS if compiles(compiler, SANITIZERS, folder) else []), f"-DTC_ISA={isa}"]
+    for source in [*CSRC.glob("*.c"), CSRC / "kernels" / "kernels.c"]:
+        subprocess.run([*compiler, *options, "-c", str(source), "-o", str(folder / f"{source.stem}.o")], check=True,
+                       capture_output=True)
+    return [*compiler, *options, *map(str, sorted(folder.glob("*.o"))), "-lm", "-lpthread"], isa
+
+
+def run_program(library, name, folder, arguments=()):
+    """The output of a C program of this folder."""
     program = folder / name
-    sources = [*sorted(CSRC.glob("*.c")), CSRC / "kernels" / "kernels.c",
-               Path(__file__).with_name(f"{name}.c")]
-    subprocess.run([*compiler, *BASE, *sanitizers, f"-DTC_ISA={isa}", *map(str, sources), "-lm", "-lpthread",
-                    "-o", str(program)], check=True, capture_output=True)
+    subprocess.run([*library, str(Path(__file__).with_name(f"{name}.c")), "-o", str(program)], check=True,
+                   capture_output=True)
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    result = subprocess.run([str(program), *arguments], check=True, capture_output=True, text=True,
-                            env=environment)
-    return result.stdout, isa
+    return subprocess.run([str(program), *arguments], check=True, capture_output=True, text=True,
+                          env=environment).stdout
 
 
 @pytest.mark.once
-def test_c_library_trains_without_python(tmp_path):
-    output, isa = run_program("c_library", tmp_path)
-    name, first, last, difference = output.split()
+def test_c_library_trains_without_python(library, tmp_path):
+    command, isa = library
+    name, first, last, difference = run_program(command, "c_library", tmp_path).split()
     assert name == isa
     assert 0.5 < float(first) < 1.5  # two classes: ln 2 for a network that knows nothing
     assert float(last) < 0.05
@@ -67,9 +74,23 @@ FROZEN = {
 
 
 @pytest.mark.once
-def test_frozen_layers_cost_no_backward_work(tmp_path):
-    output, _ = run_program("frozen", tmp_path, FROZEN)
+def test_frozen_layers_cost_no_backward_work(library, tmp_path):
+    output = run_program(library[0], "frozen", tmp_path, FROZEN)
     for (flags, expected), line in zip(FROZEN.items(), output.splitlines(), strict=True):
         kernels, biases, correlations, forward = map(int, line.split())
         assert forward == 3
         assert (kernels, biases, correlations - forward) == expected, flags
+
+
+@pytest.mark.once
+def test_c_library_reports_and_frees_where_memory_runs_out(library, tmp_path):
+    command = [*library[0], *(f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "free"))]
+    if not compiles(shlex.split(os.environ.get("CC", "cc")), ["-Wl,--wrap=malloc"], tmp_path):
+        pytest.skip("the linker does not wrap functions")
+    lines = run_program(command, "allocations", tmp_path).splitlines()
+    assert len(lines) == 7
+    for line in lines:
+        allocations, refused, failed, alive = map(int, line.split())
+        assert refused > 20  # the plans
+        assert failed == allocations - refused > 0  # what calls need they ask for again
+        assert alive == 0
