@@ -318,9 +318,10 @@ def test_too_much_memory_is_said_so():
     lambda array: classifier().layers[0].kernel.assign(array(np.ones((3, 3, 1, 2)))),
     lambda array: classifier().set_weights([array(weight) for weight in classifier().get_weights()]),
     lambda array: ops.conv2d(array(X), KERNEL), lambda array: ops.softmax_cross_entropy(Y, array(IDS)),
-    lambda array: tinyconv.utils.to_categorical(array(IDS)),
+    lambda array: tinyconv.utils.to_categorical(array(IDS)), lambda array: classifier().predict([array(X)]),
+    lambda array: classifier().predict(list(array(X))),
 ], ids=["fit", "predict", "call", "y", "sample_weight", "evaluate", "assign", "set_weights", "conv2d", "labels",
-        "to_categorical"])
+        "to_categorical", "list of it alone", "list of samples"])
 def test_masked_values_are_not_computed_with(call):
     message = assert_refused(lambda: call(lambda array: np.ma.masked_array(array, np.arange(array.size) == 1)
                                           if array.ndim == 1 else np.ma.masked_greater(array, 0)), TypeError)

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from tinyconv import Sequential, activations, initializers, layers, models
+from tinyconv import Sequential, activations, constraints, initializers, layers, models, regularizers
 
 X = np.random.default_rng(0).random((6, 8, 8, 1)).astype(np.float32)
 IDS = np.arange(6) % 3
@@ -93,6 +93,47 @@ def test_setting_that_a_later_layer_cannot_take_is_refused():
         model.layers[0].strides = 2
     assert model.layers[0].strides == (1, 1)
     np.testing.assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize(("setting", "value"), [
+    ("kernel_regularizer", "l2"), ("kernel_regularizer", None), ("bias_regularizer", regularizers.L1(0.3)),
+    ("kernel_constraint", "non_neg"), ("kernel_constraint", constraints.MaxNorm(0.5)), ("bias_constraint", "unit_norm"),
+], ids=str)
+def test_rules_of_weights_count_as_if_the_layer_was_made_with_them(setting, value):
+    rules = {"kernel_regularizer": regularizers.L1(0.1)}
+    changed, made = network(dense=rules), network(dense={**rules, setting: value})
+    changed.fit(X, IDS, verbose=0)
+    made.set_weights(changed.get_weights())
+    made.set_training_state(changed.get_training_state())
+    setattr(changed.get_layer("dense"), setting, value)
+    assert changed.losses == made.losses
+    assert changed.get_layer("dense").get_config() == made.get_layer("dense").get_config()
+    made.optimizer.batches = changed.optimizer.batches
+    histories = [model.fit(X, IDS, epochs=2, verbose=0).history for model in (changed, made)]
+    assert histories[0] == histories[1]
+    for one, other in zip(changed.get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_constraint_that_does_not_fit_is_refused_and_changes_nothing():
+    model = network()
+    layer = model.get_layer("dense")
+    layer.kernel_constraint = "non_neg"
+    with pytest.raises(ValueError, match="Layer 'dense', kernel: .*Received: ") as caught:
+        layer.kernel_constraint = constraints.MaxNorm(1.0, axis=5)
+    assert "\n" not in str(caught.value)
+    assert isinstance(layer.kernel_constraint, constraints.NonNeg)
+    assert layer.kernel.constraint is layer.kernel_constraint
+    model.fit(X, IDS, verbose=0)
+
+
+@pytest.mark.parametrize("value", ["no", None, 2, [True]], ids=str)
+def test_trainable_of_a_layer_is_true_or_false(value):
+    for layer in (layers.Dense(2), network().get_layer("dense")):
+        with pytest.raises(ValueError, match="Expected trainable to be True or False. Received: trainable="):
+            layer.trainable = value
+        layer.trainable = np.False_
+        assert layer.trainable is False
 
 
 def test_weight_is_not_replaced_by_an_array():

@@ -54,6 +54,8 @@ def as_array(value: Any, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray):
         if value is None or hasattr(value, "__next__") or isinstance(value, (dict, str, bytes)):
             raise TypeError(f"Expected {name} to be an array. Received: {name}={describe(value)}")
+        for part in value if isinstance(value, (list, tuple)) else ():
+            refuse_mask(part, name)  # NumPy would forget it
         try:
             value = np.asarray(value)
         except (TypeError, RuntimeError) as error:  # of tensors of other frameworks

@@ -89,7 +89,7 @@ class Layer:
             input_shape = (input_dim,)
         self.batch_input_shape = batch_shape_of(input_shape, batch_input_shape, batch_size)
         self.name = name if name is not None else unique_name(to_snake_case(type(self).__name__))
-        self.trainable = check_flag(trainable, "trainable")
+        self.trainable = trainable
         self.built = False
         self._input_shape: Shape = ()  # of a sample, once the layer is built
         self._output_shape: Shape = ()
@@ -106,6 +106,8 @@ class Layer:
             ValueError: If the setting cannot be, or the model does not fit together with it; it stays as it was.
             TypeError: If the attribute is a weight, which its `assign` writes.
         """
+        if name == "trainable":
+            value = check_flag(value, name)
         owners = self.__dict__.get("_on_change")
         if not isinstance(owners, Owners) or hasattr(getattr(type(self), name, None), "__set__"):
             super().__setattr__(name, value)  # nobody to tell; or a property, which knows what to do
@@ -116,15 +118,30 @@ class Layer:
         if not counts:
             return
         try:
-            if self.built:
-                self.build(self._input_shape)
-            owners.lower_anew()
+            self._settle(name, owners)
         except Exception:
             self.__dict__.update(kept)
-            if self.built:
-                self.build(self._input_shape)
-            owners.lower_anew()
+            self._settle(name, owners)
             raise
+
+    def _settle(self, name: str, owners: Owners) -> None:
+        """What follows from a changed setting: rules of weights, shapes, programs; ValueError where it cannot be."""
+        if name in self._rule_names:
+            self._renew_rules()
+        if self.built:
+            self.build(self._input_shape)
+        owners.lower_anew()
+
+    def _renew_rules(self) -> None:
+        for weight in self.weights:
+            names = self.argument_of(weight.name, "regularizer"), self.argument_of(weight.name, "constraint")
+            if set(names) <= set(self._rule_names):
+                try:
+                    weight.regularizer = regularizers.get(getattr(self, names[0]))
+                    weight.constraint = constraints.get(getattr(self, names[1]))
+                    _ = weight.rules
+                except ValueError as error:
+                    raise ValueError(f"Layer '{self.name}', {weight.name}: {error}") from None
 
     # --- what a subclass writes ---
 

@@ -41,8 +41,22 @@ class Weight:
         self.trainable = trainable
         self.regularizer = regularizer
         self.constraint = constraint
-        self.rules = _weight_rules(value.shape, regularizer, constraint)
         self._on_change = on_change
+        _ = self.rules  # refuses a constraint that does not fit
+
+    @property
+    def rules(self) -> WeightRules | None:
+        """What the engine makes of the regularizer and the constraint; None is nothing.
+
+        Raises:
+            ValueError: If the constraint does not fit the shape.
+        """
+        if self.regularizer is None and self.constraint is None:
+            return None
+        rules = WeightRules() if self.constraint is None else self.constraint.rules(self.shape)
+        if self.regularizer is None:
+            return rules
+        return dataclasses.replace(rules, l1=self.regularizer.l1, l2=self.regularizer.l2)
 
     @property
     def shape(self) -> Shape:
@@ -93,10 +107,3 @@ class Weight:
 
     def __repr__(self) -> str:
         return f"<Weight {self.name}, shape={self.shape}, trainable={self.trainable}>"
-
-
-def _weight_rules(shape: Shape, regularizer: Regularizer | None, constraint: Constraint | None) -> WeightRules | None:
-    if regularizer is None and constraint is None:
-        return None
-    rules = WeightRules() if constraint is None else constraint.rules(shape)
-    return rules if regularizer is None else dataclasses.replace(rules, l1=regularizer.l1, l2=regularizer.l2)
