@@ -125,6 +125,17 @@ def test_output_that_needs_h5py_is_refused_before_the_training(sprite, tmp_path,
     assert "tinyconv[keras]" in fails(capsys, "train", str(sprite), "--output", str(tmp_path / "model.keras"))
 
 
+@pytest.mark.parametrize("target", ["b.png", "b_images.png", "link.png", "."])
+def test_dataset_convert_does_not_replace_the_file_that_it_reads(target, tmp_path, capsys):
+    datasets.write_sprite(np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2,
+                          (tmp_path / "b_images.png", tmp_path / "b_labels_uint8"))
+    (tmp_path / "link_images.png").symlink_to("b_images.png")
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    line = fails(capsys, "dataset", "convert", str(tmp_path / "b_images.png"), str(tmp_path / target))
+    assert "Expected OUT to be another place than IN, and not in it" in line
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("name", ["file/model", "file/m.keras", "file/deep/er", "closed/model", "closed/m.keras"])
 def test_output_that_cannot_be_created_is_refused_before_the_training(name, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_bytes(b"")

@@ -249,7 +249,7 @@ def test_weights_alone_are_refused_with_a_hint(tmp_path):
             load_model(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["m.pb", "m.weights.h5", "m.zip"])
+@pytest.mark.parametrize("name", ["m.json", "m.pb", "m.pt", "m.weights.h5", "m.zip"])
 def test_other_names_are_refused_for_models(name, tmp_path):
     with pytest.raises(ValueError, match=r"save_model expected"):
         small_model().save(tmp_path / name)

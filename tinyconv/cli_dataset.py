@@ -68,8 +68,9 @@ def convert(arguments: argparse.Namespace) -> None:
     from tinyconv.datasets import registry
 
     source, target = (Path(place).resolve() for place in (arguments.data, arguments.output))
-    # A file more in its folder could make it another kind of data set, or be one of its images.
-    if target == source or (source.is_dir() and target.is_relative_to(source)):
+    # A file more in its folder could make it another kind of data set, or be one of its images; a file may be replaced.
+    if source in (target, registry.first_file(target, "sprite").resolve()) or (
+            target.is_relative_to(source) if source.is_dir() else target == source.parent):
         raise ValueError(f"Expected OUT to be another place than IN, and not in it. Received: {arguments.output}")
     images, name = _read(arguments)
     written = registry.write(images, arguments.output, arguments.to)

@@ -17,7 +17,8 @@ __all__ = ["WEIGHTS_SUFFIXES", "FormatError", "check_save_path", "check_weights_
 # Suffixes of Keras' files; other single files cannot be written, and a folder of such a name is a mistake.
 _KERAS_SUFFIXES = {".h5", ".hdf5", ".keras"}
 _ONNX_SUFFIX = ".onnx"
-_FILE_SUFFIXES = _KERAS_SUFFIXES | {".npz", _ONNX_SUFFIX, ".pb", ".safetensors", ".tflite", ".zip"}
+_FILE_SUFFIXES = _KERAS_SUFFIXES | {".json", ".npz", _ONNX_SUFFIX, ".pb", ".pt", ".pth", ".safetensors", ".tflite",
+                                    ".zip"}
 # Of files with weights alone.
 WEIGHTS_SUFFIXES = (".npz", ".safetensors", ".weights.h5")
 # Which formats have which options of `save_model`.

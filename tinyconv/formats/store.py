@@ -42,10 +42,9 @@ def check_place(path: Path) -> None:
     """
     place = Path(os.path.realpath(path))
     place = place if place.is_dir() else place.parent
-    while not place.exists():
-        place = place.parent
+    place = next((folder for folder in (place, *place.parents) if folder.exists()), Path(place.anchor))
     if not place.is_dir():
-        raise NotADirectoryError(f"Expected a place in a folder. Received: {path} ({place} is a file)")
+        raise NotADirectoryError(f"Expected a place in a folder. Received: {path} ({place} is none)")
     if not os.access(place, os.W_OK | os.X_OK):
         raise PermissionError(f"Expected a place that can be written to. Received: {path} (permission denied: {place})")
 
