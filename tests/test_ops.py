@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import threading
 
 import numpy as np
@@ -347,6 +349,16 @@ def test_softmax_cross_entropy_of_huge_logits():
     loss, gradient = ops.softmax_cross_entropy([[1e4, 0.0]], [1])
     assert loss == 1e4
     np.testing.assert_array_equal(gradient, [[1, -1]])
+
+
+def test_backward_input_without_addresses_is_a_memory_error(monkeypatch):
+    """Where np.zeros would raise one; the system's error is an OSError."""
+    def refuse(*arguments):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(MemoryError, match=r"\(1, 13, 17, 1\)"):  # a shape of no other test: the last one is kept
+        ops.conv2d_backward_input(np.ones((1, 13, 17, 1)), np.ones((1, 1, 1, 1)), (1, 13, 17, 1))
 
 
 @pytest.mark.parametrize(("logits", "labels", "error"), [

@@ -212,7 +212,10 @@ _INNER_PRODUCT = Loss("inner_product")
 def _nowhere(shape: Shape4) -> np.ndarray:
     """Where the gradient of a convolution by its input is taken: as that is linear, anywhere, and the
     engine does not look.  Zeros that take addresses, but no memory as long as nobody reads them."""
-    memory = mmap.mmap(-1, 4 * shapes.element_count(shape))
+    try:
+        memory = mmap.mmap(-1, 4 * shapes.element_count(shape))
+    except OSError as error:
+        raise MemoryError(f"There are no addresses for an array of the shape {shape}: {error}") from error
     return np.frombuffer(memory, np.float32).reshape(shape)
 
 
