@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -362,3 +363,13 @@ def test_more_batches_than_int32_counts_are_kept():
     adam.batches = 2**31 + 5  # hours of training on single samples
     again.set_weights(adam.get_weights())
     assert again.batches == again.iterations == 2**31 + 5
+
+
+def steady_rate():
+    return 0.25
+
+
+def test_optimizer_with_a_function_as_its_rate_is_pickled():
+    again = pickle.loads(pickle.dumps(optimizers.SGD(steady_rate)))
+    assert again.learning_rate == 0.25
+    assert repr(again) == repr(optimizers.SGD(steady_rate)) == "<SGD name=sgd, learning_rate='steady_rate'>"

@@ -38,7 +38,9 @@ class Owners:
             self._networks.discard(network)
 
     def __call__(self, writer: Any = None) -> None:
-        """Tells all networks but the one that wrote the weights."""
+        """Tells all networks but the one that wrote the weights; asked after every step, where it is alone."""
+        if writer is not None and len(self._networks) < 2:
+            return
         for network in self.networks:
             if network is not writer:
                 network._weights_changed()

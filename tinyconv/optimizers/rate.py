@@ -40,6 +40,17 @@ class Rate(float):
         return float, (float(self),)
 
 
+class _OfNothing:
+    """A function of the step from one of nothing; unlike a lambda it can be pickled where that one can."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, step: int) -> Any:
+        return self.function()
+
+
 def of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
     """A function of the step from one of the step or of nothing, as Keras calls it."""
     try:
@@ -49,7 +60,7 @@ def of_step(function: Callable[..., Any]) -> Callable[[int], Any]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD,
                   inspect.Parameter.VAR_POSITIONAL)
     takes_step = any(parameter.kind in positional for parameter in parameters)
-    return function if takes_step else lambda step: function()
+    return function if takes_step else _OfNothing(function)
 
 
 def rate_of_keras_2(learning_rate: Any, lr: Any, decay: Any) -> Any:
