@@ -123,14 +123,16 @@ static int plan_forward(const tc_kernels *k, const tc_op *op, tc_step *step, con
 }
 
 /* Kernel positions k of `count` that reach input pixels of one phase: input pixel
- * phase + step * b reads dz at b + position.  Ascending, so from the last k down. */
+ * phase + step * b reads dz at b + position.  Ascending, so from the last k down.  Returns how many;
+ * offsets: those, overwritten, or NULL. */
 static ptrdiff_t phase_offsets(ptrdiff_t count, ptrdiff_t dilation, ptrdiff_t step, ptrdiff_t pad, ptrdiff_t phase,
                                ptrdiff_t tap, int reversed, tc_offset *offsets) {
     ptrdiff_t n = 0;
     for (ptrdiff_t k = count - 1; k >= 0; k--) {
         ptrdiff_t at = phase + pad - k * dilation;
         if (at - floor_div(at, step) * step != 0) continue;
-        offsets[n++] = (tc_offset){floor_div(at, step), (reversed ? count - 1 - k : k) * tap};
+        if (offsets) offsets[n] = (tc_offset){floor_div(at, step), (reversed ? count - 1 - k : k) * tap};
+        n++;
     }
     return n;
 }
@@ -183,11 +185,14 @@ int tc_plan_phase(const tc_op *conv, ptrdiff_t phase, ptrdiff_t y_row, ptrdiff_t
                           .y_channels = conv->in_channels / conv->groups, .y_start = top * y_row + start * y_column,
                           .y_row_stride = sh * y_row, .y_column_stride = sw * y_column, .x_channels = filters,
                           .row_step = 1, .column_step = 1, .taps = kh * kw * filters};
-    g->rows = malloc(sizeof *g->rows * (size_t)(kh + kw));
+    /* Room for what the phase has: there may be as many phases as taps, each with one of them. */
+    g->kernel_rows = phase_offsets(kh, conv->dilation_height, sh, conv->pad_top, top, 0, 0, NULL);
+    g->kernel_columns = phase_offsets(kw, conv->dilation_width, sw, conv->pad_left, start, 0, 1, NULL);
+    g->rows = malloc(sizeof *g->rows * (size_t)(g->kernel_rows + g->kernel_columns + 1));
     if (!g->rows) return 0;
-    g->columns = g->rows + kh;
-    g->kernel_rows = phase_offsets(kh, conv->dilation_height, sh, conv->pad_top, top, kw * filters, 0, g->rows);
-    g->kernel_columns = phase_offsets(kw, conv->dilation_width, sw, conv->pad_left, start, filters, 1, g->columns);
+    g->columns = g->rows + g->kernel_rows;
+    phase_offsets(kh, conv->dilation_height, sh, conv->pad_top, top, kw * filters, 0, g->rows);
+    phase_offsets(kw, conv->dilation_width, sw, conv->pad_left, start, filters, 1, g->columns);
     return 1;
 }
 
