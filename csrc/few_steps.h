@@ -65,8 +65,6 @@ struct tc_few {
     _Atomic(few_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
 
-static inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
-
 /* Groups of one channel: channels in the lanes, in and out. */
 static inline int is_depthwise(const tc_op *op) {
     return op->kind == TC_OP_CONV2D && op->groups > 1 && op->groups == op->in_channels;

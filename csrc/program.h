@@ -151,6 +151,7 @@ struct tc_program {
 };
 
 static inline ptrdiff_t tc_max(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+static inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 
 /* TC_OK, or TC_ERROR_ARGUMENT where operations contradict each other or their weights. */
 int tc_check_ops(const tc_op *ops, ptrdiff_t count, const tc_weight *weights, ptrdiff_t weight_count);

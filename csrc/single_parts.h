@@ -42,7 +42,6 @@ struct tc_single {
     _Atomic(single_memory *) memory; /* one, kept between calls; another caller makes its own */
 };
 
-static inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit * unit; }
 static inline ptrdiff_t smaller(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 /* single.c.  The memory kept, if it is free and large enough, or some more; NULL without any. */

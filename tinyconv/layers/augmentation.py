@@ -206,7 +206,8 @@ class _RandomLevels(_Augmentation):
     levels = "brightness"
     least = -1.0  # of a factor
 
-    def __init__(self, factor: Any, value_range: Any, seed: int | None, data_format: str | None, **kwargs: Any) -> None:
+    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None,
+                 data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(seed, data_format, **kwargs)
         self.factor = _check_factor(factor, "factor", least=self.least)
         self.value_range = _check_range(value_range)
@@ -241,10 +242,6 @@ class RandomBrightness(_RandomLevels):
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None,
-                 data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
-
 
 class RandomContrast(_RandomLevels):
     """In training, multiplies how far values are from their channel's mean in the image, and clips them.
@@ -267,10 +264,6 @@ class RandomContrast(_RandomLevels):
 
     levels = "contrast"
     least = 0.0
-
-    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None,
-                 data_format: str | None = None, **kwargs: Any) -> None:
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
 
     def numbers(self) -> Factors:
         return 1 - self.factor[0], 1 + self.factor[1]
